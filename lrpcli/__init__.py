@@ -1,0 +1,41 @@
+"""Layer-wise relevance propagation for convolutional nets, local response normalisation included.
+
+The public names load on first use, so that `import lrpcli` and `lrp --help` stay light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Explainer": "lrpcli.lrp.explainer",
+    "Result": "lrpcli.lrp.explainer",
+    "Composite": "lrpcli.lrp.config",
+    "load_composite": "lrpcli.lrp.config",
+    "LocalResponseNorm": "lrpcli.lrp.normalization",
+    "Model": "lrpcli.models.model",
+    "load_model": "lrpcli.models",
+    "LrpError": "lrpcli.errors",
+}
+
+__all__ = ["Composite", "Explainer", "LocalResponseNorm", "LrpError", "Model", "Result", "__version__",
+           "load_composite", "load_model"]  # fmt: skip
+
+if TYPE_CHECKING:
+    from lrpcli.errors import LrpError
+    from lrpcli.lrp.config import Composite, load_composite
+    from lrpcli.lrp.explainer import Explainer, Result
+    from lrpcli.lrp.normalization import LocalResponseNorm
+    from lrpcli.models import load_model
+    from lrpcli.models.model import Model
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lrpcli' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

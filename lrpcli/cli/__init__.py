@@ -1,0 +1,1 @@
+"""The `lrp` command; imports nothing heavy until a command runs."""

@@ -1,0 +1,63 @@
+"""Everything that can go wrong, in one tree. A message is a whole sentence that names the thing and says what to do.
+
+LrpError                     exit 2 unless a subclass says otherwise
++-- UsageError               an option or input that cannot be used
++-- ConfigError              a composite that cannot be read or does not fit the model
++-- ModelError               a model file, architecture or label file that cannot be used
+|   +-- UnsupportedLayer     a layer without a relevance rule or without an importer
++-- StoppedError             exit 3: something outside any one image
+|   +-- WeightsError         weights missing, unreachable or of the wrong hash
+|   +-- OutputError          the output folder cannot be written, the disk is full
+|   +-- DeviceError          the device was lost
++-- ImageError               exit 1: one image failed; the others go on
+"""
+
+
+class LrpError(Exception):
+    """Base of every error that this package raises on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class UsageError(LrpError):
+    """An option or input cannot be used; nothing was computed."""
+
+
+class ConfigError(LrpError):
+    """A composite cannot be read, or does not fit the model."""
+
+
+class ModelError(LrpError):
+    """A model file, an architecture or a label file cannot be used."""
+
+
+class UnsupportedLayer(ModelError):
+    """A layer has no relevance rule or no importer; the message names it, its type and what to do."""
+
+
+class StoppedError(LrpError):
+    """Something outside any one image stopped the run."""
+
+    exit_code = 3
+
+
+class WeightsError(StoppedError):
+    """Weights are missing, cannot be fetched, or have the wrong hash."""
+
+
+class OutputError(StoppedError):
+    """The output folder cannot be written to, or the disk is full."""
+
+
+class DeviceError(StoppedError):
+    """The device was lost, or has too little memory even for one image."""
+
+
+class ImageError(LrpError):
+    """One image failed. `kind` is decode, unsupported, too_large, io, timeout, crashed or compute."""
+
+    exit_code = 1
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

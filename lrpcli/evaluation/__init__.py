@@ -1,0 +1,1 @@
+"""Scores configs on region perturbation and localisation."""

@@ -1,0 +1,1 @@
+"""Finds image files, decodes them safely, and turns pixels into model input and back."""

@@ -1,0 +1,251 @@
+"""Composites: TOML or a mapping in, one rule per layer out, each with the reason why (SPEC section 5)."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lrpcli.errors import ConfigError
+from lrpcli.lrp import linear, normalization, pooling, structure
+from lrpcli.lrp.graph import Graph, Layer
+from lrpcli.lrp.operation import Rule
+from lrpcli.lrp.select import Entry, best_entry, check_position
+from lrpcli.lrp.targets import STARTS, top_count
+
+_LINEAR_KINDS = ("convolution", "fully-connected")
+RULES: dict[str, dict[str, type[Rule]]] = {
+    **{kind: {**linear.RULES, "gradient": structure.Gradient} for kind in _LINEAR_KINDS},
+    "lrn": {**normalization.RULES, "gradient": structure.Gradient},
+    "max-pool": {**pooling.MAX_RULES, "gradient": structure.Gradient},
+    "average-pool": {**pooling.AVERAGE_RULES, "gradient": structure.Gradient},
+    **{kind: {"default": rule, "gradient": structure.Gradient} for kind, rule in structure.DEFAULT_RULES.items()},
+    "scalar": {"default": structure.Pass},
+}
+KINDS = ("any", "linear", *(kind for kind in RULES if kind != "scalar"))
+KEYS = ("description", "source", "bias", "target", "start", "kind", "position", "name")
+BIASES = ("absorb", "ignore")
+DEFAULTS = {"convolution": "epsilon", "fully-connected": "epsilon", "lrn": "taylor", "max-pool": "winner",
+            "average-pool": "proportional"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A checked config: entries that say which layers get which rule, bias treatment, target and start."""
+
+    title: str
+    entries: tuple[Entry, ...] = ()
+    description: str = ""
+    source: str = ""
+    bias: str = "absorb"
+    target: str = "top"
+    start: str = "logit"
+
+    def with_lrn(self, rule: str) -> "Composite":
+        """The same composite with another rule for every LRN layer, whatever the config says."""
+        entry = _entry("override", "lrn", rule, "--lrn")
+        return replace(self, entries=(*self.entries, entry))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The rule of one layer and why it got it."""
+
+    layer: Layer
+    rule: Rule
+    rule_name: str
+    reason: str
+
+    @property
+    def parameters(self) -> str:
+        """Parameters of the rule as text, such as "epsilon=0.01 bias=absorb"."""
+        values = ((item.name, getattr(self.rule, item.name)) for item in fields(self.rule))  # type: ignore[arg-type]
+        return " ".join(f"{name}={value}" for name, value in values if not isinstance(value, Tensor))
+
+
+def config_folder() -> Path:
+    """Where the built-in composites lie: inside the installed package, or beside it in a source checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+
+
+@lru_cache
+def builtin_names() -> tuple[str, ...]:
+    """Names of the built-in composites, sorted."""
+    return tuple(sorted(path.stem for path in config_folder().glob("*.toml")))
+
+
+def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Composite:
+    """A composite by name, path of a TOML file, or mapping of the same content. ConfigError says what is wrong."""
+    if isinstance(config, Composite):
+        return config
+    if isinstance(config, Mapping):
+        return parse_composite(config, "custom")
+    if str(config) in builtin_names():
+        path = config_folder() / f"{config}.toml"
+    elif str(config).endswith(".toml"):
+        path = Path(config)
+    else:
+        hint = suggestion(str(config), builtin_names())
+        raise ConfigError(
+            f"There is no config named {str(config)!r}.{hint} 'lrp configs list' shows all; a file ends in .toml."
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The config file {str(path)!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config file {str(path)!r} is not valid TOML: {error}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"The config file {str(path)!r} is nested too deeply.") from error
+    return parse_composite(content, path.stem)
+
+
+def parse_composite(content: Mapping[str, Any], title: str) -> Composite:
+    """A composite from the content of a TOML file; every key and value is checked."""
+    _check_key(content, KEYS, title, "key")
+    texts = {key: _choice(content, key, title) for key in ("description", "source", "bias", "target", "start")}
+    entries = []
+    for table in ("kind", "position", "name"):
+        section = content.get(table, {})
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"In config {title!r}, {table!r} must be a table [{table}], not {section!r}.")
+        for key, value in section.items():
+            if table == "kind" and key not in KINDS:
+                raise ConfigError(f"Config {title!r} has a rule for the unknown kind {key!r}.{suggestion(key, KINDS)}")
+            if table == "position":
+                check_position(key, title)
+            entries.append(_entry(table, key, value, title))
+    return Composite(title, tuple(entries), **{key: text for key, text in texts.items() if text is not None})
+
+
+def _choice(content: Mapping[str, Any], key: str, title: str) -> str | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"In config {title!r}, {key!r} must be a text, not {value!r}.")
+    allowed = {"bias": BIASES, "start": STARTS}.get(key)
+    if allowed and value not in allowed:
+        raise ConfigError(f"In config {title!r}, {key} = {value!r} is not known.{suggestion(value, allowed)}")
+    if key == "target":
+        top_count(value)
+    return value
+
+
+def _entry(table: str, key: str, value: Any, title: str) -> Entry:
+    """One line of a config: a rule's name, or a table with `rule` and its parameters."""
+    content = {"rule": value} if isinstance(value, str) else value
+    if not isinstance(content, Mapping) or not isinstance(content.get("rule"), str):
+        raise ConfigError(
+            f"In config {title!r}, the entry {key!r} of [{table}] must be a rule's name, or a table such as "
+            '{ rule = "epsilon", epsilon = 0.01 }.'
+        )
+    name, parameters = content["rule"], {k: v for k, v in content.items() if k != "rule"}
+    places = _kinds_of(table, key)
+    choices = sorted({rule for kind in places for rule in RULES[kind]})
+    if name not in choices:
+        raise ConfigError(
+            f"Config {title!r} gives {key!r} the unknown rule {name!r}.{suggestion(name, choices)} "
+            f"Known there: {', '.join(choices)}."
+        )
+    known = next(RULES[kind][name] for kind in places if name in RULES[kind])
+    _check_parameters(known, name, parameters, title)
+    return Entry(table, key, name, tuple(sorted(parameters.items())))
+
+
+def _kinds_of(table: str, key: str) -> tuple[str, ...]:
+    if table == "position":
+        return _LINEAR_KINDS
+    if table == "name" or key == "any":
+        return tuple(kind for kind in RULES if kind != "scalar")
+    return _LINEAR_KINDS if key == "linear" else (key,)
+
+
+def _check_parameters(rule: type[Rule], name: str, parameters: Mapping[str, Any], title: str) -> None:
+    known = {item.name for item in fields(rule)}  # type: ignore[arg-type]
+    _check_key(parameters, sorted(known), title, f"parameter of rule {name!r}")
+    for key, value in parameters.items():
+        if key == "bias":
+            _choice({"bias": value}, "bias", title)
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _sensible(key, value):
+            raise ConfigError(
+                f"In config {title!r}, {key} = {value!r} of rule {name!r} must be a finite number"
+                + ("." if key in ("low", "high") else ", zero or larger.")
+            )
+
+
+def _sensible(key: str, value: float) -> bool:
+    return abs(value) < 1e30 and (key in ("low", "high") or value >= 0)
+
+
+def _check_key(content: Mapping[str, Any], known: Any, title: str, what: str) -> None:
+    for key in content:
+        if key not in known:
+            raise ConfigError(f"Config {title!r} has an unknown {what}, {key!r}.{suggestion(key, known)}")
+
+
+def suggestion(word: str, known: Any) -> str:
+    """ " Did you mean ...?" for a misspelt word, or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@dataclass
+class _Context:
+    composite: Composite
+    pixel_range: tuple[Tensor, Tensor] | None
+    used: set[Entry] = field(default_factory=set)
+
+
+def assign_rules(
+    composite: Composite, graph: Graph, pixel_range: tuple[Tensor, Tensor] | None = None
+) -> list[Assignment]:
+    """One assignment per layer of the graph, the input's included; the most specific entry wins.
+
+    ConfigError if a layer name or pattern matches nothing, or z-box lacks the pixel range.
+    """
+    context = _Context(composite, pixel_range)
+    assignments = [_assign(layer, context) for layer in graph.layers]
+    for entry in composite.entries:
+        if entry.table == "name" and not any(entry.matches(layer) for layer in graph.layers[1:]):
+            names = [name for name, _ in graph.named()]
+            raise ConfigError(
+                f"Config {composite.title!r} names the layer {entry.key!r}, but no layer of the model is called that."
+                f"{suggestion(entry.key, names)}"
+            )
+    return assignments
+
+
+def _assign(layer: Layer, context: _Context) -> Assignment:
+    kind = "activation" if layer.type == "input" else layer.kind
+    entry = best_entry(context.composite.entries, layer, set(RULES[kind])) if layer.type != "input" else None
+    name = entry.rule if entry else DEFAULTS.get(kind, "default")
+    reason = entry.reason if entry else "the default"
+    if name not in RULES[kind]:
+        raise ConfigError(
+            f"Config {context.composite.title!r} gives layer {layer.name!r} the rule {name!r}, which a layer of kind "
+            f"{kind} cannot have. It can have: {', '.join(RULES[kind])}."
+        )
+    parameters = dict(entry.parameters) if entry else {}
+    known = {item.name for item in fields(RULES[kind][name])}  # type: ignore[arg-type]
+    if "bias" in known:
+        parameters.setdefault("bias", context.composite.bias)
+    if name == "z-box":
+        parameters = _bounds(layer, parameters, context)
+    return Assignment(layer, RULES[kind][name](**parameters), name, reason)
+
+
+def _bounds(layer: Layer, parameters: dict[str, Any], context: _Context) -> dict[str, Any]:
+    bounds = dict(zip(("low", "high"), context.pixel_range or (None, None), strict=True))
+    bounds.update({key: Tensor([float(value)]).view(1, 1, 1, 1) for key, value in parameters.items()})
+    if bounds["low"] is None or bounds["high"] is None:
+        raise ConfigError(
+            f"The rule z-box of layer {layer.name!r} needs the range of the model's input, which is not known here; "
+            "give low and high in the config, or pixel_range to the Explainer."
+        )
+    return bounds

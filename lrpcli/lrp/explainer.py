@@ -1,0 +1,141 @@
+"""The engine as a library: a model and a config in, relevance out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrpcli.errors import ModelError, UsageError
+from lrpcli.lrp.config import Assignment, Composite, assign_rules, load_composite
+from lrpcli.lrp.graph import build_graph
+from lrpcli.lrp.propagate import Redistributed, Trace, backward, forward
+from lrpcli.lrp.targets import Target, choose_classes, contrast, opposite_start, start_relevance
+
+# The configuration that the authors recommend; see docs/configs.md.
+DEFAULT_CONFIG = "composite"
+
+
+@dataclass
+class Result:
+    """Relevance of a batch, in units of the start value (a logit unless another start was chosen)."""
+
+    relevance: Tensor
+    """(N, C, H, W), or (N, K, C, H, W) where K classes per image were asked for."""
+    logits: Tensor
+    """(N, classes)."""
+    target: Tensor
+    """Explained class indices, (N,) or (N, K)."""
+    start: Tensor
+    """Sum of the start relevance, (N,) or (N, K)."""
+    conservation: dict[str, Tensor]
+    """Layer name -> relevance total at that layer's output, (N,) or (N, K); "input" is the map's own total."""
+    layers: dict[str, Tensor] = field(default_factory=dict)
+    """With keep_layers=True: layer name -> relevance at that layer's output, (N, ...) or (N, K, ...)."""
+
+
+class Explainer:
+    """Explains a model's logits by layer-wise relevance propagation.
+
+    `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
+    changed. `config` is a name, a TOML path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range`
+    (low, high), broadcastable to (1, C, H, W), is needed by z-box alone and taken from a Model by itself.
+    Errors: ConfigError, UnsupportedLayer, UsageError for a device that is missing.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: str | Path | Mapping[str, Any] | Composite = DEFAULT_CONFIG,
+        *,
+        lrn: str | None = None,
+        start: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "auto",
+        pixel_range: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        module = model if isinstance(model, nn.Module) else model.module
+        if pixel_range is None:
+            pixel_range = getattr(model, "pixel_range", None)
+        self.composite = load_composite(config)
+        if lrn is not None:
+            self.composite = self.composite.with_lrn(lrn)
+        self.start = start or self.composite.start
+        self.dtype, self.device = dtype, choose_device(device)
+        self.graph = build_graph(module).to(self.device, dtype)
+        self.assignments: list[Assignment] = assign_rules(self.composite, self.graph, pixel_range)
+        self._rules = [assignment.rule for assignment in self.assignments]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
+        """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own."""
+        trace = forward(self.graph, self._rules, x.to(self.device, self.dtype))
+        logits = _as_logits(trace.output)
+        chosen = choose_classes(logits, self.composite.target if target is None else target)
+        passes = [
+            self._explain(trace, logits, chosen[:, k], keep_layers=keep_layers, free=k == chosen.shape[1] - 1)
+            for k in range(chosen.shape[1])
+        ]
+        one = chosen.shape[1] == 1 and not _is_table(target)
+        maps, totals, starts = zip(*passes, strict=True)
+        return Result(
+            _join([item.relevance for item in maps], one),
+            logits,
+            chosen[:, 0] if one else chosen,
+            _join(list(starts), one),
+            {name: _join([item[name] for item in totals], one) for name in totals[0]},
+            {name: _join([item.layers[name] for item in maps], one) for name in maps[0].layers},
+        )
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
+        return _as_logits(forward(self.graph, self._rules, x.to(self.device, self.dtype)).output)
+
+    def _explain(
+        self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
+    ) -> tuple[Redistributed, dict[str, Tensor], Tensor]:
+        """One map per image for one class per image, with totals per layer and the start total (N,)."""
+        start = start_relevance(logits, classes, self.start)
+        contrastive = self.start.startswith("contrastive")
+        found = self._backward(trace, start, keep_layers, free and not contrastive)
+        if contrastive:
+            opposite = self._backward(trace, opposite_start(logits, classes), False, free)
+            positive = self.start == "contrastive-positive"
+            found.relevance = contrast(found.relevance, opposite.relevance, positive=positive)
+            found.totals["input"] = found.relevance.flatten(1).sum(1)
+        return found, found.totals, start.sum(1)
+
+    def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
+        shaped = start.reshape(trace.output.shape)
+        return backward(self.graph, self._rules, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device to run on; "auto" takes a GPU where there is one. UsageError if a named device is missing."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {str(device)!r} cannot be used here: {reason}") from error
+    return chosen
+
+
+def _as_logits(output: Tensor) -> Tensor:
+    if output.dim() < 2 or output[0].numel() != output.shape[1]:
+        raise ModelError(f"The model must return logits (N, classes); it returns shape {tuple(output.shape)}.")
+    return output.flatten(1)
+
+
+def _is_table(target: Target) -> bool:
+    """Whether the caller asked for several classes per image in so many words, even if K is 1."""
+    return isinstance(target, Tensor) and target.dim() == 2
+
+
+def _join(parts: list[Tensor], one: bool) -> Tensor:
+    return parts[0] if one else torch.stack(parts, 1)

@@ -1,0 +1,78 @@
+"""What a layer and a rule are to the engine, and the division that every rule shares."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+Relevances = Sequence[Tensor | None]
+"""Relevance of each tensor input of a layer, in the order of its inputs; None where nothing is sent."""
+
+
+class Operation:
+    """One layer's computation: a pure function of its tensor inputs that changes none of them.
+
+    `kind` is what configs call it. Parameters are private copies or shared views of the model's, never written to.
+    """
+
+    kind: ClassVar[str]
+    default_rule: ClassVar[str] = "default"
+
+    def run(self, *inputs: Any) -> tuple[Any, Any]:
+        """The output, and a memo that the layer's rule may use again (or None)."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Parameters for the layer table, empty if there are none."""
+        return ""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves parameters; the model's own tensors stay as they are."""
+
+
+@dataclass
+class Step:
+    """What the forward pass remembered of one layer: only what the layer's rule said it keeps."""
+
+    operation: Any
+    shapes: tuple[torch.Size, ...]
+    """Shape of each tensor input."""
+    inputs: tuple[Tensor, ...] = ()
+    output: Tensor | None = None
+    memo: Any = None
+    scalars: tuple[Any, ...] = ()
+    """Sizes that the layer read off other tensors, such as the arguments of a reshape."""
+    nonnegative: bool = False
+    """Whether the input is known to hold no negative value (it comes from a ReLU)."""
+
+
+class Rule(ABC):
+    """Redistributes relevance from a layer's output to its inputs; data only, so one object serves many threads."""
+
+    keeps: ClassVar[frozenset[str]] = frozenset()
+    """What the forward pass must remember for it: any of inputs, output, memo."""
+
+    @abstractmethod
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """Relevance of each input, from the relevance of the output, in the same units."""
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """Magnitude under which a denominator counts as zero: far below any layer's scale, so that no share is bent."""
+    return torch.finfo(dtype).tiny * 1e8
+
+
+def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator with x / 0 = 0, so that a zero denominator drops the share instead of making NaN."""
+    zero = denominator.abs() < smallest(denominator.dtype)
+    return (numerator / denominator.masked_fill(zero, 1.0)).masked_fill_(zero, 0.0)
+
+
+def stabilise(denominator: Tensor, epsilon: float) -> Tensor:
+    """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0."""
+    if epsilon == 0:
+        return denominator
+    return (denominator >= 0).to(denominator.dtype).mul_(2 * epsilon).sub_(epsilon).add_(denominator)

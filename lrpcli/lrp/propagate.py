@@ -1,0 +1,107 @@
+"""The only loop: a forward pass that remembers what the rules need, a backward pass that redistributes and frees."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrpcli.errors import LrpError, ModelError
+from lrpcli.lrp.graph import Graph, Layer
+from lrpcli.lrp.operation import Rule, Step
+
+
+@dataclass
+class Trace:
+    """One forward pass: the logits as the model gives them, and a step for every layer."""
+
+    output: Tensor
+    steps: list[Step | None]
+
+
+def forward(graph: Graph, rules: list[Rule], x: Tensor) -> Trace:
+    """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule names, and frees the rest at its last use."""
+    values: dict[int, Any] = {0: x}
+    steps: list[Step | None] = [None]
+    for index, layer in enumerate(graph.layers[1:], 1):
+        inputs = tuple(values[i] for i in layer.inputs)
+        scalars = tuple(values[i] for i in layer.scalars)
+        output, memo = _run(layer, inputs, scalars)
+        values[index] = output
+        steps.append(_step(layer, rules[index], inputs, scalars, output, memo))
+        for source in {*layer.inputs, *layer.scalars}:
+            if graph.last_use[source] == index and source != graph.output:
+                del values[source]
+    return Trace(values[graph.output], steps)
+
+
+def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[Any, Any]:
+    try:
+        return layer.operation.run(*inputs, *scalars)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, (LrpError, torch.OutOfMemoryError)) or "out of memory" in str(error):
+            raise
+        shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in inputs)
+        raise ModelError(
+            f"Layer {layer.name!r} ({layer.type}) cannot take an input of shape {shapes}: {error}"
+        ) from error
+
+
+def _step(
+    layer: Layer, rule: Rule, inputs: tuple[Any, ...], scalars: tuple[Any, ...], output: Any, memo: Any
+) -> Step | None:
+    if layer.kind == "scalar":
+        return None
+    return Step(
+        layer.operation,
+        tuple(tensor.shape for tensor in inputs),
+        inputs if "inputs" in rule.keeps else (),
+        output if "output" in rule.keeps else None,
+        memo if "memo" in rule.keeps else None,
+        scalars,
+        layer.nonnegative,
+    )
+
+
+@dataclass
+class Redistributed:
+    """Relevance of the input (N, C, H, W), per layer at its output if kept, and the total per layer (N,)."""
+
+    relevance: Tensor
+    layers: dict[str, Tensor]
+    totals: dict[str, Tensor]
+
+
+def backward(
+    graph: Graph, rules: list[Rule], trace: Trace, start: Tensor, *, keep_layers: bool = False, free: bool = True
+) -> Redistributed:
+    """Redistributes `start` (the shape of the output) to the input; `free` lets go of each step once it is used.
+
+    A layer read by several others gets the sum of what they send, so branches and modules used twice are right.
+    """
+    arrived: dict[int, Tensor] = {graph.output: start}
+    result = Redistributed(start, {}, {})
+    for index in range(graph.output, 0, -1):
+        relevance, step = arrived.pop(index, None), trace.steps[index]
+        if free:
+            trace.steps[index] = None
+        if relevance is None or step is None:
+            continue
+        layer = graph.layers[index]
+        _record(result, layer.names, relevance, keep_layers)
+        for source, share in zip(layer.inputs, rules[index].relevance(step, relevance), strict=True):
+            if share is not None:
+                arrived[source] = arrived[source] + share if source in arrived else share
+    if 0 not in arrived:
+        raise ModelError("No relevance reaches the input: the logits do not depend on it.")
+    _record(result, ("input",), arrived[0], False)
+    result.relevance = arrived[0]
+    return result
+
+
+def _record(result: Redistributed, names: tuple[str, ...], relevance: Tensor, keep: bool) -> None:
+    total = relevance.flatten(1).sum(1)
+    for name in names:
+        result.totals[name] = total
+        if keep:
+            result.layers[name] = relevance

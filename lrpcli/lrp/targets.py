@@ -1,0 +1,76 @@
+"""What is explained, and the relevance that the backward pass starts from (SPEC section 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrpcli.errors import UsageError
+
+STARTS = ("logit", "one", "probability", "softmax-gradient", "contrastive", "contrastive-positive")
+
+Target = None | int | str | Sequence[int] | Tensor
+"""None or "top" (the predicted class), "topK", a class index, one index per image, or a tensor (N,) or (N, K)."""
+
+
+def choose_classes(logits: Tensor, target: Target) -> Tensor:
+    """Class indices (N, K) to explain for logits (N, classes); UsageError for a class that does not exist."""
+    images, classes = logits.shape
+    count = top_count(target)
+    if count is not None:
+        if not 1 <= count <= classes:
+            raise UsageError(f"The target 'top{count}' asks for more classes than the model's {classes}.")
+        return logits.topk(count, dim=1).indices
+    chosen = torch.as_tensor(target, dtype=torch.long).to(logits.device)
+    if chosen.dim() == 0:
+        chosen = chosen.expand(images)
+    chosen = chosen[:, None] if chosen.dim() == 1 else chosen
+    if chosen.shape[0] != images:
+        raise UsageError(f"There are {images} images but targets for {chosen.shape[0]}; give one target per image.")
+    if bool(((chosen < 0) | (chosen >= classes)).any()):
+        raise UsageError(f"A target class lies outside 0..{classes - 1}, the model's classes.")
+    return chosen
+
+
+def top_count(target: Any) -> int | None:
+    """K of a target "topK" (1 for None and "top"), or None if the target names classes."""
+    if target is None or target == "top":
+        return 1
+    if isinstance(target, str):
+        if target.startswith("top") and target[3:].isdecimal():
+            return int(target[3:])
+        raise UsageError(f"The target {target!r} is not known; use 'top', 'topK' such as 'top3', or a class index.")
+    return None
+
+
+def start_relevance(logits: Tensor, classes: Tensor, start: str) -> Tensor:
+    """Start relevance (N, classes) for one class per image, `classes` (N,); contrastive starts like logit."""
+    column = classes[:, None]
+    if start == "one":
+        return torch.zeros_like(logits).scatter_(1, column, 1.0)
+    if start in ("logit", "contrastive", "contrastive-positive"):
+        return torch.zeros_like(logits).scatter_(1, column, logits.gather(1, column))
+    probabilities = logits.softmax(1)
+    chosen = probabilities.gather(1, column)
+    if start == "probability":
+        return torch.zeros_like(logits).scatter_(1, column, chosen)
+    if start == "softmax-gradient":
+        return (-chosen * probabilities).scatter_(1, column, chosen * (1 - chosen))
+    raise UsageError(f"The start {start!r} is not known; choose one of {', '.join(STARTS)}.")
+
+
+def opposite_start(logits: Tensor, classes: Tensor) -> Tensor:
+    """The other classes' start for a contrastive map: the target's logit spread evenly over them [G18]."""
+    column = classes[:, None]
+    share = logits.gather(1, column) / max(logits.shape[1] - 1, 1)
+    return share.expand_as(logits).scatter(1, column, 0.0)
+
+
+def contrast(relevance: Tensor, opposite: Tensor, *, positive: bool) -> Tensor:
+    """The target's map minus the others' map scaled to the same total, (N, ...); optionally its positive part."""
+    axes = tuple(range(1, relevance.dim()))
+    total, other = relevance.sum(axes, keepdim=True), opposite.sum(axes, keepdim=True)
+    scale = torch.where(other == 0, 1.0, total / torch.where(other == 0, 1.0, other))
+    difference = relevance - scale * opposite
+    return difference.clamp(min=0) if positive else difference

@@ -1,0 +1,1 @@
+"""Named models, weights and importers."""

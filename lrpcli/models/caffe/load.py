@@ -1,0 +1,135 @@
+"""A Caffe net as a Model: files, input shape, preprocessing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrpcli.errors import ModelError
+from lrpcli.models.adjust import adjust_preprocessing
+from lrpcli.models.caffe.build import build_module
+from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
+from lrpcli.models.caffe.layers import decimal
+from lrpcli.models.caffe.network import DATA_TYPES, Classifier, classifier
+from lrpcli.models.labels import read_labels
+from lrpcli.models.model import Model
+
+if TYPE_CHECKING:
+    from lrpcli.images.preprocess import Preprocessing
+
+BGR_MEAN = (104.0, 117.0, 123.0)
+"""What BVLC's nets subtract from blue, green and red, rounded as its GoogLeNet has it."""
+CROPPED = (224, 227)
+"""Input sizes of nets that are trained on crops of 256 x 256 pixels."""
+MAXIMAL_SIDE = 2**14
+
+
+def load_caffe(
+    path: str | Path,
+    prototxt: str | Path | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    preprocessing: "Preprocessing | Mapping[str, Any] | None" = None,
+    labels: str | Path | None = None,
+    name: str | None = None,
+) -> Model:
+    """A Model from a .caffemodel or .caffemodel.h5 and, where the file lacks it, a net description.
+
+    `input_shape` (C, H, W) overrules the files, `labels` is a file with one line per output. `preprocessing` replaces the default as a whole or, as a mapping,
+    in part. The default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts, squashed to 256 x 256
+    and cropped where the input is 224 or 227 pixels wide, else squashed to the input size.
+    Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer.
+    """
+    weights = read_weights(path)
+    source = _classifier(weights, prototxt)
+    shape = _input_shape(source, weights, input_shape)
+    module, outputs = build_module(source, weights, shape)
+    if preprocessing is None or isinstance(preprocessing, Mapping):
+        preprocessing = adjust_preprocessing(default_preprocessing(source, shape), preprocessing or {})
+    elif preprocessing.size != shape[1:]:
+        preprocessing = replace(preprocessing, size=shape[1:])
+    title = name or source.network.name or weights.path.stem
+    lines = None if labels is None else read_labels(labels, outputs)
+    return Model(title, module, shape, preprocessing, lines, weights.sha256, str(path))
+
+
+def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "Preprocessing":
+    """What a net by path is fed with, see load_caffe."""
+    from lrpcli.images.preprocess import Preprocessing
+
+    channels, *size = shape
+    mean = BGR_MEAN if channels == 3 else (0.0,) * channels
+    factor = 1.0
+    for layer in _data_layers(source):
+        values = layer.parameters("transform")
+        factor = decimal(values.scale)
+        if values.mean_value:
+            given = tuple(decimal(value) for value in values.mean_value)
+            mean = given * channels if len(given) == 1 else given
+    # 256 is the square that 224 and 227 are cut from; other sizes see the whole image.
+    resize = (256, 256) if tuple(size) in {(side, side) for side in CROPPED} else None
+    return Preprocessing(
+        size=(size[0], size[1]),
+        resize=resize,
+        channel_order="BGR" if channels == 3 else "RGB",
+        mean=mean,
+        std=(1.0 / factor if factor else 1.0,) * channels,
+        channels=channels,
+    )
+
+
+def _classifier(weights: Weights, prototxt: str | Path | None) -> Classifier:
+    if prototxt is not None:
+        return classifier(read_prototxt(prototxt))
+    if weights.network is None or not weights.network.has_parameters():
+        raise ModelError(
+            f"{str(weights.path)!r} holds weights but not the net's hyper-parameters. "
+            "Give the net description that belongs to it: --prototxt FILE."
+        )
+    return classifier(weights.network)
+
+
+def _data_layers(source: Classifier) -> list[Any]:
+    """Layers that feed the net's input, those of the training phase last."""
+    return [layer for layer in source.network.layers if layer.type in DATA_TYPES and source.input in layer.tops]
+
+
+def _input_shape(source: Classifier, weights: Weights, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    shape = given or _declared(source) or _cropped(source, weights)
+    if shape is None:
+        raise ModelError(
+            f"The files do not say how large an image the net {str(source.network.path)!r} reads. "
+            "Give its input shape as channels, height, width, for example 3,227,227 (--input-shape on the command "
+            "line), or a deploy prototxt."
+        )
+    if len(shape) != 3 or not all(1 <= side <= MAXIMAL_SIDE for side in shape):
+        raise ModelError(
+            f"The input shape {tuple(shape)} of the net {str(source.network.path)!r} is not usable: expected are "
+            f"channels, height and width, each between 1 and {MAXIMAL_SIDE}."
+        )
+    return shape
+
+
+def _declared(source: Classifier) -> tuple[int, int, int] | None:
+    declared = source.network.inputs.get(source.input, ())
+    if len(declared) == 4:
+        return declared[1], declared[2], declared[3]
+    for layer in _data_layers(source):
+        values = layer.parameters("memory_data")
+        if values.height and values.width:
+            return values.channels or 3, values.height, values.width
+    return None
+
+
+def _cropped(source: Classifier, weights: Weights) -> tuple[int, int, int] | None:
+    """The crop of a training net's data layer; its channels are those of the first convolution's weights."""
+    first = next(layer for layer in source.layers if source.input in layer.bottoms)
+    blobs = weights.blobs.get(first.name, ())
+    group = first.parameters("convolution").group
+    channels = blobs[0].shape[1] * group if first.type == "Convolution" and blobs and blobs[0].ndim == 4 else 3
+    for layer in _data_layers(source):
+        values, old = layer.parameters("transform"), layer.parameters("data")
+        height = values.crop_h or values.crop_size or old.crop_size
+        width = values.crop_w or values.crop_size or old.crop_size
+        if height and width:
+            return channels, height, width
+    return None

@@ -1,0 +1,56 @@
+"""Names of a model's outputs, read from a file with one line per output."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrpcli.errors import ModelError
+
+SYNSET = re.compile(r"(n\d{8})\s+(.+)")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One output's names: `text` as the file has it, without the WordNet synset id, which is kept beside it."""
+
+    text: str
+    synset: str | None = None
+
+    @property
+    def synonyms(self) -> tuple[str, ...]:
+        """The names separated by commas."""
+        return tuple(name.strip() for name in self.text.split(","))
+
+    @property
+    def name(self) -> str:
+        """The name to show: the first synonym."""
+        return self.synonyms[0]
+
+
+def read_labels(path: str | Path, outputs: int | None = None) -> tuple[str, ...]:
+    """The lines of a UTF-8 label file, the first for output 0; parse_label takes one apart.
+
+    Raises ModelError if the file cannot be read, has an empty line, or not `outputs` lines.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ModelError(f"The label file {str(path)!r} cannot be read ({reason}).") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise ModelError(
+                f"Line {number} of the label file {str(path)!r} is empty; line n names output n - 1, without gaps."
+            )
+    if outputs is not None and len(lines) != outputs:
+        raise ModelError(
+            f"The label file {str(path)!r} has {len(lines)} lines, but the model has {outputs} outputs. "
+            "Give a file with one line per output."
+        )
+    return tuple(line.strip() for line in lines)
+
+
+def parse_label(line: str) -> Label:
+    """The label in one line of a label file; "n01440764 tench, Tinca tinca" carries a synset id and two names."""
+    matched = SYNSET.fullmatch(line.strip())
+    return Label(matched[2], matched[1]) if matched else Label(line.strip())

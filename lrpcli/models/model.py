@@ -1,0 +1,112 @@
+"""A loaded model: the net, what its input looks like, and what its outputs are called."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lrpcli.errors import ModelError
+from lrpcli.models.labels import Label, parse_label
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lrpcli.images.preprocess import Placement, Preprocessing
+
+
+@dataclass(frozen=True)
+class Model:
+    """A net in eval mode with everything that goes with it.
+
+    `module` maps (N, C, H, W) to (N, classes); a final softmax may still be there, the engine strips it.
+    `labels` are the lines of the label file, one per output: names separated by commas, a synset id before them or not.
+    `weights_sha256` is that of the weights file; `source` says where the model came from, for people.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    preprocessing: "Preprocessing"
+    labels: tuple[str, ...] | None = None
+    weights_sha256: str | None = None
+    source: str = ""
+
+    def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
+        """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it."""
+        array, placement = self.preprocessing.apply(image)
+        return torch.from_numpy(array).unsqueeze(0), placement
+
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """What black and white pixels become: low and high, each (1, C, 1, 1), or (1, C, H, W) with a mean image."""
+        low, high = self.preprocessing.pixel_range()
+        # A mean is subtracted from both alike, but a negative factor would swap them.
+        first, second = (torch.from_numpy(bound).float().unsqueeze(0) for bound in (low, high))
+        return torch.minimum(first, second), torch.maximum(first, second)
+
+    def label(self, index: int) -> str:
+        """What people call an output: its first name, or "class 17" where no labels are known."""
+        if self.labels is None or not 0 <= index < len(self.labels):
+            return f"class {index}"
+        return parse_label(self.labels[index]).name
+
+    def find_class(self, text: str) -> int:
+        """The output meant by an index, a label, one of its synonyms in any case, or a synset id.
+
+        Raises ModelError with suggestions if there is none, or if the text fits several outputs.
+        """
+        text = text.strip()
+        if text.isdecimal():
+            return self._checked(int(text))
+        if self.labels is None:
+            raise ModelError(
+                f"The model {self.name!r} has no class labels, so {text!r} cannot be looked up. "
+                "Give the index of the output, or labels with --labels FILE."
+            )
+        labels = [parse_label(line) for line in self.labels]
+        for fits in (_exact, _synset, _first_name, _synonym):
+            found = [index for index, label in enumerate(labels) if fits(label, text)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise ModelError(
+                    f"{text!r} is the name of several outputs of {self.name!r}: "
+                    f"{', '.join(f'{index} ({labels[index].text})' for index in found)}. Give the index."
+                )
+        raise ModelError(f"The model {self.name!r} has no class {text!r}.{_suggestions(text, labels)}")
+
+    def _checked(self, index: int) -> int:
+        if self.labels is not None and index >= len(self.labels):
+            raise ModelError(
+                f"The model {self.name!r} has no output {index}; its outputs are 0 to {len(self.labels) - 1}."
+            )
+        return index
+
+
+def _exact(label: Label, text: str) -> bool:
+    return text in (label.text, label.name)
+
+
+def _synset(label: Label, text: str) -> bool:
+    return label.synset is not None and text.lower() == label.synset
+
+
+def _first_name(label: Label, text: str) -> bool:
+    return text.casefold() in (label.text.casefold(), label.name.casefold())
+
+
+def _synonym(label: Label, text: str) -> bool:
+    return text.casefold() in (name.casefold() for name in label.synonyms)
+
+
+def _suggestions(text: str, labels: Sequence[Label]) -> str:
+    """Names that are spelt alike, then names that hold the text as a word."""
+    names = {name.casefold(): name for label in labels for name in label.synonyms}
+    close = difflib.get_close_matches(text.casefold(), names, n=4, cutoff=0.7)
+    close += [key for key in names if text.casefold() in key.split() and key not in close]
+    if not close:
+        return " Give the index of the output, or one of its labels."
+    return f" Did you mean {', '.join(repr(names[key]) for key in close[:5])}?"

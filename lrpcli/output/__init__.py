@@ -1,0 +1,1 @@
+"""Relevance to colours to overlay, written so that only whole files exist."""

@@ -1,0 +1,1 @@
+"""A shard of images and settings in, finished files and journal lines out."""

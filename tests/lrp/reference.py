@@ -1,0 +1,198 @@
+"""Every rule again, slowly, in float64, straight from the formula: one output neuron at a time.
+
+A layer is a list of its output neurons, each with the flat indices of its inputs and the weights on them. It is built
+by walking over the kernel, not by any convolution of a library.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Neuron:
+    """One output j: which inputs it reads (`sources`, flat), through which weights, with which bias."""
+
+    sources: np.ndarray
+    weights: np.ndarray
+    bias: float
+
+
+def convolution(weight, bias, size, stride, padding, dilation, groups):
+    """Neurons of a convolution over inputs (C, H, W), in the order of the flattened outputs (D, h, w)."""
+    outputs, per_group, kh, kw = weight.shape
+    height, width = size
+    rows = (height + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    columns = (width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    neurons = []
+    for d, row, column in itertools.product(range(outputs), range(rows), range(columns)):
+        group = d // (outputs // groups)
+        sources, weights = [], []
+        for c, a, b in itertools.product(range(per_group), range(kh), range(kw)):
+            y = row * stride[0] - padding[0] + a * dilation[0]
+            x = column * stride[1] - padding[1] + b * dilation[1]
+            if 0 <= y < height and 0 <= x < width:
+                sources.append(((group * per_group + c) * height + y) * width + x)
+                weights.append(weight[d, c, a, b])
+        neurons.append(Neuron(np.array(sources, int), np.array(weights, float), float(bias[d])))
+    return neurons, (outputs, rows, columns)
+
+
+def fully_connected(weight, bias):
+    """Neurons of a fully connected layer."""
+    return [Neuron(np.arange(weight.shape[1]), w, float(b)) for w, b in zip(weight, bias, strict=True)]
+
+
+def redistribute(neurons, x, relevance, share):
+    """Sums share(x_i, w_i, b, sources) * R_j into the inputs, for every output j."""
+    result = np.zeros_like(x)
+    for neuron, r in zip(neurons, relevance, strict=True):
+        np.add.at(result, neuron.sources, share(x[neuron.sources], neuron) * r)
+    return result
+
+
+def sign(value):
+    return 1.0 if value >= 0 else -1.0
+
+
+def fraction(parts, whole):
+    return parts / whole if whole != 0 else np.zeros_like(parts)
+
+
+def epsilon(eps, ignore_bias=False):
+    def share(x, n):
+        z = x * n.weights
+        total = z.sum() + (0 if ignore_bias else n.bias)
+        return fraction(z, total + eps * sign(total))
+
+    return share
+
+
+def alpha_beta(beta, ignore_bias=False):
+    def share(x, n):
+        z = x * n.weights
+        up, down = np.maximum(z, 0), np.minimum(z, 0)
+        bias = 0 if ignore_bias else n.bias
+        return (1 + beta) * fraction(up, up.sum() + max(bias, 0)) - beta * fraction(down, down.sum() + min(bias, 0))
+
+    return share
+
+
+def gamma(g, ignore_bias=False):
+    def share(x, n):
+        z = x * n.weights
+        bias = 0 if ignore_bias else n.bias
+        favoured = np.maximum if z.sum() + bias >= 0 else np.minimum
+        parts = z + g * favoured(z, 0)
+        return fraction(parts, parts.sum() + bias + g * favoured(bias, 0))
+
+    return share
+
+
+def flat():
+    return lambda x, n: np.full(len(x), 1 / len(x))
+
+
+def w_square():
+    return lambda x, n: fraction(n.weights**2, (n.weights**2).sum())
+
+
+def z_box(low, high):
+    def share(x, n):
+        parts = x * n.weights - low[n.sources] * np.maximum(n.weights, 0) - high[n.sources] * np.minimum(n.weights, 0)
+        return fraction(parts, parts.sum())
+
+    return share
+
+
+def sign_rule(eps):
+    def share(x, n):
+        total = (x * n.weights).sum() + n.bias
+        return np.where(x >= 0, 1.0, -1.0) * n.weights / (total + eps * sign(total))
+
+    return share
+
+
+def lrn_window(k, shape, size, region):
+    """Flat indices of the window of k (k included) in an array (C, H, W)."""
+    channels, height, width = shape
+    c, y, x = np.unravel_index(k, shape)
+    r = size // 2
+    if region == "across-channels":
+        return [(j * height + y) * width + x for j in range(max(0, c - r), min(channels, c + r + 1))]
+    return [
+        (c * height + a) * width + b
+        for a in range(max(0, y - r), min(height, y + r + 1))
+        for b in range(max(0, x - r), min(width, x + r + 1))
+    ]
+
+
+def lrn_terms(x, size, alpha, beta, k0, region):
+    """For every output k: its window and the Taylor terms z_jk of [B16], the centre's term included."""
+    flat_x = x.ravel()
+    a = alpha / (size if region == "across-channels" else size**2)
+    k0 = k0 if region == "across-channels" else 1.0
+    for k in range(flat_x.size):
+        window = lrn_window(k, x.shape, size, region)
+        s = k0 + a * sum(flat_x[j] ** 2 for j in window)
+        terms = []
+        for j in window:
+            if j == k:
+                terms.append(flat_x[k] * (k0 + a * flat_x[k] ** 2) ** -beta)
+            else:
+                terms.append(-2 * a * beta * flat_x[k] * flat_x[j] ** 2 * s ** (-beta - 1))
+        yield k, np.array(window), np.array(terms)
+
+
+def lrn(x, relevance, share, **parameters):
+    """Sums share(terms) * R_k into the window of every output k."""
+    result, flat_r = np.zeros(x.size), relevance.ravel()
+    for k, window, terms in lrn_terms(x, **parameters):
+        np.add.at(result, window, share(terms, int(np.flatnonzero(window == k)[0])) * flat_r[k])
+    return result.reshape(x.shape)
+
+
+def lrn_forward(x, size, alpha, beta, k0, region):
+    """y = x s^-beta, from the definition."""
+    flat_x, result = x.ravel(), np.zeros(x.size)
+    a = alpha / (size if region == "across-channels" else size**2)
+    k0 = k0 if region == "across-channels" else 1.0
+    for k in range(flat_x.size):
+        squares = sum(flat_x[j] ** 2 for j in lrn_window(k, x.shape, size, region))
+        result[k] = flat_x[k] * (k0 + a * squares) ** -beta
+    return result.reshape(x.shape)
+
+
+def pool_windows(shape, kernel, stride, padding, ceil):
+    """Flat input indices of every window of a pooling layer, with Caffe's ceil sizes and its clipped last window."""
+    channels, height, width = shape
+
+    def count(length):
+        span = length + 2 * padding - kernel
+        number = (-(-span // stride) if ceil else span // stride) + 1
+        return number - 1 if ceil and (number - 1) * stride >= length + padding else number
+
+    for c, row, column in itertools.product(range(channels), range(count(height)), range(count(width))):
+        top, left = row * stride - padding, column * stride - padding
+        yield [
+            (c * height + y) * width + x
+            for y in range(max(top, 0), min(top + kernel, height))
+            for x in range(max(left, 0), min(left + kernel, width))
+        ]
+
+
+def pool(x, relevance, windows, share):
+    """Sums share(x of the window) * R_j into every window."""
+    flat_x, result = x.ravel(), np.zeros(x.size)
+    for window, r in zip(windows, relevance.ravel(), strict=True):
+        np.add.at(result, window, share(flat_x[window]) * r)
+    return result.reshape(x.shape)
+
+
+def winner(values):
+    return np.eye(len(values))[int(np.argmax(values))]
+
+
+def proportional(values):
+    return fraction(values, values.sum())

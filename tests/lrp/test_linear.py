@@ -1,0 +1,130 @@
+"""Every linear rule equals the float64 loop of reference.py, over random shapes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrpcli import Explainer
+from lrpcli.lrp.propagate import backward, forward
+from tests.lrp import reference
+
+LOW, HIGH = -3.0, 5.0
+RULES = {
+    "epsilon-0": ({"rule": "epsilon", "epsilon": 0}, reference.epsilon(0)),
+    "epsilon": ({"rule": "epsilon", "epsilon": 0.3}, reference.epsilon(0.3)),
+    "epsilon-ignore": ({"rule": "epsilon", "epsilon": 0.1, "bias": "ignore"}, reference.epsilon(0.1, True)),
+    "alpha-beta": ({"rule": "alpha-beta", "beta": 1.0}, reference.alpha_beta(1)),
+    "alpha-beta-2": ({"rule": "alpha-beta", "beta": 2.0, "bias": "ignore"}, reference.alpha_beta(2, True)),
+    "z-plus": ({"rule": "z-plus"}, reference.alpha_beta(0)),
+    "z-plus-ignore": ({"rule": "z-plus", "bias": "ignore"}, reference.alpha_beta(0, True)),
+    "gamma": ({"rule": "gamma", "gamma": 0.25}, reference.gamma(0.25)),
+    "gamma-ignore": ({"rule": "gamma", "gamma": 2.0, "bias": "ignore"}, reference.gamma(2.0, True)),
+    "flat": ({"rule": "flat"}, reference.flat()),
+    "w-square": ({"rule": "w-square"}, reference.w_square()),
+    "sign": ({"rule": "sign", "epsilon": 0.2}, reference.sign_rule(0.2)),
+    "z-box": ({"rule": "z-box"}, None),
+}
+
+
+class Two(nn.Module):
+    """An activation and one linear layer, so that the layer knows whether its input can be negative."""
+
+    def __init__(self, layer, nonnegative):
+        super().__init__()
+        self.before = nn.ReLU() if nonnegative else nn.Identity()
+        self.layer = layer
+        self.flatten = nn.Flatten()
+
+    def forward(self, x):
+        return self.flatten(self.layer(self.before(x)))
+
+
+@st.composite
+def geometries(draw):
+    """Channels, groups, kernel, stride, padding, dilation and an input size that fits, non-square."""
+    groups = draw(st.sampled_from([1, 1, 2]))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple(min(p, r - 1) for p, r in zip(padding, reach, strict=True))
+    size = tuple(r + draw(st.integers(0, 3)) for r in reach)
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    inputs, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    return {"groups": groups, "kernel": kernel, "dilation": dilation, "padding": padding, "stride": stride,
+            "inputs": inputs, "outputs": outputs, "size": size}  # fmt: skip
+
+
+def explained(layer, x, entry, nonnegative):
+    """Relevance of the input and the random relevance that arrived at the layer's output, each for one image."""
+    explainer = Explainer(Two(layer, nonnegative), {"kind": {"linear": entry}}, dtype=torch.float64,
+                          pixel_range=(torch.full((1, 1, 1, 1), LOW), torch.full((1, 1, 1, 1), HIGH)))  # fmt: skip
+    rules = [assignment.rule for assignment in explainer.assignments]
+    with torch.no_grad():
+        trace = forward(explainer.graph, rules, x)
+        start = torch.randn(trace.output.shape, dtype=torch.float64)
+        found = backward(explainer.graph, rules, trace, start)
+    return found.relevance[0].numpy().ravel(), start[0].numpy().ravel()
+
+
+def check(neurons, x, name, layer):
+    entry, share = RULES[name]
+    for nonnegative in (True, False):
+        got, arrived = explained(layer, x, entry, nonnegative)
+        read = np.maximum(x[0].numpy(), 0) if nonnegative else x[0].numpy()
+        low, high = np.full(read.size, LOW), np.full(read.size, HIGH)
+        expected = reference.redistribute(neurons, read.ravel(), arrived, share or reference.z_box(low, high))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(geometry=geometries(), seed=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_convolution_equals_the_loop(name, geometry, seed):
+    torch.manual_seed(seed)
+    g = geometry
+    layer = nn.Conv2d(g["inputs"], g["outputs"], g["kernel"], g["stride"], g["padding"], g["dilation"], g["groups"])
+    layer = layer.double()
+    x = torch.randn(1, g["inputs"], *g["size"], dtype=torch.float64) + 0.3
+    neurons, _ = reference.convolution(layer.weight.detach().numpy(), layer.bias.detach().numpy(), g["size"],
+                                       g["stride"], g["padding"], g["dilation"], g["groups"])  # fmt: skip
+    check(neurons, x, name, layer)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "z-box"])
+def test_fully_connected_equals_the_loop(name):
+    torch.manual_seed(3)
+    layer = nn.Linear(11, 6).double()
+    neurons = reference.fully_connected(layer.weight.detach().numpy(), layer.bias.detach().numpy())
+    check(neurons, torch.randn(1, 11, dtype=torch.float64), name, layer)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "alpha-beta", "gamma"])
+def test_zero_over_zero_is_zero(rule):
+    layer = nn.Linear(3, 2, bias=False).double()
+    entry = {"rule": rule, "epsilon": 0.0} if rule == "epsilon" else {"rule": rule}
+    got, _ = explained(layer, torch.zeros(1, 3, dtype=torch.float64), entry, False)
+    np.testing.assert_array_equal(got, np.zeros(3))
+
+
+def test_a_missing_negative_half_is_dropped():
+    """With no negative term at all, alpha-beta keeps the positive half alone: alpha times R arrives."""
+    layer = nn.Linear(4, 1, bias=False).double()
+    layer.weight.data.abs_()
+    x = torch.ones(1, 4, dtype=torch.float64)
+    got, arrived = explained(layer, x, {"rule": "alpha-beta", "beta": 1.0}, True)
+    assert got.sum() == pytest.approx(2 * arrived.sum(), rel=1e-12)
+
+
+def test_transposed_and_one_dimensional_convolutions_conserve():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1, bias=False), nn.ReLU(),
+        nn.ConvTranspose1d(4, 2, 4, stride=2, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 22, 5, bias=False),
+    ).double()  # fmt: skip
+    explainer = Explainer(model, {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}, dtype=torch.float64)
+    result = explainer(torch.rand(2, 2, 10, dtype=torch.float64))
+    torch.testing.assert_close(result.conservation["input"], result.start, rtol=1e-9, atol=0)
