@@ -12,6 +12,9 @@ LrpError                     exit 2 unless a subclass says otherwise
 +-- ImageError               exit 1: one image failed; the others go on
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class LrpError(Exception):
     """Base of every error that this package raises on purpose; `exit_code` is what the command line ends with."""
@@ -61,3 +64,9 @@ class ImageError(LrpError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean ...?" for a misspelt word, to put behind a message; nothing if no known word is close."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

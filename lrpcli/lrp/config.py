@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lrpcli.errors import ConfigError
+from lrpcli.errors import ConfigError, UsageError
 from lrpcli.lrp import linear, normalization, pooling, structure
-from lrpcli.lrp.graph import Graph, Layer
+from lrpcli.lrp.graph import Graph, Layer, is_unchanged
 from lrpcli.lrp.operation import Rule
 from lrpcli.lrp.select import Entry, best_entry, check_position
 from lrpcli.lrp.targets import STARTS, top_count
@@ -42,12 +42,15 @@ class Composite:
     description: str = ""
     source: str = ""
     bias: str = "absorb"
-    target: str = "top"
+    target: str | int = "top"
     start: str = "logit"
 
     def with_lrn(self, rule: str) -> "Composite":
-        """The same composite with another rule for every LRN layer, whatever the config says."""
-        entry = _entry("override", "lrn", rule, "--lrn")
+        """The same composite with another rule for every LRN layer, whatever the config says; or a ConfigError."""
+        if rule not in RULES["lrn"]:
+            choices = ", ".join(RULES["lrn"])
+            raise ConfigError(f"There is no LRN rule {rule!r}.{suggestion(rule, RULES['lrn'])} Known are: {choices}.")
+        entry = Entry("override", "lrn", rule)
         return replace(self, entries=(*self.entries, entry))
 
 
@@ -106,9 +109,10 @@ def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Comp
 
 
 def parse_composite(content: Mapping[str, Any], title: str) -> Composite:
-    """A composite from the content of a TOML file; every key and value is checked."""
+    """A composite from the content of a TOML file; every key and value is checked. ConfigError says what is wrong."""
     _check_key(content, KEYS, title, "key")
-    texts = {key: _choice(content, key, title) for key in ("description", "source", "bias", "target", "start")}
+    texts: dict[str, Any] = {key: _choice(content, key, title) for key in ("description", "source", "bias", "start")}
+    texts["target"] = _target(content, title)
     entries = []
     for table in ("kind", "position", "name"):
         section = content.get(table, {})
@@ -118,8 +122,8 @@ def parse_composite(content: Mapping[str, Any], title: str) -> Composite:
             if table == "kind" and key not in KINDS:
                 raise ConfigError(f"Config {title!r} has a rule for the unknown kind {key!r}.{suggestion(key, KINDS)}")
             if table == "position":
-                check_position(key, title)
-            entries.append(_entry(table, key, value, title))
+                check_position(str(key), title)
+            entries.append(_entry(table, str(key), value, title))
     return Composite(title, tuple(entries), **{key: text for key, text in texts.items() if text is not None})
 
 
@@ -132,9 +136,21 @@ def _choice(content: Mapping[str, Any], key: str, title: str) -> str | None:
     allowed = {"bias": BIASES, "start": STARTS}.get(key)
     if allowed and value not in allowed:
         raise ConfigError(f"In config {title!r}, {key} = {value!r} is not known.{suggestion(value, allowed)}")
-    if key == "target":
-        top_count(value)
     return value
+
+
+def _target(content: Mapping[str, Any], title: str) -> str | int | None:
+    """What is explained: "top", "topK" or a class index."""
+    value = content.get("target")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    try:
+        if isinstance(value, str):
+            top_count(value)
+            return value
+    except UsageError as error:
+        raise ConfigError(f"In config {title!r}: {error}") from error
+    raise ConfigError(f'In config {title!r}, \'target\' must be "top", "topK" or a class index, not {value!r}.')
 
 
 def _entry(table: str, key: str, value: Any, title: str) -> Entry:
@@ -154,7 +170,7 @@ def _entry(table: str, key: str, value: Any, title: str) -> Entry:
             f"Known there: {', '.join(choices)}."
         )
     known = next(RULES[kind][name] for kind in places if name in RULES[kind])
-    _check_parameters(known, name, parameters, title)
+    _check_parameters(known, name, parameters, title)  # those of this layer's kind are checked when it is known
     return Entry(table, key, name, tuple(sorted(parameters.items())))
 
 
@@ -166,9 +182,9 @@ def _kinds_of(table: str, key: str) -> tuple[str, ...]:
     return _LINEAR_KINDS if key == "linear" else (key,)
 
 
-def _check_parameters(rule: type[Rule], name: str, parameters: Mapping[str, Any], title: str) -> None:
+def _check_parameters(rule: type[Rule], name: str, parameters: Mapping[str, Any], title: str, where: str = "") -> None:
     known = {item.name for item in fields(rule)}  # type: ignore[arg-type]
-    _check_key(parameters, sorted(known), title, f"parameter of rule {name!r}")
+    _check_key(parameters, sorted(known), title, f"parameter of rule {name!r}{where}")
     for key, value in parameters.items():
         if key == "bias":
             _choice({"bias": value}, "bias", title)
@@ -195,57 +211,78 @@ def suggestion(word: str, known: Any) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-@dataclass
-class _Context:
-    composite: Composite
-    pixel_range: tuple[Tensor, Tensor] | None
-    used: set[Entry] = field(default_factory=set)
-
-
 def assign_rules(
     composite: Composite, graph: Graph, pixel_range: tuple[Tensor, Tensor] | None = None
 ) -> list[Assignment]:
     """One assignment per layer of the graph, the input's included; the most specific entry wins.
 
-    ConfigError if a layer name or pattern matches nothing, or z-box lacks the pixel range.
+    ConfigError if a rule does not fit its layer, a name or pattern fits no layer, or z-box lacks the pixel range.
     """
-    context = _Context(composite, pixel_range)
-    assignments = [_assign(layer, context) for layer in graph.layers]
     for entry in composite.entries:
-        if entry.table == "name" and not any(entry.matches(layer) for layer in graph.layers[1:]):
-            names = [name for name, _ in graph.named()]
-            raise ConfigError(
-                f"Config {composite.title!r} names the layer {entry.key!r}, but no layer of the model is called that."
-                f"{suggestion(entry.key, names)}"
-            )
+        if entry.table == "name":
+            _require_match(entry, composite, graph)
+    assignments = [Assignment(graph.layers[0], RULES["activation"]["default"](), "default", "it is the input")]
+    for layer in graph.layers[1:]:
+        assignments.append(_assign(layer, composite, pixel_range if _reads_input(layer, graph) else None))
     return assignments
 
 
-def _assign(layer: Layer, context: _Context) -> Assignment:
-    kind = "activation" if layer.type == "input" else layer.kind
-    entry = best_entry(context.composite.entries, layer, set(RULES[kind])) if layer.type != "input" else None
-    name = entry.rule if entry else DEFAULTS.get(kind, "default")
-    reason = entry.reason if entry else "the default"
-    if name not in RULES[kind]:
+def _require_match(entry: Entry, composite: Composite, graph: Graph) -> None:
+    """ConfigError if an entry's name or pattern matches no layer, or none that can have the rule."""
+    matching = [layer for layer in graph.layers[1:] if entry.matches(layer)]
+    if not matching:
+        names = [name for name, _ in graph.named()]
         raise ConfigError(
-            f"Config {context.composite.title!r} gives layer {layer.name!r} the rule {name!r}, which a layer of kind "
-            f"{kind} cannot have. It can have: {', '.join(RULES[kind])}."
+            f"Config {composite.title!r} names the layer {entry.key!r}, but no layer of the model is called that."
+            f"{suggestion(entry.key, names)}"
         )
+    if not any(entry.rule in RULES[layer.kind] for layer in matching):
+        kinds = ", ".join(sorted({layer.kind for layer in matching}))
+        choices = sorted({rule for layer in matching for rule in RULES[layer.kind]})
+        raise ConfigError(
+            f"Config {composite.title!r} gives {entry.key!r} the rule {entry.rule!r}, which layers of kind {kinds} "
+            f"cannot have. They can have: {', '.join(choices)}."
+        )
+
+
+def _assign(layer: Layer, composite: Composite, pixel_range: tuple[Tensor, Tensor] | None) -> Assignment:
+    entry = best_entry(composite.entries, layer, set(RULES[layer.kind]))
+    name = entry.rule if entry else DEFAULTS.get(layer.kind, "default")
+    rule = RULES[layer.kind][name]
     parameters = dict(entry.parameters) if entry else {}
-    known = {item.name for item in fields(RULES[kind][name])}  # type: ignore[arg-type]
-    if "bias" in known:
-        parameters.setdefault("bias", context.composite.bias)
+    _check_parameters(rule, name, parameters, composite.title, f" for layer {layer.name!r} of kind {layer.kind}")
+    if "bias" in {item.name for item in fields(rule)}:  # type: ignore[arg-type]
+        parameters.setdefault("bias", composite.bias)
     if name == "z-box":
-        parameters = _bounds(layer, parameters, context)
-    return Assignment(layer, RULES[kind][name](**parameters), name, reason)
+        parameters = _bounds(layer, parameters, pixel_range)
+    assigned = rule(**parameters)
+    misfit = assigned.misfit(layer.operation)
+    if misfit:
+        raise ConfigError(f"Layer {layer.name!r} cannot have the rule {name!r}. {misfit}")
+    return Assignment(layer, assigned, name, entry.reason if entry else "the default")
 
 
-def _bounds(layer: Layer, parameters: dict[str, Any], context: _Context) -> dict[str, Any]:
-    bounds = dict(zip(("low", "high"), context.pixel_range or (None, None), strict=True))
+def _reads_input(layer: Layer, graph: Graph) -> bool:
+    """Whether a layer reads the model's input as it is."""
+    while layer.inputs:
+        if layer.inputs[0] == 0:
+            return True
+        layer = graph.layers[layer.inputs[0]]
+        if not is_unchanged(layer.operation):
+            return False
+    return False
+
+
+def _bounds(layer: Layer, parameters: dict[str, Any], pixel_range: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Smallest and largest input of a z-box layer: what the config says, else the model's pixel range."""
+    bounds = dict(zip(("low", "high"), pixel_range or (None, None), strict=True))
     bounds.update({key: Tensor([float(value)]).view(1, 1, 1, 1) for key, value in parameters.items()})
-    if bounds["low"] is None or bounds["high"] is None:
+    low, high = bounds["low"], bounds["high"]
+    if low is None or high is None:
         raise ConfigError(
-            f"The rule z-box of layer {layer.name!r} needs the range of the model's input, which is not known here; "
-            "give low and high in the config, or pixel_range to the Explainer."
+            f"The rule z-box of layer {layer.name!r} needs the range of its input, which is not known here; give low "
+            "and high in the config or, for a layer that reads the model's input, pixel_range to the Explainer."
         )
+    if not bool((low < high).all()):
+        raise ConfigError(f"The rule z-box of layer {layer.name!r} needs a low below its high.")
     return bounds

@@ -1,5 +1,6 @@
 """The engine as a library: a model and a config in, relevance out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from lrpcli.errors import ModelError, UsageError
 from lrpcli.lrp.config import Assignment, Composite, assign_rules, load_composite
 from lrpcli.lrp.graph import build_graph
 from lrpcli.lrp.propagate import Redistributed, Trace, backward, forward
-from lrpcli.lrp.targets import Target, choose_classes, contrast, opposite_start, start_relevance
+from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
 
 # The configuration that the authors recommend; see docs/configs.md.
 DEFAULT_CONFIG = "composite"
@@ -31,7 +32,10 @@ class Result:
     start: Tensor
     """Sum of the start relevance, (N,) or (N, K)."""
     conservation: dict[str, Tensor]
-    """Layer name -> relevance total at that layer's output, (N,) or (N, K); "input" is the map's own total."""
+    """Layer name -> relevance total at that layer's output, (N,) or (N, K); "input" is the map's own total.
+
+    Of layers on parallel branches each has its part of the whole. Contrastive starts: target minus scaled others.
+    """
     layers: dict[str, Tensor] = field(default_factory=dict)
     """With keep_layers=True: layer name -> relevance at that layer's output, (N, ...) or (N, K, ...)."""
 
@@ -62,7 +66,7 @@ class Explainer:
         self.composite = load_composite(config)
         if lrn is not None:
             self.composite = self.composite.with_lrn(lrn)
-        self.start = start or self.composite.start
+        self.start = check_start(start or self.composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         self.graph = build_graph(module).to(self.device, dtype)
         self.assignments: list[Assignment] = assign_rules(self.composite, self.graph, pixel_range)
@@ -92,7 +96,7 @@ class Explainer:
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
-        return _as_logits(forward(self.graph, self._rules, x.to(self.device, self.dtype)).output)
+        return _as_logits(forward(self.graph, None, x.to(self.device, self.dtype)).output)
 
     def _explain(
         self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
@@ -102,9 +106,10 @@ class Explainer:
         contrastive = self.start.startswith("contrastive")
         found = self._backward(trace, start, keep_layers, free and not contrastive)
         if contrastive:
-            opposite = self._backward(trace, opposite_start(logits, classes), False, free)
-            positive = self.start == "contrastive-positive"
-            found.relevance = contrast(found.relevance, opposite.relevance, positive=positive)
+            opposite = self._backward(trace, opposite_start(logits, classes), keep_layers, free)
+            found = found.minus(opposite, equal_scale(found.totals["input"], opposite.totals["input"]))
+        if self.start == "contrastive-positive":
+            found.relevance = found.relevance.clamp(min=0)
             found.totals["input"] = found.relevance.flatten(1).sum(1)
         return found, found.totals, start.sum(1)
 
@@ -121,13 +126,13 @@ def choose_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise UsageError(f"The device {str(device)!r} cannot be used here: {reason}") from error
     return chosen
 
 
 def _as_logits(output: Tensor) -> Tensor:
-    if output.dim() < 2 or output[0].numel() != output.shape[1]:
+    if output.dim() < 2 or math.prod(output.shape[1:]) != output.shape[1]:
         raise ModelError(f"The model must return logits (N, classes); it returns shape {tuple(output.shape)}.")
     return output.flatten(1)
 

@@ -8,10 +8,12 @@ import torch
 from torch import fx, nn
 
 from lrpcli.errors import ModelError, UnsupportedLayer
+from lrpcli.lrp.call import Reference, Translated
 from lrpcli.lrp.linear import Convolution, FullyConnected, LinearOperation
+from lrpcli.lrp.modules import is_leaf
 from lrpcli.lrp.operation import Operation
-from lrpcli.lrp.structure import Activation, Affine
-from lrpcli.lrp.translate import Translated, is_leaf, is_nonnegative, translate
+from lrpcli.lrp.structure import Activation, Affine, Sum, unchanged
+from lrpcli.lrp.translate import translate
 
 
 @dataclass
@@ -78,10 +80,7 @@ class _Tracer(fx.Tracer):
 
 def build_graph(module: nn.Module) -> Graph:
     """The graph of a module as in eval mode; the module is not changed. UnsupportedLayer names what has no rule."""
-    if isinstance(module, fx.GraphModule):
-        traced, root = module.graph, module
-    else:
-        traced, root = _trace(module), module
+    traced = module.graph if isinstance(module, fx.GraphModule) else _trace(module)
     layers: list[Layer] = []
     values: dict[fx.Node, Any] = {}
     uses: dict[str, int] = {}
@@ -91,21 +90,23 @@ def build_graph(module: nn.Module) -> Graph:
                 _require_default(node)
                 values[node] = node.args[0] if node.args else None
                 continue
-            layers.append(Layer("input", "input", Activation(_identity), ()))
-            values[node] = _Reference(0)
+            layers.append(Layer("input", "input", Activation(unchanged), ()))
+            values[node] = Reference(0)
         elif node.op == "get_attr":
-            values[node] = _attribute(root, str(node.target))
+            values[node] = _attribute(module, str(node.target))
         elif node.op == "output":
             return Graph(layers, _output_index(layers, values, node))
         else:
             name = _unique(_layer_name(node), uses)
-            translated = translate(node, name, root, lambda argument: _resolve(argument, values), layers)
+            translated = translate(node, name, module, lambda argument: _resolve(argument, values), layers)
             values[node] = _append(layers, name, translated)
+            if translated.in_place and _carries_relevance(translated) and isinstance(node.args[0], fx.Node):
+                values[node.args[0]] = values[node]  # the traced call wrote over it, the layer does not
     raise ModelError("The model's graph has no output.")
 
 
-class _Reference(int):
-    """The index of a layer, where an argument of a traced call is the output of that layer."""
+def _carries_relevance(translated: Translated) -> bool:
+    return translated.operation is not None and translated.operation.kind != "scalar"
 
 
 def _append(layers: list[Layer], name: str, translated: Translated) -> Any:
@@ -114,11 +115,7 @@ def _append(layers: list[Layer], name: str, translated: Translated) -> Any:
     layers.append(
         Layer(name, translated.type, translated.operation, translated.inputs, translated.scalars),
     )
-    return _Reference(len(layers) - 1)
-
-
-def _identity(x: torch.Tensor) -> torch.Tensor:
-    return x
+    return Reference(len(layers) - 1)
 
 
 def _trace(module: nn.Module) -> fx.Graph:
@@ -128,8 +125,8 @@ def _trace(module: nn.Module) -> fx.Graph:
         return _Tracer().trace(module)
     except Exception as error:
         raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control flow "
-            "that depends on tensor values, or pass a torch.fx.GraphModule."
+            f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control "
+            "flow that depends on tensor values, or pass a torch.fx.GraphModule."
         ) from error
     finally:
         for child in training:
@@ -168,25 +165,36 @@ def _output_index(layers: list[Layer], values: dict[fx.Node, Any], node: fx.Node
     value = _resolve(node.args[0], values)
     if isinstance(value, (tuple, list)) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, _Reference):
+    if not isinstance(value, Reference):
         raise ModelError("The model must return one tensor of logits (N, classes); it returns something else.")
-    index = int(value)
-    while _passes(layers[index]):
-        index = layers[index].inputs[0]
-    if layers[index].kind == "softmax":
-        index = layers[index].inputs[0]
-    if any(layer.kind == "softmax" for layer in _ancestors(layers, index)):
-        name = next(layer.name for layer in _ancestors(layers, index) if layer.kind == "softmax")
-        raise UnsupportedLayer(
-            f"Layer {name!r} is a softmax in the middle of the model, and no relevance rule is known for it; only a "
-            "softmax at the very end can be explained (it is stripped)."
-        )
+    index = _strip_softmax(layers, value.index)
+    for layer in _ancestors(layers, index):
+        if layer.kind == "softmax":
+            raise UnsupportedLayer(
+                f"Layer {layer.name!r} is a softmax in the middle of the model, and no relevance rule is known for it; "
+                "only a softmax at the very end can be explained (it is stripped)."
+            )
     return index
 
 
-def _passes(layer: Layer) -> bool:
-    """A reshape or dropout between a final softmax and the output."""
-    return layer.kind == "view" and len(layer.inputs) == 1
+def _strip_softmax(layers: list[Layer], output: int) -> int:
+    """The output without a final softmax; views of the probabilities, such as a flatten, become views of the logits."""
+    index = output
+    while layers[index].kind == "view" or is_unchanged(layers[index].operation):
+        if not layers[index].inputs:
+            return output
+        index = layers[index].inputs[0]
+    if layers[index].kind != "softmax":
+        return output
+    if index == output:
+        return layers[index].inputs[0]
+    layers[index].operation = Activation(unchanged)
+    return output
+
+
+def is_unchanged(operation: Operation) -> bool:
+    """Whether a layer gives back its input, as dropout does."""
+    return isinstance(operation, Activation) and operation.function is unchanged
 
 
 def _ancestors(layers: list[Layer], index: int) -> list[Layer]:
@@ -218,7 +226,7 @@ def _fold_affine(graph: Graph) -> None:
         source = layer.inputs[0]
         target = graph.layers[source]
         if counts[source] == 1 and _foldable(target.operation) and source != graph.output:
-            target.operation = _folded(target.operation, layer.operation)
+            target.operation = _folded(target.operation, layer.operation)  # type: ignore[arg-type]
             target.aliases = (*target.aliases, layer.name)
             counts[source] = counts.get(index, 0)
             replaced[index] = source
@@ -231,12 +239,12 @@ def _foldable(operation: Operation) -> bool:
     return isinstance(operation, FullyConnected)
 
 
-def _folded(linear: Any, affine: Affine) -> LinearOperation:
+def _folded(linear: LinearOperation, affine: Affine) -> LinearOperation:
     scale = affine.scale.double()
     shift = scale.new_zeros(scale.shape) if affine.shift is None else affine.shift.double()
     weight = linear.weight.double() * scale.view(-1, *[1] * (linear.weight.dim() - 1))
     bias = shift if linear.bias is None else linear.bias.double() * scale + shift
-    return linear.with_parameters(weight, bias)  # type: ignore[no-any-return]
+    return linear.with_parameters(weight, bias)
 
 
 def _drop_unreachable(graph: Graph) -> None:
@@ -279,4 +287,14 @@ def _mark_nonnegative(graph: Graph) -> None:
     known: list[bool] = []
     for index, layer in enumerate(graph.layers):
         layer.nonnegative = bool(layer.inputs) and known[layer.inputs[0]]
-        known.append(index > 0 and is_nonnegative(layer.operation, [known[i] for i in layer.inputs]))
+        known.append(index > 0 and _is_nonnegative(layer.operation, [known[i] for i in layer.inputs]))
+
+
+def _is_nonnegative(operation: Operation, inputs: list[bool]) -> bool:
+    """Whether the output of an operation can hold no negative value, from what is known of its inputs."""
+    if isinstance(operation, Activation):
+        return operation.nonnegative or (is_unchanged(operation) and all(inputs))
+    if isinstance(operation, Sum):
+        return all(inputs) and operation.constant is None and all(sign > 0 for sign in operation.signs)
+    kinds = {"lrn", "max-pool", "average-pool", "concat", "view", "product", "maximum", "pad"}
+    return operation.kind in kinds and all(inputs)

@@ -36,11 +36,9 @@ class LinearOperation(Operation):
         """z, before any activation."""
         return self.apply(inputs[0], self.weight, self.bias), None
 
+    @abstractmethod
     def with_parameters(self, weight: Tensor, bias: Tensor) -> "LinearOperation":
-        """The same geometry with other numbers, as when a BatchNorm is folded in."""
-        result = copy.copy(self)
-        result.weight, result.bias = weight, bias
-        return result
+        """The same geometry with the numbers of this layer and the BatchNorm behind it."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Moves weight and bias and forgets the prepared variants."""
@@ -109,6 +107,12 @@ class Convolution(LinearOperation):
         self.transposed, self.output_padding = layer.transposed, layer.output_padding
         self.channels = layer.in_channels
 
+    def with_parameters(self, weight: Tensor, bias: Tensor) -> "Convolution":
+        """See LinearOperation."""
+        result = copy.copy(self)
+        result.weight, result.bias = weight, bias
+        return result
+
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """See LinearOperation."""
         return torch.convolution(
@@ -142,10 +146,23 @@ class FullyConnected(LinearOperation):
     """Fully connected layer over the last axis: (N, ..., C) to (N, ..., D)."""
 
     kind = "fully-connected"
+    folded = False
 
     def __init__(self, layer: nn.Linear) -> None:
         self.weight = layer.weight.detach()
         self.bias = None if layer.bias is None else layer.bias.detach()
+
+    def with_parameters(self, weight: Tensor, bias: Tensor) -> "FullyConnected":
+        """See LinearOperation."""
+        result = copy.copy(self)
+        result.weight, result.bias, result.folded = weight, bias, True
+        return result
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
+        """See LinearOperation; ValueError where a folded BatchNorm does not run over the last axis."""
+        if self.folded and inputs[0].dim() != 2:
+            raise ValueError("a BatchNorm was folded into it, which works for inputs (N, C) alone")
+        return super().run(*inputs)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """See LinearOperation."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide, stabilise
 
@@ -49,13 +48,11 @@ class LocalResponseNorm(nn.Module):
 
     def neighbour_sum(self, values: Tensor) -> Tensor:
         """Window sum of `values` WITHOUT the centre, same shape; the window relation is symmetric."""
-        if self.within:
-            return functional.avg_pool2d(values, self.size, 1, self.size // 2, divisor_override=1) - values
-        total = torch.zeros_like(values)
-        for shift in range(1, self.size // 2 + 1):
-            total[:, shift:] += values[:, :-shift]
-            total[:, :-shift] += values[:, shift:]
-        return total
+        reach = self.size // 2
+        if not self.within:
+            return _beside(values, 1, reach)
+        row = _beside(values, 3, reach)
+        return row.add_(_beside(row + values, 2, reach))
 
     def scale(self, squares: Tensor, neighbours: Tensor) -> Tensor:
         """s_k of the formula."""
@@ -74,6 +71,18 @@ class LocalResponseNorm(nn.Module):
     def extra_repr(self) -> str:
         """Parameters for repr()."""
         return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}, region={self.region!r}"
+
+
+def _beside(values: Tensor, axis: int, reach: int) -> Tensor:
+    """Sum of the values up to `reach` places before and behind each along an axis.
+
+    Added up without the centre: a window sum minus its centre would lose small neighbours of a large value.
+    """
+    total, length = torch.zeros_like(values), values.shape[axis]
+    for shift in range(1, min(reach, length - 1) + 1):
+        total.narrow(axis, shift, length - shift).add_(values.narrow(axis, 0, length - shift))
+        total.narrow(axis, 0, length - shift).add_(values.narrow(axis, shift, length - shift))
+    return total
 
 
 def negative_power(base: Tensor, beta: float) -> Tensor:
@@ -184,8 +193,8 @@ class NormalizationAlphaBeta(NormalizationRule):
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Where x_k >= 0 the centre gets alpha R_k and the neighbours -beta R_k; where x_k < 0 the reverse."""
-        squares, neighbours, _, _ = step.operation.terms(step)
-        positive = step.inputs[0] >= 0
+        (x,), neighbours = step.inputs, step.memo
+        squares, positive = x * x, x >= 0
         arrived = relevance * (squares > 0)
         favoured, opposed = arrived * (1 + self.beta), arrived * -self.beta
         to_centre = torch.where(positive, favoured, opposed)

@@ -55,6 +55,10 @@ class Rule(ABC):
     keeps: ClassVar[frozenset[str]] = frozenset()
     """What the forward pass must remember for it: any of inputs, output, memo."""
 
+    def misfit(self, operation: Operation) -> str:
+        """Why it cannot serve a layer of its own kind, as a sentence; empty if it can."""
+        return ""
+
     @abstractmethod
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Relevance of each input, from the relevance of the output, in the same units."""
@@ -62,7 +66,8 @@ class Rule(ABC):
 
 def smallest(dtype: torch.dtype) -> float:
     """Magnitude under which a denominator counts as zero: far below any layer's scale, so that no share is bent."""
-    return torch.finfo(dtype).tiny * 1e8
+    tiny = torch.finfo(dtype).tiny
+    return tiny * 1e8 if tiny < 1e-30 else tiny  # half precision has no room below
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:

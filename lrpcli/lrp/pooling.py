@@ -147,6 +147,11 @@ class MaxPoolAverage(Rule):
 
     keeps = frozenset({"inputs"})
 
+    def misfit(self, operation: Operation) -> str:
+        """Sums over windows with gaps are not written."""
+        dilated = isinstance(operation, MaxPool) and operation.dilation != (1, 1)
+        return "Its windows are dilated, and only the rule 'winner' knows such windows." if dilated else ""
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (sum over window j of x) R_j."""
         (x,), layer = step.inputs, step.operation

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrpcli.errors import LrpError, ModelError
+from lrpcli.errors import ModelError
 from lrpcli.lrp.graph import Graph, Layer
 from lrpcli.lrp.operation import Rule, Step
 
@@ -19,8 +19,11 @@ class Trace:
     steps: list[Step | None]
 
 
-def forward(graph: Graph, rules: list[Rule], x: Tensor) -> Trace:
-    """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule names, and frees the rest at its last use."""
+def forward(graph: Graph, rules: list[Rule] | None, x: Tensor) -> Trace:
+    """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule names, and frees the rest at its last use.
+
+    Without rules it keeps nothing but the logits. ModelError names a layer that its input does not fit.
+    """
     values: dict[int, Any] = {0: x}
     steps: list[Step | None] = [None]
     for index, layer in enumerate(graph.layers[1:], 1):
@@ -28,7 +31,7 @@ def forward(graph: Graph, rules: list[Rule], x: Tensor) -> Trace:
         scalars = tuple(values[i] for i in layer.scalars)
         output, memo = _run(layer, inputs, scalars)
         values[index] = output
-        steps.append(_step(layer, rules[index], inputs, scalars, output, memo))
+        steps.append(_step(layer, rules[index], inputs, scalars, output, memo) if rules else None)
         for source in {*layer.inputs, *layer.scalars}:
             if graph.last_use[source] == index and source != graph.output:
                 del values[source]
@@ -38,8 +41,8 @@ def forward(graph: Graph, rules: list[Rule], x: Tensor) -> Trace:
 def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[Any, Any]:
     try:
         return layer.operation.run(*inputs, *scalars)
-    except (RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, (LrpError, torch.OutOfMemoryError)) or "out of memory" in str(error):
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)) or "out of memory" in str(error):
             raise
         shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in inputs)
         raise ModelError(
@@ -70,6 +73,19 @@ class Redistributed:
     relevance: Tensor
     layers: dict[str, Tensor]
     totals: dict[str, Tensor]
+
+    def minus(self, other: "Redistributed", scale: Tensor) -> "Redistributed":
+        """This one less `scale` (N,) times another, at the input and at every layer that both reach."""
+        return Redistributed(
+            _difference(self.relevance, other.relevance, scale),
+            {name: _difference(value, other.layers[name], scale) for name, value in self.layers.items()},
+            {name: _difference(value, other.totals[name], scale) for name, value in self.totals.items()},
+        )
+
+
+def _difference(value: Tensor, other: Tensor, scale: Tensor) -> Tensor:
+    """value - scale * other, for values (N, ...) and a scale (N,)."""
+    return value - scale.view(-1, *[1] * (value.dim() - 1)) * other
 
 
 def backward(

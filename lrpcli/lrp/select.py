@@ -32,13 +32,17 @@ class Entry:
         return layer.kind == self.key or (self.key == "linear" and layer.kind in _LINEAR)
 
     @property
+    def selective(self) -> bool:
+        """Whether it stands for those of the matching layers that can have its rule: "any" and patterns do."""
+        return self.key == "any" if self.table == "kind" else self.table == "name" and _is_pattern(self.key)
+
+    @property
     def specificity(self) -> tuple[int, int]:
         """Sorts entries: any < linear < kind < range (narrow wins) < first, last < pattern (long wins) < name."""
         if self.table == "override":
             return (9, 0)
         if self.table == "name":
-            wild = any(mark in self.key for mark in "*?[")
-            return (5 if wild else 6, len(self.key))
+            return (5 if _is_pattern(self.key) else 6, len(self.key))
         if self.table == "position":
             match = _RANGE.fullmatch(self.key)
             return (4, 0) if match is None else (3, -(int(match[2] or match[1]) - int(match[1])))
@@ -55,8 +59,8 @@ class Entry:
 
 
 def best_entry(entries: tuple[Entry, ...], layer: Layer, available: set[str]) -> Entry | None:
-    """The most specific matching entry, the later of equals; "any" skips kinds of layer that lack its rule."""
-    fitting = [entry for entry in entries if entry.matches(layer) and (entry.key != "any" or entry.rule in available)]
+    """The most specific matching entry, the later of equals; selective ones need their rule among the `available`."""
+    fitting = [entry for entry in entries if entry.matches(layer) and (not entry.selective or entry.rule in available)]
     return max(reversed(fitting), key=lambda entry: entry.specificity, default=None)
 
 
@@ -69,6 +73,10 @@ def check_position(key: str, title: str) -> None:
         f"In config {title!r}, [position] has the unknown key {key!r}. It must be first, last, the number of a linear "
         "layer (from 1) or a range such as 2..4."
     )
+
+
+def _is_pattern(key: str) -> bool:
+    return any(mark in key for mark in "*?[")
 
 
 def _at_position(key: str, layer: Layer) -> bool:

@@ -1,7 +1,7 @@
-"""Everything that is neither linear, normalisation nor pooling: each passes, slices or shares relevance (SPEC section 3)."""
+"""Everything that is neither linear, normalisation nor pooling; each passes, slices or shares relevance."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide
 
 
@@ -18,8 +17,10 @@ class Activation(Operation):
 
     kind = "activation"
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], nonnegative: bool = False) -> None:
         self.function = function
+        self.nonnegative = nonnegative
+        """Whether its output is never negative, whatever the input."""
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """The activation of the input."""
@@ -29,6 +30,11 @@ class Activation(Operation):
         """Moves a copy of the parameters of a module such as PReLU."""
         if isinstance(self.function, torch.nn.Module) and next(self.function.parameters(), None) is not None:
             self.function = copy.deepcopy(self.function).to(device, dtype)
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """The input: what dropout and its kin do when a model is used."""
+    return x
 
 
 class Concat(Operation):
@@ -117,14 +123,14 @@ class Affine(Operation):
 
 
 class View(Operation):
-    """Reshape, flatten, permute, slice, one part of a split: the output is a view of the input."""
+    """Reshape, permute, slice, index, expand, one part of a split: every output element is one of the input's."""
 
     kind = "view"
-    many = False
-    """Whether the output is a tuple of views, which only a later getitem turns into one."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, many: bool = False) -> None:
         self.function = function
+        self.many = many
+        """Whether the output is a tuple of views, which only a later getitem turns into one."""
 
     def run(self, *inputs: Any) -> tuple[Any, None]:
         """The view; inputs after the first are sizes read off other tensors."""
@@ -138,13 +144,6 @@ class Pad(Operation):
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self.sizes = sizes
-
-    @classmethod
-    def from_call(cls, sizes: Sequence[int], mode: str, value: float | None) -> "Pad":
-        """From the arguments of functional.pad; UnsupportedLayer for anything but zeros."""
-        if mode != "constant" or value:
-            raise UnsupportedLayer(f"Padding by {mode!r} {value or ''} has no relevance rule; only zero padding has.")
-        return cls(tuple(sizes))
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """The padded input."""
@@ -186,7 +185,7 @@ class ConcatRule(Rule):
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Slices of R."""
         axis = step.operation.axis
-        return relevance.split([shape[axis] for shape in step.shapes], axis)
+        return torch.split(relevance, [shape[axis] for shape in step.shapes], axis)
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,9 @@ class ProductRule(Rule):
     """All relevance to the signal, none to the gate."""
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """R to the signal."""
-        return (relevance, None) if step.operation.signal == 0 else (None, relevance)
+        """R to the signal, summed where it was broadcast."""
+        signal = step.operation.signal
+        return [relevance.sum_to_size(shape) if i == signal else None for i, shape in enumerate(step.shapes)]
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class MaximumRule(Rule):
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R where the input won, else 0."""
-        return [relevance.where(step.memo == index, 0.0) for index in range(len(step.shapes))]
+        return [relevance.where(step.memo == i, 0.0).sum_to_size(shape) for i, shape in enumerate(step.shapes)]
 
 
 @dataclass(frozen=True)
@@ -237,18 +237,22 @@ class AffineRule(Rule):
     bias: str = "absorb"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """R_i = scale x_i / y_i R_i."""
+        """R_i = scale x_i / y_i R_i, summed where the input was broadcast."""
         layer, total = step.operation, step.output
         if self.bias == "ignore" or layer.shift is None:
-            return (relevance,)
+            return (relevance.sum_to_size(step.shapes[0]),)
         assert total is not None
         (x,) = step.inputs
-        return (safe_divide(relevance * x * layer.broadcast(layer.scale, x.dim()), total),)
+        share = safe_divide(relevance, total) * layer.broadcast(layer.scale, x.dim())
+        return ((x * share).sum_to_size(x.shape),)
 
 
 @dataclass(frozen=True)
 class PadRule(Rule):
-    """Padding gets nothing: R of the padding is 0 below a linear layer, and dropped."""
+    """Padding gets nothing: R of the border is dropped.
+
+    It is 0 for the rules that share in proportion to x; flat, w-square and z-box of the next layer lose its share.
+    """
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R without its border."""
@@ -257,16 +261,23 @@ class PadRule(Rule):
 
 @dataclass(frozen=True)
 class ViewRule(Rule):
-    """The same view backwards: what the view left out gets 0."""
+    """The same view backwards: what the view left out gets 0, what it repeats gets the sum."""
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """Writes R through the same view of an empty input."""
-        result = relevance.new_zeros(step.shapes[0])
-        window = step.operation.function(result, *step.scalars)
-        if window.numel() and window.untyped_storage().data_ptr() != result.untyped_storage().data_ptr():
-            return (relevance.reshape(step.shapes[0]),)  # contiguous(), or a reshape that had to copy: same order
-        window.copy_(relevance)
+        """Writes R through the same view of an empty input; where it copies or repeats, through a view of indices."""
+        view, shape = step.operation.function, step.shapes[0]
+        result = relevance.new_zeros(shape)
+        window = view(result, *step.scalars)
+        if _shares_memory(window, result) and 0 not in window.stride():
+            window.copy_(relevance)
+            return (result,)
+        places = view(torch.arange(result.numel(), device=result.device).view(shape), *step.scalars)
+        result.view(-1).index_add_(0, places.flatten(), relevance.flatten())
         return (result,)
+
+
+def _shares_memory(first: Tensor, second: Tensor) -> bool:
+    return first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ def choose_classes(logits: Tensor, target: Target) -> Tensor:
     count = top_count(target)
     if count is not None:
         if not 1 <= count <= classes:
-            raise UsageError(f"The target 'top{count}' asks for more classes than the model's {classes}.")
+            raise UsageError(f"The target 'top{count}' does not fit: the model has {classes} classes, from top1 on.")
         return logits.topk(count, dim=1).indices
-    chosen = torch.as_tensor(target, dtype=torch.long).to(logits.device)
+    chosen = _indices(target).to(logits.device)
     if chosen.dim() == 0:
         chosen = chosen.expand(images)
     chosen = chosen[:, None] if chosen.dim() == 1 else chosen
@@ -33,15 +33,38 @@ def choose_classes(logits: Tensor, target: Target) -> Tensor:
     return chosen
 
 
+def _indices(target: Any) -> Tensor:
+    """Class indices as whole numbers, (), (N,) or (N, K)."""
+    try:
+        given = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"The target {target!r} cannot be read as class indices: {error}.") from error
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.dim() > 2:
+        raise UsageError(
+            f"The target must be whole class indices, one or (N,) or (N, K); it has the type {given.dtype} and the "
+            f"shape {tuple(given.shape)}."
+        )
+    return given.long()
+
+
 def top_count(target: Any) -> int | None:
     """K of a target "topK" (1 for None and "top"), or None if the target names classes."""
-    if target is None or target == "top":
+    if target is None:
         return 1
     if isinstance(target, str):
+        if target == "top":
+            return 1
         if target.startswith("top") and target[3:].isdecimal():
             return int(target[3:])
         raise UsageError(f"The target {target!r} is not known; use 'top', 'topK' such as 'top3', or a class index.")
     return None
+
+
+def check_start(start: str) -> str:
+    """The name of a start; UsageError if it is not known."""
+    if start not in STARTS:
+        raise UsageError(f"The start {start!r} is not known; choose one of {', '.join(STARTS)}.")
+    return start
 
 
 def start_relevance(logits: Tensor, classes: Tensor, start: str) -> Tensor:
@@ -55,9 +78,8 @@ def start_relevance(logits: Tensor, classes: Tensor, start: str) -> Tensor:
     chosen = probabilities.gather(1, column)
     if start == "probability":
         return torch.zeros_like(logits).scatter_(1, column, chosen)
-    if start == "softmax-gradient":
-        return (-chosen * probabilities).scatter_(1, column, chosen * (1 - chosen))
-    raise UsageError(f"The start {start!r} is not known; choose one of {', '.join(STARTS)}.")
+    check_start(start)
+    return (-chosen * probabilities).scatter_(1, column, chosen * (1 - chosen))
 
 
 def opposite_start(logits: Tensor, classes: Tensor) -> Tensor:
@@ -67,10 +89,7 @@ def opposite_start(logits: Tensor, classes: Tensor) -> Tensor:
     return share.expand_as(logits).scatter(1, column, 0.0)
 
 
-def contrast(relevance: Tensor, opposite: Tensor, *, positive: bool) -> Tensor:
-    """The target's map minus the others' map scaled to the same total, (N, ...); optionally its positive part."""
-    axes = tuple(range(1, relevance.dim()))
-    total, other = relevance.sum(axes, keepdim=True), opposite.sum(axes, keepdim=True)
-    scale = torch.where(other == 0, 1.0, total / torch.where(other == 0, 1.0, other))
-    difference = relevance - scale * opposite
-    return difference.clamp(min=0) if positive else difference
+def equal_scale(total: Tensor, opposite: Tensor) -> Tensor:
+    """What the other classes' map must be multiplied by to have the target's total, (N,); 1 where it has none."""
+    empty = opposite == 0
+    return torch.where(empty, 1.0, total / opposite.masked_fill(empty, 1.0))

@@ -1,14 +1,13 @@
 """Preprocessing as the user wants it: the model's own, with some of it replaced."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import ModelError, suggestion
 
 if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
@@ -17,30 +16,35 @@ CHOICES = ("resize", "channel_order", "pixel_scale", "mean", "std")
 
 
 def adjust_preprocessing(default: "Preprocessing", overrides: Mapping[str, Any]) -> "Preprocessing":
-    """The default with the fields named in `overrides` replaced; a `mean` may be numbers, an array (C, h, w), or the
-    path of a .binaryproto or .npy file. Raises ModelError for an unknown field or an unusable value.
-    """
-    changes = dict(overrides)
-    for key in changes:
-        if key not in CHOICES:
-            close = difflib.get_close_matches(key, CHOICES, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ModelError(f"Preprocessing has no option {key!r}; there are {', '.join(CHOICES)}.{hint}")
-    if isinstance(changes.get("mean"), (str, Path)):
-        from lrpcli.models.caffe.files import read_mean
+    """The default with the fields named in `overrides` replaced.
 
-        changes["mean"] = read_mean(changes["mean"])
-    if isinstance(changes.get("mean"), np.ndarray) and changes["mean"].ndim == 3:
-        changes["mean"] = centre_crop(changes["mean"], default.size)
-    for key in ("mean", "std"):
-        if isinstance(changes.get(key), (list, tuple)):
-            changes[key] = tuple(float(value) for value in changes[key])
-    if isinstance(changes.get("resize"), list):
-        changes["resize"] = tuple(changes["resize"])
+    A `mean` may be numbers, an array (C, h, w), or the path of a .binaryproto or .npy file. Raises ModelError for an
+    unknown field or a value that cannot be used.
+    """
+    for key in overrides:
+        if key not in CHOICES:
+            raise ModelError(
+                f"Preprocessing has no option {key!r}; there are {', '.join(CHOICES)}.{suggestion(key, CHOICES)}"
+            )
+    changes = dict(overrides)
     try:
+        if "mean" in changes:
+            changes["mean"] = _mean(changes["mean"], default.size)
         return dataclasses.replace(default, **changes)
     except (ValueError, TypeError) as error:
         raise ModelError(f"This preprocessing does not fit the model: {error}") from error
+
+
+def _mean(given: Any, size: tuple[int, int]) -> Any:
+    """One number per channel, or a mean image (C, h, w) cropped to the model's input."""
+    if isinstance(given, (str, Path)):
+        from lrpcli.models.caffe.files import read_mean
+
+        given = read_mean(given)
+    values = np.asarray(given, dtype=np.float64)
+    if values.ndim == 3:
+        return centre_crop(values.astype(np.float32), size)
+    return tuple(values.reshape(-1).tolist())
 
 
 def centre_crop(mean: np.ndarray, size: tuple[int, int]) -> np.ndarray:

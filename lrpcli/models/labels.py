@@ -30,13 +30,15 @@ class Label:
 def read_labels(path: str | Path, outputs: int | None = None) -> tuple[str, ...]:
     """The lines of a UTF-8 label file, the first for output 0; parse_label takes one apart.
 
-    Raises ModelError if the file cannot be read, has an empty line, or not `outputs` lines.
+    Raises ModelError if the file cannot be read, is empty or has an empty line, or not `outputs` lines.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ModelError(f"The label file {str(path)!r} cannot be read ({reason}).") from error
+    if not lines:
+        raise ModelError(f"The label file {str(path)!r} is empty. Give a file with one line per output.")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise ModelError(

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A net in eval mode with everything that goes with it.
+    """A net with everything that goes with it.
 
     `module` maps (N, C, H, W) to (N, classes); a final softmax may still be there, the engine strips it.
     `labels` are the lines of the label file, one per output: names separated by commas, a synset id before them or not.
-    `weights_sha256` is that of the weights file; `source` says where the model came from, for people.
+    `weights_sha256` is that of the weights file; `source` says where the model came from, for people. `outputs` is the
+    number of classes, None where only a forward pass would tell.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Model:
     labels: tuple[str, ...] | None = None
     weights_sha256: str | None = None
     source: str = ""
+    outputs: int | None = None
 
     def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
         """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it."""
@@ -79,10 +81,8 @@ class Model:
         raise ModelError(f"The model {self.name!r} has no class {text!r}.{_suggestions(text, labels)}")
 
     def _checked(self, index: int) -> int:
-        if self.labels is not None and index >= len(self.labels):
-            raise ModelError(
-                f"The model {self.name!r} has no output {index}; its outputs are 0 to {len(self.labels) - 1}."
-            )
+        if self.outputs is not None and index >= self.outputs:
+            raise ModelError(f"The model {self.name!r} has no output {index}; its outputs are 0 to {self.outputs - 1}.")
         return index
 
 

@@ -21,10 +21,7 @@ def blob_array(blob: Any, raw: bool, where: str) -> np.ndarray:
     """
     field, kind = ("data", "<f4") if blob.data or not blob.double_data else ("double_data", "<f8")
     values = getattr(blob, field)
-    if raw:
-        array = _from_bytes(values, np.dtype(kind), where)
-    else:
-        array = np.array(values, dtype=kind)
+    array = _from_bytes(values, np.dtype(kind), where) if raw else np.array(values, dtype=kind)
     shape = blob_shape(blob, array.size)
     if len(shape) > MAXIMAL_AXES or min(shape, default=0) < 0 or math.prod(shape) != array.size:
         raise ModelError(

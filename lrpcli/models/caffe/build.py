@@ -1,7 +1,10 @@
 """A net description and weights -> torch.fx.GraphModule whose nodes carry the source file's layer names."""
 
+import itertools
+import keyword
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from lrpcli.models.caffe.network import Classifier, SourceLayer
 
 MAXIMAL_BLOB = 2**28
 """Numbers per image that one layer may put out; a file that asks for more is damaged or malicious."""
+
+EMPTY = fx.GraphModule(nn.Module(), fx.Graph())
 
 Shape = tuple[int, ...]
 
@@ -72,12 +77,13 @@ class Builder:
 
     def blob(self, layer: SourceLayer, index: int, shape: Shape, what: str) -> Tensor:
         """A float32 copy of one of the layer's blobs. ModelError if it is missing or of another shape."""
-        blobs = self.weights.blobs.get(layer.name)
-        if blobs is None or index >= len(blobs):
-            known = ", ".join(map(repr, list(self.weights.blobs)[:8]))
+        if self.weights.blobs is None:
+            return torch.zeros(()).expand(shape)
+        blobs = self.weights.blobs.get(layer.name, ())
+        if index >= len(blobs):
             raise ModelError(
-                f"{str(self.weights.path)!r} holds no {what} for {self.where(layer)}; it has weights for {known}"
-                f"{', ...' if len(self.weights.blobs) > 8 else ''}. Give the weights that belong to this net."
+                f"{str(self.weights.path)!r} holds no {what} for {self.where(layer)}; it has weights for "
+                f"{_listed(self.weights.blobs)}. Give the weights that belong to this net."
             )
         array = blobs[index]
         if _squeezed(array.shape) != _squeezed(shape):
@@ -86,11 +92,14 @@ class Builder:
                 f"{str(self.weights.path)!r} holds {' x '.join(map(str, array.shape))}. Give the weights and the net "
                 "description that belong together."
             )
+        with np.errstate(over="ignore"):
+            array = np.array(array, dtype=np.float32).reshape(shape)
         if not np.isfinite(array).all():
             raise ModelError(
-                f"The {what} of {self.where(layer)} hold values that are not finite. Fetch the file again."
+                f"The {what} of {self.where(layer)} hold values that are not finite as float32. Fetch "
+                f"{str(self.weights.path)!r} again."
             )
-        return torch.from_numpy(np.array(array, dtype=np.float32).reshape(shape))
+        return torch.from_numpy(array)
 
     def assign(self, module: nn.Module, **tensors: Tensor | None) -> nn.Module:
         """Puts tensors into a module made on the meta device, which set no memory aside."""
@@ -102,14 +111,17 @@ class Builder:
         return module
 
 
-def attribute_name(name: str, taken: dict[str, nn.Module]) -> str:
-    """A layer name as a module attribute: without dots, which torch reads as nesting, and unlike any other."""
-    plain = name.replace(".", "_") or "layer"
-    number = 2
-    unique = plain
-    while unique in taken:
-        unique, number = f"{plain}_{number}", number + 1
-    return unique
+def attribute_name(name: str, taken: Container[str]) -> str:
+    """A layer name as a module attribute that no other layer and no part of a module has.
+
+    torch.fx writes attribute names into Python source and runs it, and layer names come from files: nothing but
+    letters, digits and underscores may pass.
+    """
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not plain[:1].isalpha() or keyword.iskeyword(plain) or hasattr(EMPTY, plain):
+        plain = f"layer_{plain}"
+    candidates = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def build_module(source: Classifier, weights: Weights, input_shape: tuple[int, int, int]) -> tuple[fx.GraphModule, int]:
@@ -134,6 +146,12 @@ def build_module(source: Classifier, weights: Weights, input_shape: tuple[int, i
     return module.eval(), builder.shapes[source.output][0]
 
 
+def _listed(names: Iterable[str]) -> str:
+    """The first few names."""
+    first = list(itertools.islice(map(repr, names), 9))
+    return ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
+
+
 def _squeezed(shape: Shape) -> Shape:
     """A shape without leading ones: files before BlobShape give every blob four axes."""
     while shape and shape[0] == 1:
@@ -142,13 +160,12 @@ def _squeezed(shape: Shape) -> Shape:
 
 
 def _require_match(builder: Builder) -> None:
-    names = {layer.name for layer in builder.source.layers}
-    if not names.intersection(builder.weights.blobs):
-        known = ", ".join(map(repr, list(builder.weights.blobs)[:5]))
+    names, blobs = {layer.name for layer in builder.source.layers}, builder.weights.blobs
+    if blobs is not None and names.isdisjoint(blobs):
         raise ModelError(
             f"{str(builder.weights.path)!r} holds weights for none of the layers of "
-            f"{str(builder.source.network.path)!r}; it has {known}. Give the weights and the net description that "
-            "belong together."
+            f"{str(builder.source.network.path)!r}; it has {_listed(blobs)}. Give the weights and the net description "
+            "that belong together."
         )
 
 

@@ -22,16 +22,21 @@ from lrpcli.models.caffe.network import Network, network_from_message
 from lrpcli.models.caffe.schema import messages
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+MAXIMAL_TEXT = 2**22
+"""Bytes of a net description; the largest known nets need a tenth of it."""
 HELP = "Give an undamaged .caffemodel or .caffemodel.h5 file."
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds: numbers by layer name, and the net's own description where there is one."""
+    """What a weights file holds: numbers by layer name, and the net's own description where there is one.
+
+    Without `blobs` every layer gets zeros that take no memory: enough for a net's geometry.
+    """
 
     path: Path
-    blobs: dict[str, tuple[np.ndarray, ...]]
-    sha256: str
+    blobs: dict[str, tuple[np.ndarray, ...]] | None
+    sha256: str | None
     network: Network | None
 
 
@@ -68,11 +73,19 @@ def read_prototxt(path: str | Path) -> Network:
     """Reads a net description, V1 or V2; fields that do not matter for importing are skipped. Raises ModelError."""
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        with path.open("rb") as file:
+            text = file.read(MAXIMAL_TEXT + 1)
     except OSError as error:
         raise ModelError(
             f"The net description {str(path)!r} cannot be read ({error.strerror or error}). Check the path."
         ) from error
+    return parse_prototxt(text.decode("utf-8", errors="replace"), path)
+
+
+def parse_prototxt(text: str, path: Path) -> Network:
+    """The Network in the text of a net description; messages name `path`. Raises ModelError."""
+    if len(text) > MAXIMAL_TEXT:
+        raise ModelError(f"The net description in {str(path)!r} is too long to be one. Give the deploy .prototxt.")
     message = messages()["NetParameter"]()
     with damage_named(path, "Give the deploy .prototxt that belongs to the weights."):
         # Caffe ignores nothing, but its forks add fields: what is not known here cannot change a supported layer.
@@ -137,6 +150,7 @@ def damage_named(path: Path, advice: str) -> Iterator[None]:
         DecodeError,
         text_format.ParseError,
         ValueError,
+        TypeError,
         RecursionError,
         EOFError,
         MemoryError,

@@ -93,7 +93,8 @@ def pooling(builder: Builder, layer: SourceLayer) -> None:
     kind: Any
     if values.global_pooling:
         kind = nn.AdaptiveMaxPool2d if method == "MAX" else nn.AdaptiveAvgPool2d
-        return builder.module(layer, kind(1), node, (channels, 1, 1))
+        builder.module(layer, kind(1), node, (channels, 1, 1))
+        return
     kernel, stride, pad = _pair(values, "kernel", None), _pair(values, "stride", 1), _pair(values, "pad", 0)
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         raise unsupported(builder, layer, "it pads by more than half of its window")

@@ -1,16 +1,16 @@
-"""A Caffe net as a Model: files, input shape, preprocessing."""
+"""Weights and a net description -> Model: input shape, preprocessing, labels."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrpcli.errors import ModelError
 from lrpcli.models.adjust import adjust_preprocessing
 from lrpcli.models.caffe.build import build_module
-from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
+from lrpcli.models.caffe.files import Weights, read_prototxt
 from lrpcli.models.caffe.layers import decimal
 from lrpcli.models.caffe.network import DATA_TYPES, Classifier, classifier
+from lrpcli.models.details import Details, PreprocessingChoice
 from lrpcli.models.labels import read_labels
 from lrpcli.models.model import Model
 
@@ -24,32 +24,38 @@ CROPPED = (224, 227)
 MAXIMAL_SIDE = 2**14
 
 
-def load_caffe(
-    path: str | Path,
-    prototxt: str | Path | None = None,
-    input_shape: tuple[int, int, int] | None = None,
-    preprocessing: "Preprocessing | Mapping[str, Any] | None" = None,
-    labels: str | Path | None = None,
-    name: str | None = None,
-) -> Model:
-    """A Model from a .caffemodel or .caffemodel.h5 and, where the file lacks it, a net description.
+def assemble(weights: Weights, details: Details) -> Model:
+    """A Model from weights that are read, with everything in `details` overruling what the files say.
 
-    `input_shape` (C, H, W) overrules the files, `labels` is a file with one line per output. `preprocessing` replaces the default as a whole or, as a mapping,
-    in part. The default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts, squashed to 256 x 256
-    and cropped where the input is 224 or 227 pixels wide, else squashed to the input size.
+    Preprocessing by default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts, squashed to
+    256 x 256 and cropped where the input is 224 or 227 pixels wide, else squashed to the input size.
     Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer.
     """
-    weights = read_weights(path)
-    source = _classifier(weights, prototxt)
-    shape = _input_shape(source, weights, input_shape)
+    source = _classifier(weights, details.prototxt)
+    shape = _input_shape(source, weights, details.input_shape)
     module, outputs = build_module(source, weights, shape)
-    if preprocessing is None or isinstance(preprocessing, Mapping):
-        preprocessing = adjust_preprocessing(default_preprocessing(source, shape), preprocessing or {})
-    elif preprocessing.size != shape[1:]:
-        preprocessing = replace(preprocessing, size=shape[1:])
-    title = name or source.network.name or weights.path.stem
-    lines = None if labels is None else read_labels(labels, outputs)
-    return Model(title, module, shape, preprocessing, lines, weights.sha256, str(path))
+    return Model(
+        name=details.name or source.network.name or weights.path.stem,
+        module=module,
+        input_shape=shape,
+        preprocessing=fitted(details.preprocessing, default_preprocessing(source, shape)),
+        labels=_labels(details.labels, outputs),
+        weights_sha256=weights.sha256,
+        source=str(weights.path),
+        outputs=outputs,
+    )
+
+
+def fitted(chosen: PreprocessingChoice | None, default: "Preprocessing") -> "Preprocessing":
+    """The chosen preprocessing for a model that would get `default`."""
+    if chosen is None or isinstance(chosen, Mapping):
+        return adjust_preprocessing(default, chosen or {})
+    if chosen.size == default.size and chosen.channels == default.channels:
+        return chosen
+    raise ModelError(
+        f"The preprocessing makes images of {chosen.channels} x {chosen.size[0]} x {chosen.size[1]} (channels, height, "
+        f"width), but the model reads {default.channels} x {default.size[0]} x {default.size[1]}."
+    )
 
 
 def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "Preprocessing":
@@ -77,6 +83,14 @@ def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "P
     )
 
 
+def _labels(given: str | Path | Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
+    if given is None or isinstance(given, (str, Path)):
+        return None if given is None else read_labels(given, outputs)
+    if len(given) != outputs:
+        raise ModelError(f"There are {len(given)} labels for a model with {outputs} outputs. Give one per output.")
+    return tuple(given)
+
+
 def _classifier(weights: Weights, prototxt: str | Path | None) -> Classifier:
     if prototxt is not None:
         return classifier(read_prototxt(prototxt))
@@ -101,12 +115,17 @@ def _input_shape(source: Classifier, weights: Weights, given: tuple[int, int, in
             "Give its input shape as channels, height, width, for example 3,227,227 (--input-shape on the command "
             "line), or a deploy prototxt."
         )
+    return checked_shape(shape, str(source.network.path))
+
+
+def checked_shape(shape: tuple[int, ...], net: str) -> tuple[int, int, int]:
+    """An input shape (C, H, W) of the net that messages call `net`; ModelError if it cannot be one."""
     if len(shape) != 3 or not all(1 <= side <= MAXIMAL_SIDE for side in shape):
         raise ModelError(
-            f"The input shape {tuple(shape)} of the net {str(source.network.path)!r} is not usable: expected are "
-            f"channels, height and width, each between 1 and {MAXIMAL_SIDE}."
+            f"The input shape {tuple(shape)} of the net {net!r} is not usable: expected are channels, height and "
+            f"width, each between 1 and {MAXIMAL_SIDE}."
         )
-    return shape
+    return shape[0], shape[1], shape[2]
 
 
 def _declared(source: Classifier) -> tuple[int, int, int] | None:
@@ -123,7 +142,7 @@ def _declared(source: Classifier) -> tuple[int, int, int] | None:
 def _cropped(source: Classifier, weights: Weights) -> tuple[int, int, int] | None:
     """The crop of a training net's data layer; its channels are those of the first convolution's weights."""
     first = next(layer for layer in source.layers if source.input in layer.bottoms)
-    blobs = weights.blobs.get(first.name, ())
+    blobs = (weights.blobs or {}).get(first.name, ())
     group = first.parameters("convolution").group
     channels = blobs[0].shape[1] * group if first.type == "Convolution" and blobs and blobs[0].ndim == 4 else 3
     for layer in _data_layers(source):

@@ -15,6 +15,7 @@ IRREGULAR = {
 DATA_TYPES = {
     "Input", "Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "WindowData", "AnnotatedData",
 }  # fmt: skip
+MAXIMAL_LAYERS = 10_000
 NOT_FOR_USE = {"Accuracy", "Silence", "HDF5Output", "SoftmaxWithLoss"}
 
 
@@ -73,12 +74,14 @@ class Classifier:
 
 
 def network_from_message(net: Any, path: Path) -> Network:
-    """The Network of a NetParameter message. Raises ModelError for the oldest format."""
+    """The Network of a NetParameter message. Raises ModelError for the oldest format and for absurdly many layers."""
     if any(layer.HasField("layer") for layer in net.layers):
         raise ModelError(
             f"{str(path)!r} is in Caffe's oldest format (V0), which is not read here. Convert it with Caffe's "
             "upgrade_net_proto_binary or upgrade_net_proto_text."
         )
+    if len(net.layer) + len(net.layers) > MAXIMAL_LAYERS:
+        raise ModelError(f"{str(path)!r} has more than {MAXIMAL_LAYERS} layers, which no net has. Fetch it again.")
     names = {number: name for name, number in ENUMS["V1LayerType"].items()}
     types = [layer.type for layer in net.layer] or [modern_type(names[layer.type]) for layer in net.layers]
     layers = tuple(

@@ -1,0 +1,108 @@
+"""`lrp configs`: the composites, what they do to each layer, and whether a file is one."""
+
+import json
+from typing import Any
+
+import click
+
+from lrpcli.cli.options import model_options, model_settings, verbosity
+
+
+@click.group()
+def configs() -> None:
+    """Show and check the composites: which rule each layer gets."""
+
+
+@configs.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@verbosity
+def list_(as_json: bool, quiet: bool) -> None:
+    """List the built-in composites."""
+    from lrpcli.lrp.config import builtin_names, load_composite
+
+    composites = [load_composite(name) for name in builtin_names()]
+    if as_json:
+        rows = [{"name": c.title, "description": c.description, "source": c.source} for c in composites]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(composite.title) for composite in composites)
+    for composite in composites:
+        click.echo(f"{composite.title:{width}}  {composite.description}")
+
+
+@configs.command()
+@click.argument("config", metavar="NAME|FILE")
+@click.option("--model", metavar="NAME|FILE", help="Show for every layer of this model which rule it gets and why.")
+@click.option("--lrn", metavar="RULE", help="Rule of every LRN layer, whatever the config says.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@model_options
+@verbosity
+def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
+    """Show a composite, or with --model the rule of every layer and the reason."""
+    from lrpcli.lrp.config import load_composite
+
+    composite = load_composite(config)
+    composite = composite if lrn is None else composite.with_lrn(lrn)
+    if model is not None:
+        _show_layers(composite, model, values, as_json)
+        return
+    if as_json:
+        click.echo(json.dumps(_as_mapping(composite), indent=2))
+        return
+    click.echo(f"{composite.title}: {composite.description}")
+    click.echo(f"source: {composite.source or 'not stated'}")
+    click.echo(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
+    for entry in composite.entries:
+        parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
+        click.echo(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip())
+
+
+@configs.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@verbosity
+def check(files: tuple[str, ...], quiet: bool) -> None:
+    """Check composites: exit 2 and the reason if one cannot be used."""
+    from lrpcli.lrp.config import load_composite
+
+    for file in files:
+        composite = load_composite(file)
+        if not quiet:
+            click.echo(f"{file}: {len(composite.entries)} entries, in order.")
+
+
+def _as_mapping(composite: Any) -> dict[str, Any]:
+    entries = [
+        {"table": entry.table, "key": entry.key, "rule": entry.rule, **dict(entry.parameters)}
+        for entry in composite.entries
+    ]
+    keys = ("description", "source", "bias", "target", "start")
+    return {"name": composite.title, **{key: getattr(composite, key) for key in keys}, "entries": entries}
+
+
+def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bool) -> None:
+    from lrpcli.lrp.config import assign_rules
+    from lrpcli.lrp.graph import build_graph
+    from lrpcli.models import load_architecture
+
+    chosen = model_settings(model, values)
+    loaded = load_architecture(chosen.name, **chosen.keywords())
+    assignments = assign_rules(composite, build_graph(loaded.module), loaded.pixel_range)[1:]
+    rows = [
+        {
+            "layer": item.layer.name,
+            "kind": item.layer.kind,
+            "geometry": item.layer.operation.describe(),
+            "rule": item.rule_name,
+            "parameters": item.parameters,
+            "why": item.reason,
+        }
+        for item in assignments
+        if item.layer.kind != "scalar"
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    keys = ("layer", "kind", "rule", "parameters", "why")
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in keys}
+    for row in ({key: key for key in keys}, *rows):
+        click.echo("  ".join(f"{row[key]:{widths[key]}}" for key in keys).rstrip())

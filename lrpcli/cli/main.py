@@ -1,0 +1,74 @@
+"""The command group, and what every command ends with: exit codes, one-sentence errors, signals raised again."""
+
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import lrpcli
+from lrpcli.cli.configs import configs
+from lrpcli.cli.explain import explain
+from lrpcli.cli.models import models
+from lrpcli.cli.options import VERBOSE
+from lrpcli.errors import LrpError
+
+BUG = 3
+
+
+class _Root(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        """Runs a command. click alone would turn Ctrl-C and a closed pipe into exit 1."""
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()
+            return result
+        except LrpError as error:
+            _report(context, error)
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            _die_by(signal.SIGINT)
+        except BrokenPipeError:
+            _die_by(signal.SIGPIPE)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            _report(context, error)
+            context.exit(BUG)
+
+
+def _report(context: click.Context, error: Exception) -> None:
+    """One sentence on stderr; the traceback only with -vv."""
+    if context.meta.get(VERBOSE, 0) >= 2:
+        traceback.print_exception(error)
+    if isinstance(error, LrpError):
+        text = str(error)
+    else:
+        text = (
+            f"Unexpected {type(error).__name__}: {error}. This is a bug; run again with -vv and report what it prints."
+        )
+    click.echo(f"Error: {text.encode('utf-8', 'backslashreplace').decode('utf-8')}", err=True)
+
+
+def _die_by(number: signal.Signals) -> None:
+    """Ends by the signal itself, so that the shell sees it and stops its loop too."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lrpcli.__version__, package_name="lrpcli", message="lrp %(version)s")
+def main() -> None:
+    """Shows what an image classifier saw, by layer-wise relevance propagation.
+
+    \b
+    lrp explain --model caffenet photos/ out/
+    """  # noqa: D301  (click reads the escape)
+
+
+for command in (explain, configs, models):
+    main.add_command(command)

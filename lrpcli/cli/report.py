@@ -1,0 +1,89 @@
+"""What a run says: results on stdout, everything else on stderr."""
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from lrpcli.output.journal import json_line
+
+FIELDS = ("type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations", "error",
+          "seconds")  # fmt: skip
+"""What --json prints of a row; the journal has it all."""
+
+
+class Reporter:
+    """Prints rows as they come: paths or JSON on stdout; a bar (on a terminal), failures and a summary on stderr."""
+
+    def __init__(self, total: int, output: Path, *, as_json: bool, print0: bool, quiet: bool) -> None:
+        self.total, self.output, self.as_json, self.quiet = total, output, as_json, quiet
+        self.end = b"\0" if print0 else b"\n"
+        self.statuses: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.started = perf_counter()
+        self.bar: Any = None
+
+    @property
+    def failed(self) -> int:
+        """Images that failed so far."""
+        return self.statuses["failed"]
+
+    def __enter__(self) -> "Reporter":
+        hidden = self.quiet or not sys.stderr.isatty()
+        self.bar = tqdm(total=self.total, unit=" images", disable=hidden, file=sys.stderr, dynamic_ncols=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.bar.close()
+        if not self.quiet:
+            print(self._summary(), file=sys.stderr)
+        if self.as_json and not isinstance(error, BrokenPipeError):
+            self._write(json_line(self._totals()).encode() + b"\n")
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Tells of one image."""
+        self.statuses[row["status"]] += 1
+        if row["status"] == "failed":
+            self.errors[row["error"]["kind"]] += 1
+            if not self.quiet:
+                message = row["error"]["message"].encode("utf-8", "backslashreplace").decode()
+                self.bar.write(f"{row['error']['kind']}: {message}", file=sys.stderr)
+            self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
+        if self.as_json:
+            self._write(json_line({key: row[key] for key in FIELDS if key in row}).encode() + b"\n")
+        else:
+            for part in row.get("explanations", [row]):
+                if part.get("outputs"):
+                    self._write(os.fsencode(next(iter(part["outputs"].values()))) + self.end)
+        self.bar.update()
+
+    def _write(self, data: bytes) -> None:
+        # Flushed at once: the next command in a pipe begins with the first image.
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def _seconds(self) -> float:
+        return perf_counter() - self.started
+
+    def _summary(self) -> str:
+        done, seconds = sum(self.statuses.values()), self._seconds()
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.errors.items()))
+        failures = f", {self.failed} failed ({kinds})" if self.failed else ""
+        images = f"{self.total} image" + ("" if self.total == 1 else "s")
+        speed = f"{done / seconds:.1f}" if seconds else "0"
+        folder = os.fsencode(self.output).decode("utf-8", "backslashreplace")
+        return f"{images}: {self.statuses['ok']} explained{failures}; {seconds:.1f} s, {speed} images/s. See {folder}"
+
+    def _totals(self) -> dict[str, Any]:
+        return {
+            "type": "summary",
+            "images": self.total,
+            **{status: self.statuses[status] for status in ("ok", "skipped", "failed")},
+            "errors": dict(sorted(self.errors.items())),
+            "seconds": round(self._seconds(), 3),
+        }

@@ -1,0 +1,135 @@
+"""A file -> an upright RGB image, or an ImageError that says what is wrong with it."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from lrpcli.errors import ImageError
+from lrpcli.images.convert import to_rgb, upright
+from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy
+from lrpcli.images.pillow_settings import pillow_settings
+
+__all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
+
+DEFAULT_POLICY = DecodePolicy()
+# A stream is held in memory before its header is read; a picture within the pixel limit needs far less than this.
+MAX_STREAM_BYTES = 2**30
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY) -> Image.Image:
+    """The first frame of a picture, upright, in mode RGB; `source` is a path or a binary stream.
+
+    Raises ImageError of the kind io (missing, unreadable, not a regular file), decode (empty, broken, truncated, of a
+    format that is not allowed), unsupported (pixels without a conversion rule) or too_large. Pillow's warnings
+    about a picture are dropped. Decodes under different policies in one process wait for each other.
+    """
+    what = f"The image {str(source)!r}" if isinstance(source, (str, Path)) else "The image on standard input"
+    with _opened(source, what) as stream, pillow_settings(policy):
+        try:
+            return _decoded(stream, policy, what)
+        except ImageError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything on broken data
+            raise _failure(error, what, policy) from error
+
+
+def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
+    if not stream.read(1):
+        raise ImageError("decode", f"{what} is empty (0 bytes).")
+    formats = [*policy.formats, *(["DIB"] if "BMP" in policy.formats else [])]  # a BMP without its file header
+    with Image.open(stream, formats=formats) as image:
+        _check_size(image, policy, what)
+        raw_mode = _raw_mode(image)
+        image.load()
+        return to_rgb(upright(image), what, raw_mode)
+
+
+def _check_size(image: Image.Image, policy: DecodePolicy, what: str) -> None:
+    if image.width * image.height > policy.max_pixels:
+        raise ImageError(
+            "too_large",
+            f"{what} has {image.width} x {image.height} pixels, more than the {policy.max_pixels} that are allowed. "
+            "If it is to be trusted, raise --max-pixels.",
+        )
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str | None:
+    """How Pillow calls the layout of a PNG's pixels; known only until they are loaded."""
+    if image.format != "PNG" or not image.tile:
+        return None
+    layout = image.tile[0].args
+    return layout if isinstance(layout, str) else None
+
+
+def _failure(error: Exception, what: str, policy: DecodePolicy) -> ImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(
+            "too_large",
+            f"{what} has more than twice the {policy.max_pixels} pixels that are allowed. "
+            "If it is to be trusted, raise --max-pixels.",
+        )
+    if isinstance(error, MemoryError):
+        return ImageError("too_large", f"{what} needs more memory than there is.")
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(
+            "decode",
+            f"{what} is not a picture in one of the formats {', '.join(policy.formats)}, or its header is broken.",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageError("io", f"{what} cannot be read: {error.strerror}.")
+    reason = str(error).strip().rstrip(".") or type(error).__name__
+    hint = " To decode what is there, use --truncated accept." if "truncated" in reason.lower() else ""
+    return ImageError("decode", f"{what} cannot be decoded: {reason}.{hint}")
+
+
+@contextmanager
+def _opened(source: str | Path | BinaryIO, what: str) -> Iterator[BinaryIO]:
+    """A seekable stream at its start. Paths that are no regular files are refused before they are opened."""
+    if not isinstance(source, (str, Path)):
+        yield _read_whole(source, what)
+        return
+    try:
+        _check_regular(Path(source).stat(), source, what)
+        # Should something else have taken its place since: opening a pipe must not wait for a writer.
+        descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise ImageError("io", f"{what} does not exist.") from error
+    except OSError as error:
+        raise ImageError("io", f"{what} cannot be opened: {error.strerror}.") from error
+    except ValueError as error:  # a NUL in the path
+        raise ImageError("io", f"{what} cannot exist: {error}.") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        _check_regular(os.fstat(descriptor), source, what)
+        yield stream
+
+
+def _check_regular(status: os.stat_result, source: str | Path, what: str) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    if stat.S_ISDIR(status.st_mode):
+        listed = os.access(source, os.R_OK | os.X_OK)
+        raise ImageError("io", f"{what} is a folder{'' if listed else ' that may not be listed'}, not a file.")
+    kind = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "no file")
+    raise ImageError("io", f"{what} is {kind} and is not opened; give a regular file.")
+
+
+def _read_whole(stream: BinaryIO, what: str) -> io.BytesIO:
+    try:
+        content = stream.read(MAX_STREAM_BYTES + 1)
+    except OSError as error:
+        raise ImageError("io", f"{what} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_STREAM_BYTES:
+        raise ImageError("too_large", f"{what} is longer than {MAX_STREAM_BYTES} bytes. Give it as a file.")
+    return io.BytesIO(content)

@@ -1,0 +1,233 @@
+"""Inputs as the user names them -> the files to open, each with the name that its results get."""
+
+import os
+import posixpath
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, NamedTuple
+
+from lrpcli.errors import UsageError
+from lrpcli.images.formats import IMAGE_SUFFIXES
+
+STDIN = "-"
+_CHUNK = 1 << 16
+
+Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture to explain.
+
+    `path` is what to open ("-" is standard input). `name` is where its results go: a relative path under OUTPUT,
+    with "/" between the parts, never with ".." in it and without the suffix of the result.
+    Bytes of a path that are no text are kept as surrogate escapes (os.fsencode gives them back).
+    """
+
+    path: str
+    name: str
+
+
+class _Folder(NamedTuple):
+    """A folder that is being walked: `entries` are its remaining names in byte order, those of folders end in "/"."""
+
+    path: str
+    prefix: str
+    identity: Identity
+    entries: Iterator[bytes]
+
+
+class Discovery:
+    """The pictures that INPUTs stand for, in byte order of their paths within each INPUT.
+
+    An INPUT is a file of any kind, a folder (searched with all its subfolders) or "-". Iterating walks the folders
+    anew and counts what it skips: `hidden` entries, files with another suffix (`other_suffix`), pipes, sockets and
+    devices (`special`), and links to folders (`linked`, unless `follow`). With `all_files` every regular file counts,
+    hidden ones too. The folder `output` is never entered. A folder that cannot be listed is given as a
+    Source, which then fails to decode, and so is a link to nothing. UsageError if an INPUT is missing or is `output`.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        *,
+        output: str | None = None,
+        all_files: bool = False,
+        follow: bool = False,
+        suffixes: Collection[str] = IMAGE_SUFFIXES,
+    ) -> None:
+        self.inputs, self.output = tuple(inputs), output
+        self.all_files, self.follow, self.suffixes = all_files, follow, suffixes
+        self.hidden = self.other_suffix = self.special = self.linked = 0
+        for path in self.inputs:
+            self._check_input(path)
+
+    def __iter__(self) -> Iterator[Source]:
+        self.hidden = self.other_suffix = self.special = self.linked = 0
+        for path in self.inputs:
+            if path == STDIN:
+                yield Source(path, "stdin")
+            elif os.path.isdir(path):  # noqa: PTH112 - a Path would drop what the user typed
+                yield from self._walk(path)
+            else:
+                yield Source(path, posixpath.basename(path))
+
+    def empty_reason(self) -> str:
+        """Why nothing was found, for people; to be asked after iterating."""
+        places = ", ".join(repr(path) for path in self.inputs)
+        skipped = [
+            f"{count} {one if count == 1 else many}"
+            for count, one, many in (
+                (self.other_suffix, "file with another suffix", "files with other suffixes"),
+                (self.hidden, "hidden entry", "hidden entries"),
+                (self.linked, "link to a folder", "links to folders"),
+                (self.special, "pipe, socket or device", "pipes, sockets or devices"),
+            )
+            if count
+        ]
+        if not skipped:
+            return f"There are no files in {places}."
+        hints = [
+            hint
+            for hint, helps in (
+                ("--all-files tries every file", self.other_suffix or self.hidden),
+                ("--follow enters links to folders", self.linked),
+            )
+            if helps
+        ]
+        advice = f" {', '.join(hints)}." if hints else ""
+        return f"There is no image in {places}; skipped: {', '.join(skipped)}.{advice}"
+
+    def _check_input(self, path: str) -> None:
+        if path == STDIN:
+            return
+        try:
+            status = os.stat(path)  # noqa: PTH116 - Path("") would be the current folder
+        except FileNotFoundError as error:
+            raise UsageError(f"The input {path!r} does not exist.") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"The input {path!r} cannot be used: {error}.") from error
+        if stat.S_ISDIR(status.st_mode) and _identity(status) == self._output_identity():
+            raise UsageError(
+                f"The folder {path!r} is input and output at once, so the next run would take the results for photos. "
+                "Choose another output folder."
+            )
+
+    def _walk(self, root: str) -> Iterator[Source]:
+        opened = self._open(root, "", set())
+        if isinstance(opened, Source):
+            raise UsageError(f"The folder {root!r} cannot be listed; check its permissions.")
+        stack = [] if opened is None else [opened]
+        while stack:
+            folder = stack[-1]
+            entry = next(folder.entries, None)
+            if entry is None:
+                stack.pop()
+                continue
+            name = os.fsdecode(entry)
+            path = os.path.join(folder.path, name)  # noqa: PTH118 - a Path would drop "./" and cost more
+            if not name.endswith("/"):
+                yield Source(path, folder.prefix + name)
+                continue
+            opened = self._open(path.rstrip("/"), folder.prefix + name, {above.identity for above in stack})
+            if isinstance(opened, Source):
+                yield opened
+            elif opened is not None:
+                stack.append(opened)
+
+    def _open(self, path: str, prefix: str, above: Collection[Identity]) -> "_Folder | Source | None":
+        """A folder ready to be walked; None for OUTPUT and for a loop; a Source where it cannot be listed."""
+        try:
+            identity = _identity(os.stat(path))  # noqa: PTH116 - as in _walk
+            if identity in above or identity == self._output_identity():
+                return None
+            return _Folder(path, prefix, identity, iter(self._entries(path)))
+        except OSError:
+            return Source(path, prefix.rstrip("/"))
+
+    def _entries(self, path: str) -> list[bytes]:
+        """Names to look at, sorted so that the walk is in byte order of whole paths: "a-b", "a.jpg", "a/"."""
+        with os.scandir(path) as entries:
+            return sorted(name for entry in entries if (name := self._wanted(entry)) is not None)
+
+    def _wanted(self, entry: "os.DirEntry[str]") -> bytes | None:
+        kind = _kind(entry)
+        if entry.name.startswith(".") and not self.all_files:
+            self.hidden += 1
+        elif kind == "special":
+            self.special += 1
+        elif kind == "link to folder" and not self.follow:
+            self.linked += 1
+        elif kind != "file":
+            return os.fsencode(entry.name) + b"/"
+        elif not self.all_files and posixpath.splitext(entry.name)[1].lower() not in self.suffixes:
+            self.other_suffix += 1
+        else:
+            return os.fsencode(entry.name)
+        return None
+
+    def _output_identity(self) -> Identity | None:
+        """Asked anew each time: a run may make OUTPUT while its inputs are still being found."""
+        try:
+            return None if self.output is None else _identity(os.stat(self.output))  # noqa: PTH116 - as in _walk
+        except OSError:
+            return None
+
+
+def sources_from_list(stream: BinaryIO, *, null: bool = False) -> Iterator[Source]:
+    """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
+
+    A result is named after the whole path, without "/", "." and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file
+    called "-" is a file here. UsageError for a path that has no such name.
+    """
+    for item in _split(stream, b"\0") if null else (line.rstrip(b"\n").removesuffix(b"\r") for line in stream):
+        if not item.strip():
+            continue
+        path = os.fsdecode(item)
+        parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
+        if not parts:
+            raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
+        yield Source("./-" if path == STDIN else path, "/".join(parts))
+
+
+def require_unique_names(sources: Iterable[Source]) -> list[Source]:
+    """All sources at once, after checking that no two would write the same result; UsageError names both."""
+    checked: list[Source] = []
+    paths: dict[str, str] = {}
+    for source in sources:
+        other = paths.setdefault(source.name, source.path)
+        if len(paths) == len(checked):
+            if other == source.path:
+                raise UsageError(f"The input {source.path!r} is given twice. Name it once.")
+            raise UsageError(
+                f"The inputs {other!r} and {source.path!r} would write the same result, {source.name!r} under the "
+                "output folder. Explain them into different output folders, or give a folder that holds both."
+            )
+        checked.append(source)
+    return checked
+
+
+def _split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read(_CHUNK):
+        *whole, rest = (rest + chunk).split(separator)
+        yield from whole
+    yield rest
+
+
+def _kind(entry: "os.DirEntry[str]") -> Literal["file", "folder", "link to folder", "special"]:
+    """What an entry is; a link is what it points to. What cannot be told is a file, so that it fails by name."""
+    try:
+        if entry.is_dir():
+            return "link to folder" if entry.is_symlink() else "folder"
+        if entry.is_file():
+            return "file"
+        entry.stat()
+    except OSError:  # a link to nothing or to itself
+        return "file"
+    return "special"
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino

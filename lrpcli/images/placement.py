@@ -1,0 +1,69 @@
+"""Where the model's grid lies on a photo, and the way back from the grid to the photo's own pixels."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The part of a photo that the model saw.
+
+    `image_size` (H, W) is that of the photo, `size` (h, w) that of the model's grid. `box` (left, top, right, bottom)
+    is what the grid covers, in pixels of the photo: fractions count, and (0, 0, W, H) is all of it.
+    """
+
+    image_size: tuple[int, int]
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+    def to_image(self, relevance: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """A map (..., h, w) on the pixels of the photo (..., H, W), float32; its total stays the same.
+
+        The relevance of a cell is spread evenly over the area that the cell covers, whole pixels and parts of pixels
+        alike; outside the box there is none. Computed in float64. ValueError if the map is not on this grid.
+        """
+        values = np.asarray(relevance, dtype=np.float64)
+        if values.shape[-2:] != self.size:
+            raise ValueError(
+                f"A map of shape {values.shape} does not lie on this grid of {self.size[0]} x {self.size[1]} cells; "
+                "its last two axes must be the grid's height and width."
+            )
+        left, top, right, bottom = self.box
+        rows = spread(self.image_size[0], top, bottom, self.size[0])
+        wide = values @ spread(self.image_size[1], left, right, self.size[1]).T  # (..., h, W)
+        result = np.empty((*values.shape[:-2], *self.image_size), dtype=np.float32)
+        # In blocks, so that a photo of 90 million pixels does not need a float64 copy of itself.
+        for start in range(0, self.image_size[0], ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            result[..., block, :] = rows[block] @ wide
+        return result
+
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers and lists for a JSON line; from_dict reads them."""
+        return {name: list(values) for name, values in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Placement":
+        """The placement that as_dict wrote down."""
+        height, width = fields["image_size"]
+        left, top, right, bottom = fields["box"]
+        rows, columns = fields["size"]
+        return cls((int(height), int(width)), (float(left), float(top), float(right), float(bottom)), (rows, columns))
+
+
+def spread(pixels: int, start: float, stop: float, cells: int) -> npt.NDArray[np.float64]:
+    """(pixels, cells): the part of each cell that lies on each pixel, cells cutting [start, stop] into equal lengths.
+
+    A column sums to one where the cell lies on the line of pixels.
+    """
+    edges = np.linspace(start, stop, cells + 1)
+    pixel = np.arange(pixels, dtype=np.float64)[:, None]
+    shared = np.minimum(pixel + 1, edges[1:]) - np.maximum(pixel, edges[:-1])
+    parts: npt.NDArray[np.float64] = np.maximum(shared, 0) / np.diff(edges)
+    return parts

@@ -1,0 +1,186 @@
+"""Pixels of a photo -> input of a model: resize, crop, channel order, scale, mean."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lrpcli.errors import UsageError
+from lrpcli.images.placement import Placement
+
+__all__ = ["Placement", "Preprocessing"]
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """How a photo becomes the input of a model.
+
+    A pixel p in 0..255 becomes (p * pixel_scale - mean) / std, with mean and std in the model's channel order.
+    `size` is the model's (h, w). `resize` None squashes the whole photo to it; (height, width) squashes the photo to
+    that and cuts `size` from the centre, as Caffe does; an integer makes the shorter side that long, keeps the aspect
+    and cuts the centre, as torchvision does. `mean` and `std` hold one value per channel (one value alone stands for
+    all); `mean` may also be an image (C, h, w). A model of one channel reads luminance. Two are the same if their
+    fingerprints are. ValueError for values that cannot be used.
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int] | None = None
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    pixel_scale: float = 1.0
+    mean: "tuple[float, ...] | npt.NDArray[Any]" = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair(self.size, "the model's input"))
+        if self.resize is not None and not isinstance(self.resize, int):
+            object.__setattr__(self, "resize", _pair(self.resize, "resize"))
+        if not isinstance(self.channels, int) or self.channels < 1:
+            raise ValueError(f"A model has at least one input channel, not {self.channels!r}.")
+        self._check_crop()
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ValueError(f"The channel order is RGB or BGR, not {self.channel_order!r}.")
+        if not np.isfinite(self.pixel_scale) or self.pixel_scale == 0:
+            raise ValueError(f"The pixel scale must be a number other than 0, not {self.pixel_scale!r}.")
+        object.__setattr__(self, "mean", self._mean())
+        object.__setattr__(self, "std", self._per_channel("std", self.std))
+        if 0 in self.std:
+            raise ValueError("The std of a channel is divided by and must not be 0.")
+
+    def apply(self, image: Image.Image) -> tuple[Array, Placement]:
+        """The input (C, h, w) of the model, float32, and where its grid lies on the photo.
+
+        The photo is RGB and upright, as decode gives it. UsageError if the model's input is no picture.
+        """
+        if image.mode != "RGB":
+            raise ValueError(f"The photo must be in mode RGB, not {image.mode}; lrpcli.images.decode gives that.")
+        if self.channels not in (1, 3):
+            raise UsageError(f"The model reads {self.channels} channels, but a photo has 3, or 1 when it is grey.")
+        placement = self.placement(image.height, image.width)
+        # Pillow filters with pixels beyond the box too, so this is the whole photo resized and then cropped.
+        small = image.resize(self.size[::-1], Image.Resampling.BILINEAR, box=placement.box)
+        pixels = np.asarray(small if self.channels == 3 else small.convert("L"), dtype=np.float32)
+        planes = pixels.reshape(*self.size, self.channels).transpose(2, 0, 1)  # (C, h, w)
+        if self.channel_order == "BGR":
+            planes = planes[::-1]
+        return self._normalised(planes), placement
+
+    def placement(self, height: int, width: int) -> Placement:
+        """Where the model's grid lies on a photo of this size."""
+        rows, columns = self._resized(height, width)
+        top, left = self._before(rows - self.size[0]), self._before(columns - self.size[1])
+        bottom, right = top + self.size[0], left + self.size[1]
+        # Multiplied before divided: the far edge of the photo comes out exact.
+        box = (left * width / columns, top * height / rows, right * width / columns, bottom * height / rows)
+        return Placement((height, width), box, self.size)
+
+    def pixel_range(self) -> tuple[Array, Array]:
+        """What the pixel values 0 and 255 become, each (C, 1, 1), or (C, h, w) with a mean image."""
+        black = np.zeros((self.channels, 1, 1), dtype=np.float32)
+        return self._normalised(black), self._normalised(black + 255)
+
+    def describe(self) -> str:
+        """The steps in one line for people."""
+        height, width = self.size
+        if self.resize is None:
+            steps = [f"whole photo squashed to {height} x {width}"]
+        elif isinstance(self.resize, int):
+            steps = [f"shorter side {self.resize}, centre {height} x {width}"]
+        else:
+            steps = [f"squashed to {self.resize[0]} x {self.resize[1]}, centre {height} x {width}"]
+        steps.append({1: "grey", 3: self.channel_order}.get(self.channels, f"{self.channels} channels"))
+        steps.append(f"0..{255 * self.pixel_scale:g}")
+        if isinstance(self.mean, np.ndarray):
+            steps.append("minus a mean image")
+        elif any(self.mean):
+            steps.append(f"minus mean {_numbers(self.mean)}")
+        if any(value != 1 for value in self.std):
+            steps.append(f"divided by {_numbers(self.std)}")
+        return ", ".join(steps)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides the input, as JSON values; a mean image by its shape and sha256."""
+        mean: Any
+        if isinstance(self.mean, np.ndarray):
+            values = np.ascontiguousarray(self.mean, dtype="<f4")
+            mean = {"shape": list(values.shape), "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
+        else:
+            mean = list(self.mean)
+        return {
+            "size": list(self.size),
+            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
+            "channel_order": self.channel_order,
+            "pixel_scale": float(self.pixel_scale),
+            "mean": mean,
+            "std": list(self.std),
+            "channels": self.channels,
+        }
+
+    def _normalised(self, planes: Array) -> Array:
+        mean = self.mean if isinstance(self.mean, np.ndarray) else np.array(self.mean, dtype=np.float32)[:, None, None]
+        std = np.array(self.std, dtype=np.float32)[:, None, None]
+        result = (planes * np.float32(self.pixel_scale) - mean) / std
+        return np.ascontiguousarray(result, dtype=np.float32)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the whole photo after resizing; the longer side is rounded down as in torchvision."""
+        if self.resize is None:
+            return self.size
+        if not isinstance(self.resize, int):
+            return self.resize
+        if height <= width:
+            return self.resize, int(self.resize * width / height)
+        return int(self.resize * height / width), self.resize
+
+    def _before(self, pixels: int) -> int:
+        """What lies before the centre crop when so many pixels are left over: torchvision rounds, Caffe cuts off."""
+        return round(pixels / 2) if isinstance(self.resize, int) else pixels // 2
+
+    def _check_crop(self) -> None:
+        if self.resize is None:
+            return
+        rows, columns = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if rows < self.size[0] or columns < self.size[1]:
+            raise ValueError(
+                f"A photo resized to {self.resize} is smaller than the model's input, {self.size[0]} x {self.size[1]} "
+                "(height x width), which is cut from it. Resize to at least that."
+            )
+
+    def _mean(self) -> "tuple[float, ...] | npt.NDArray[Any]":
+        if not isinstance(self.mean, np.ndarray) or self.mean.ndim < 2:
+            return self._per_channel("mean", self.mean)
+        if self.mean.shape != (self.channels, *self.size):
+            raise ValueError(
+                f"The mean image has the shape {self.mean.shape}, but the model's input is "
+                f"{(self.channels, *self.size)} (channels, height, width)."
+            )
+        image = np.array(self.mean, dtype=np.float32)
+        if not np.isfinite(image).all():
+            raise ValueError("The mean image holds values that are not finite.")
+        image.flags.writeable = False
+        return image
+
+    def _per_channel(self, name: str, given: Any) -> tuple[float, ...]:
+        values = tuple(float(value) for value in given)
+        if len(values) not in (1, self.channels):
+            raise ValueError(f"The {name} has {len(values)} values for a model of {self.channels} channels.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"The {name} holds a value that is not finite: {_numbers(values)}.")
+        return values if len(values) == self.channels else values * self.channels
+
+
+def _pair(given: Any, what: str) -> tuple[int, int]:
+    values = tuple(given)
+    if len(values) != 2 or not all(isinstance(value, int) and value > 0 for value in values):
+        raise ValueError(f"The size of {what} is (height, width) in whole pixels, not {given!r}.")
+    return values[0], values[1]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    """One number if all are the same."""
+    return ", ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))

@@ -1,0 +1,112 @@
+"""A net as a plain list of layers: the one description from which training net, folded net and prototxt are made."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution; in training a batch normalisation follows, and then a multiplication by `factor` (both folded)."""
+
+    name: str
+    outputs: int
+    kernel: int
+    stride: int = 1
+    pad: int = 0
+    group: int = 1
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Relu:
+    """max(0, x)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling whose output size is rounded up, as in Caffe."""
+
+    name: str
+    kind: Literal["MAX", "AVE"] = "MAX"
+    kernel: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Local response normalisation; alpha as Caffe counts it (divided by the window's size)."""
+
+    name: str
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    within: bool = False
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Fully connected layer."""
+
+    name: str
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout, active in training only."""
+
+    name: str
+    ratio: float = 0.5
+
+
+Layer = Conv | Relu | Pool | Norm | Linear | Drop
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Name, input side in pixels, and layers in order; the last one gives the logits."""
+
+    name: str
+    side: int
+    layers: tuple[Layer, ...]
+
+
+def caffenet_small(classes: int, side: int = 128) -> Layout:
+    """CaffeNet's order of layers with a finer first layer and fewer channels.
+
+    The factors make the activations of conv1 and conv2 as large as in Caffe's own nets, so that alpha = 1e-4 bites.
+    """
+    return Layout(
+        "caffenet-small",
+        side,
+        (
+            *(Conv("conv1", 64, kernel=7, stride=3, pad=2, factor=60), Relu("relu1"), Pool("pool1"), Norm("norm1")),
+            *(Conv("conv2", 160, kernel=5, pad=2, group=2, factor=60), Relu("relu2"), Pool("pool2"), Norm("norm2")),
+            *(Conv("conv3", 224, kernel=3, pad=1), Relu("relu3")),
+            *(Conv("conv4", 224, kernel=3, pad=1, group=2), Relu("relu4")),
+            *(Conv("conv5", 160, kernel=3, pad=1, group=2), Relu("relu5"), Pool("pool5")),
+            *(Linear("fc6", 640), Relu("relu6"), Drop("drop6")),
+            *(Linear("fc7", 512), Relu("relu7"), Drop("drop7")),
+            Linear("fc8", classes),
+        ),
+    )
+
+
+def cifar10_full(classes: int = 10, side: int = 32) -> Layout:
+    """The net of Caffe's CIFAR-10 example, normalised within each channel."""
+
+    def norm(name: str) -> Norm:
+        return Norm(name, size=3, alpha=5e-5, within=True)
+
+    return Layout(
+        "cifar10",
+        side,
+        (
+            *(Conv("conv1", 32, kernel=5, pad=2, factor=120), Pool("pool1"), Relu("relu1"), norm("norm1")),
+            *(Conv("conv2", 32, kernel=5, pad=2, factor=200), Relu("relu2"), Pool("pool2", "AVE"), norm("norm2")),
+            *(Conv("conv3", 64, kernel=5, pad=2), Relu("relu3"), Pool("pool3", "AVE")),
+            Linear("ip1", classes),
+        ),
+    )

@@ -1,0 +1,146 @@
+"""From a layout to the net that is trained, and from that to the plain net that is shipped.
+
+Every convolution is trained with batch normalisation and a fixed factor behind it: without them these nets hardly
+start to learn, and with them the activations are large enough for local response normalisation to act. Both are
+linear at inference, so `folded_weights` puts them into the convolution and nothing of them remains in the file.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lrpcli.lrp.normalization import LocalResponseNorm
+from training.layout import Conv, Drop, Layer, Layout, Linear, Norm, Pool, Relu
+
+
+class TrainableNorm(nn.Module):
+    """Local response normalisation with a fast gradient; equals lrpcli's layer (which works in place) in value.
+
+    Across channels the window sum is a 1x1 convolution with a banded matrix.
+    """
+
+    def __init__(self, layer: Norm, channels: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.factor = layer.alpha / (layer.size**2 if layer.within else layer.size)
+        index = torch.arange(channels)
+        band = (index[:, None] - index[None, :]).abs() <= layer.size // 2
+        self.register_buffer("band", band.float()[:, :, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        if self.layer.within:
+            total = functional.avg_pool2d(x * x, self.layer.size, 1, self.layer.size // 2, divisor_override=1)
+        else:
+            total = functional.conv2d(x * x, self.band)
+        scale = 1 + self.factor * total
+        if self.layer.beta != 0.75:
+            return x * scale.pow(-self.layer.beta)
+        root = scale.rsqrt()
+        return x * root * root.sqrt()
+
+
+class ConvBlock(nn.Module):
+    """Convolution without bias, batch normalisation, fixed factor."""
+
+    def __init__(self, layer: Conv, channels: int) -> None:
+        super().__init__()
+        shape = (layer.kernel, layer.stride, layer.pad)
+        self.conv = nn.Conv2d(channels, layer.outputs, *shape, groups=layer.group, bias=False)
+        self.bn = nn.BatchNorm2d(layer.outputs)
+        self.factor = layer.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, outputs, H', W')."""
+        return self.bn(self.conv(x)) * self.factor
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that does the same in evaluation mode, computed in float64."""
+        bn = self.bn
+        gain = self.factor * bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+        bias = self.factor * bn.bias.double() - bn.running_mean.double() * gain
+        return (self.conv.weight.double() * gain[:, None, None, None]).float(), bias.float()
+
+
+class TrainingNet(nn.Module):
+    """The net during training: `features` up to the last pooling, `classifier` from the first fully connected layer.
+
+    Inputs smaller than the layout's side are allowed (cheaper early epochs): their last maps are stretched to fit.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+        split = next(i for i, layer in enumerate(layout.layers) if isinstance(layer, Linear))
+        self.features = stack(layout.layers[:split], 3, plain=False)
+        with torch.no_grad():
+            maps = self.features.eval()(torch.zeros(1, 3, layout.side, layout.side))
+        self.grid = maps.shape[-2:]
+        self.classifier = stack(layout.layers[split:], maps[0].numel(), plain=False)
+        self.train()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels minus mean (N, 3, H, W) to logits (N, classes)."""
+        maps = self.features(x)
+        if maps.shape[-2:] != self.grid:
+            maps = functional.interpolate(maps, size=self.grid, mode="bilinear")
+        return self.classifier(maps.flatten(1))
+
+
+def stack(layers: tuple[Layer, ...], channels: int, plain: bool) -> nn.Sequential:
+    """The layers as named modules; `plain` gives bare convolutions and lrpcli's own normalisation."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for layer in layers:
+        modules[layer.name] = module_of(layer, channels, plain)
+        channels = getattr(layer, "outputs", channels)
+    return nn.Sequential(modules)
+
+
+def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
+    """One layer of the layout as a module that takes `channels` inputs."""
+    match layer:
+        case Conv(_, outputs, kernel, stride, pad, group) if plain:
+            return nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group)
+        case Conv():
+            return ConvBlock(layer, channels)
+        case Norm(_, size, alpha, beta, within) if plain:
+            return LocalResponseNorm(size, alpha, beta, region="within-channel" if within else "across-channels")
+        case Norm():
+            return TrainableNorm(layer, channels)
+        case Pool(_, kind, kernel, stride):
+            return (nn.MaxPool2d if kind == "MAX" else nn.AvgPool2d)(kernel, stride, ceil_mode=True)
+        case Linear(_, outputs):
+            return nn.Linear(channels, outputs)
+        case Drop(_, ratio):
+            return nn.Dropout(ratio)
+        case Relu():
+            return nn.ReLU()
+
+
+def folded_weights(net: TrainingNet) -> dict[str, Tensor]:
+    """`<layer>.weight` and `<layer>.bias` of the plain net, float32 on the CPU, layers named as in the layout."""
+    weights: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, module in [*net.features.named_children(), *net.classifier.named_children()]:
+            if isinstance(module, ConvBlock):
+                weights[f"{name}.weight"], weights[f"{name}.bias"] = module.folded()
+            elif isinstance(module, nn.Linear):
+                weights[f"{name}.weight"], weights[f"{name}.bias"] = module.weight, module.bias
+    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def plain_net(layout: Layout, weights: dict[str, Tensor]) -> nn.Sequential:
+    """The shipped net, float32 and in evaluation mode: (N, 3, side, side) to logits."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    channels, flat = 3, False
+    for layer in layout.layers:
+        if isinstance(layer, Linear) and not flat:
+            modules["flatten"], flat = nn.Flatten(), True
+        if isinstance(layer, Conv | Linear):
+            channels = weights[f"{layer.name}.weight"].shape[1] * getattr(layer, "group", 1)
+        modules[layer.name] = module_of(layer, channels, plain=True)
+    net = nn.Sequential(modules)
+    net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return net.eval()
