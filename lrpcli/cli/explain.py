@@ -125,7 +125,7 @@ def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> A
 
     listed, null = values.pop("files_from"), values.pop("null")
     all_files, follow = values.pop("all_files"), values.pop("follow")
-    sources = []
+    sources: list[Any] = []
     if listed is not None:
         with _opened(listed) as stream:
             sources += sources_from_list(stream, null=null)

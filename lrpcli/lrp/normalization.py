@@ -86,15 +86,15 @@ def _beside(values: Tensor, axis: int, reach: int) -> Tensor:
 
 
 def negative_power(base: Tensor, beta: float) -> Tensor:
-    """base^(-beta) for base > 0; the exponents nets really use avoid the slow pow."""
+    """base^(-beta) for base > 0; the exponents nets really use avoid the slow pow. Autograd can differentiate it."""
     if beta == 0.75:
         root = base.rsqrt()
-        return root.sqrt().mul_(root)
+        return root.sqrt() * root
     if beta == 0.5:
         return base.rsqrt()
     if beta == 1.75:
         root = base.rsqrt()
-        return root.sqrt().mul_(root).div_(base)
+        return root.sqrt() * root / base
     return base.pow(-beta)
 
 

@@ -115,6 +115,9 @@ def _preprocessing(text: str, path: Path) -> dict[str, Any]:
         raise ModelError(f"The preprocessing in {str(path)!r} is no JSON ({error}). Fetch the file again.") from error
     if not isinstance(fields, dict):
         raise ModelError(f"The preprocessing in {str(path)!r} is no JSON object. Fetch the file again.")
+    # A user may name a mean image by its path; a file from anywhere may not have other files read.
+    if isinstance(fields.get("mean"), str):
+        raise ModelError(f"The mean in {str(path)!r} is no list of numbers. Fetch the file again.")
     return {key: fields[key] for key in CHOICES if key in fields}
 
 

@@ -1,17 +1,25 @@
 """One image on its way in: decoded, turned into model input, and kept at picture size."""
 
+import io
+import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lrpcli.images.decode import DecodePolicy, decode
-from lrpcli.images.find import Source
+from lrpcli.images.find import STDIN, Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.output.picture import Box
+
+@cache
+def standard_input() -> bytes:
+    """The image on standard input, which can be read only once."""
+    return sys.stdin.buffer.read()
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Preparation:
     def __call__(self, source: Source) -> Prepared:
         """Raises ImageError if the image cannot be used."""
         started = time.perf_counter()
-        image = decode(source.path, self.decode)
+        image = decode(io.BytesIO(standard_input()) if source.path == STDIN else source.path, self.decode)
         pixels, placement = self.preprocessing.apply(image)
         photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
         return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)

@@ -61,6 +61,9 @@ def choose_targets(model: Model, wanted: Sequence[str], default: str) -> Targets
     special = [text for text in texts if text == FROM_FOLDER or _is_top(text)]
     if special and len(texts) > 1:
         raise UsageError(f"--target {special[0]} stands alone; it cannot be given together with other targets.")
+    count = top_count(special[0]) if special and special[0] != FROM_FOLDER else None
+    if count is not None and model.outputs is not None and count > model.outputs:
+        raise UsageError(f"--target {special[0]} asks for more classes than the {model.outputs} of {model.name!r}.")
     if special:
         return Targets(model, special[0])
     classes = tuple(model.find_class(text) for text in texts)

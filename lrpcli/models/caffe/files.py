@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,7 @@ def damage_named(path: Path, advice: str) -> Iterator[None]:
         EOFError,
         MemoryError,
         SyntaxError,
+        TokenError,
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{str(path)!r} cannot be read: {reason.rstrip('.')}. {advice}") from error

@@ -1,0 +1,59 @@
+"""Small pictures for the tests, and what they should fail with."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrpcli.errors import ImageError
+from lrpcli.images.decode import DecodePolicy, decode
+
+
+def smooth(height: int = 48, width: int = 64) -> Image.Image:
+    """No two corners alike, and gentle enough for lossy formats."""
+    down, across = np.mgrid[0:height, 0:width]
+    pixels = np.stack([down * 255 // height, across * 255 // width, (down + across) * 255 // (height + width)], axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def saved(image: Image.Image, format_name: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def failure(source: object, policy: DecodePolicy | None = None) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        decode(source, policy or DecodePolicy())
+    return caught.value
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG put together by hand: `rows` are the scan lines with their filter bytes."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+def tiff(bits: int, photometric: int, data: bytes, width: int) -> bytes:
+    """An uncompressed grey TIFF of one row."""
+    tags = [
+        (256, width),
+        (257, 1),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 8),
+        (277, 1),
+        (278, 1),
+        (279, len(data)),
+    ]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    body = data + b"\0" * (-len(data) % 2)
+    head = b"II*\0" + struct.pack("<I", 8 + len(body))
+    return head + body + struct.pack("<H", len(tags)) + directory + b"\0\0\0\0"

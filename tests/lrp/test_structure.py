@@ -1,0 +1,210 @@
+"""Concat, sums, views, gates and the rest: each formula written out by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from lrpcli import Explainer
+from lrpcli.lrp.propagate import forward
+from tests.lrp.helpers import Call, agree, redistributed
+
+
+def image(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def check(function, x, expected, config=None, **modules):
+    """Compares with `expected(arrived)`, and the graph's forward pass with the function itself."""
+    module = Call(function, **modules)
+    explainer = Explainer(module, config or {}, dtype=x.dtype)
+    with torch.no_grad():
+        output = forward(explainer.graph, None, x).output
+        torch.testing.assert_close(output, module(x.clone()), rtol=1e-12, atol=1e-12)
+    got, arrived = redistributed(module, config or {}, x)
+    agree(got, expected(arrived), 1e-12)
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_concat_slices(axis):
+    """Two scaled copies and the input itself: each gets back its own slice."""
+    x = image(2, 3, 4, 5)
+    check(lambda x: torch.cat([x * 2, x, x * 3], axis), x, lambda r: sum(r.chunk(3, axis)))
+
+
+def test_concat_of_a_layer_with_itself():
+    x = image(2, 3, 4)
+    check(lambda x: torch.cat((x, x), dim=1), x, lambda r: r[:, :3] + r[:, 3:])
+
+
+def test_concat_of_different_widths():
+    x = image(2, 6, 4)
+    parts = lambda x: torch.cat(tensors=[x[:, 4:], x[:, :1], x[:, 1:4]], dim=1)  # noqa: E731
+    check(parts, x, lambda r: torch.cat([r[:, 2:3], r[:, 3:], r[:, :2]], 1))
+
+
+def sums(x, r):
+    """Relevance of the addends tanh(x) and 3 x of their sum."""
+    return (torch.tanh(x) + 3 * x) * r / (torch.tanh(x) + 3 * x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.tanh(x) + 3 * x,
+        lambda x: torch.add(torch.tanh(x), other=x * 3),
+        lambda x: torch.tanh(x).add_(3 * x),
+        lambda x: 3 * x - -1 * torch.tanh(x),
+    ],
+)
+def test_sum_shares_in_proportion(function):
+    x = image(2, 3, 4)
+    check(function, x, lambda r: sums(x, r))
+
+
+def test_sum_in_proportion_where_the_addends_end_in_different_places():
+    """One addend comes from the left half of the input, the other from the right."""
+    x = image(2, 6)
+    left, right = x[:, :3], x[:, 3:]
+    expected = lambda r: torch.cat([left * r / (left - right), -right * r / (left - right)], 1)  # noqa: E731
+    check(lambda x: x[:, :3] - x[:, 3:], x, expected)
+
+
+def test_sum_with_a_broadcast_addend():
+    x = image(2, 4, 3)
+    total = x[:, 1:] + x[:, :1]
+    expected = lambda r: torch.cat([(x[:, :1] * r / total).sum(1, keepdim=True), x[:, 1:] * r / total], 1)  # noqa: E731
+    check(lambda x: x[:, 1:] + x[:, :1], x, expected)
+
+
+def test_sum_with_itself_and_with_a_constant():
+    x = image(2, 4)
+    check(lambda x: x + x, x, lambda r: r)
+    check(lambda x: x + 5.0, x, lambda r: x / (x + 5) * r)
+    check(lambda x: 5.0 - x, x, lambda r: -x / (5 - x) * r)
+    check(lambda x: x + 5.0, x, lambda r: r, {"bias": "ignore"})
+
+
+def test_sum_of_nothing_shares_nothing():
+    x = torch.zeros(1, 4, dtype=torch.float64)
+    got, _ = redistributed(Call(lambda x: torch.tanh(x) + x), {}, x)
+    torch.testing.assert_close(got, x)
+
+
+@pytest.mark.parametrize(
+    ("function", "index"),
+    [
+        (lambda x: x.flatten(1), lambda i: i.flatten(1)),
+        (lambda x: torch.flatten(x, start_dim=2), lambda i: i.flatten(2)),
+        (lambda x: x.view(x.size(0), -1), lambda i: i.flatten(1)),
+        (lambda x: x.reshape(x.shape[0], x.shape[1] * 2, -1), lambda i: i.reshape(2, 8, -1)),
+        (lambda x: x.permute(0, 2, 3, 1), lambda i: i.permute(0, 2, 3, 1)),
+        (lambda x: x.permute(0, 2, 3, 1).reshape(2, -1), lambda i: i.permute(0, 2, 3, 1).reshape(2, -1)),
+        (lambda x: x.transpose(1, 3).contiguous(), lambda i: i.transpose(1, 3)),
+        (lambda x: x[:, :, 1:4, ::2], lambda i: i[:, :, 1:4, ::2]),
+        (lambda x: x[:, [2, 0, 1]], lambda i: i[:, [2, 0, 1]]),
+        (lambda x: x[:, [3, 3, 0]], lambda i: i[:, [3, 3, 0]]),
+        (lambda x: x[:, 1].unsqueeze(1), lambda i: i[:, 1:2]),
+        (lambda x: x[:, :1].expand(-1, 3, -1, -1), lambda i: i[:, :1].expand(-1, 3, -1, -1)),
+        (lambda x: x[:, :1].expand_as(x), lambda i: i[:, :1].expand(-1, 4, -1, -1)),
+        (lambda x: torch.chunk(x, 2, 1)[1], lambda i: i[:, 2:]),
+        (lambda x: torch.split(x, [1, 3], dim=1)[1], lambda i: i[:, 1:]),
+        (lambda x: torch.unbind(x, 1)[3], lambda i: i[:, 3]),
+        (lambda x: x.narrow(2, 1, 3), lambda i: i[:, :, 1:4]),
+        (lambda x: torch.cat((x.chunk(2, 1)[1], x.chunk(2, 1)[0]), 1), lambda i: torch.cat((i[:, 2:], i[:, :2]), 1)),
+    ],
+)
+def test_views_take_relevance_back_to_where_it_came_from(function, index):
+    x = image(2, 4, 5, 6)
+    places = index(torch.arange(x.numel()).view(x.shape))
+    expected = lambda r: torch.zeros(x.numel(), dtype=x.dtype).index_add(0, places.flatten(), r.flatten()).view(x.shape)  # noqa: E731
+    check(function, x, expected)
+
+
+def test_channel_shuffle():
+    """Views with a copy between them, as in ShuffleNet."""
+    x = image(2, 6, 3, 3)
+    shuffle = lambda x: x.view(2, 2, 3, 3, 3).transpose(1, 2).contiguous().view(2, 6, 3, 3)  # noqa: E731
+    check(shuffle, x, lambda r: r.view(2, 3, 2, 3, 3).transpose(1, 2).reshape(2, 6, 3, 3))
+
+
+def test_affine_shares_with_its_shift():
+    """A BatchNorm that no linear layer took in: R scale x / y, or R where biases are ignored."""
+    norm = nn.BatchNorm2d(3).double().eval()
+    norm.running_mean.copy_(image(3))
+    norm.running_var.copy_(image(3, seed=1).abs() + 0.1)
+    norm.weight.data.copy_(image(3, seed=2))
+    norm.bias.data.copy_(image(3, seed=3))
+    x = image(2, 3, 4, 4)
+    with torch.no_grad():
+        y, shift = norm(x), norm(torch.zeros_like(x))
+    check(lambda self, x: self.norm(x), x, lambda r: (y - shift) / y * r, norm=norm)
+    check(lambda self, x: self.norm(x), x, lambda r: r, {"bias": "ignore"}, norm=norm)
+
+
+def test_constant_factors_pass_relevance():
+    x = image(2, 3, 4)
+    for function in (lambda x: x * 0.5, lambda x: 2 * x, lambda x: x / 4, lambda x: torch.div(x, -3.0)):
+        check(function, x, lambda r: r)
+
+
+def test_a_broadcast_constant_factor():
+    x = image(2, 1, 4)
+    check(lambda x: x * torch.tensor([[1.0], [2.0], [3.0]], dtype=x.dtype), x, lambda r: r.sum(1, keepdim=True))
+
+
+def gate(self, x):
+    """Squeeze and excitation in its usual spelling."""
+    n, c = x.shape[0], x.shape[1]
+    weights = torch.sigmoid(self.fc(x.mean((2, 3)))).view(n, c, 1, 1)
+    return x * weights.expand_as(x)
+
+
+def test_a_gate_gets_nothing():
+    x = image(2, 3, 4, 4)
+    check(gate, x, lambda r: r, fc=nn.Linear(3, 3).double())
+    check(lambda x: torch.sigmoid(x) * x, x, lambda r: r)
+    check(lambda x: x * nn.functional.hardsigmoid(x), x, lambda r: r)
+
+
+def test_a_signal_that_its_gate_broadcasts():
+    x = image(2, 3, 4, 4)
+    check(lambda x: x[:, :, :1] * torch.sigmoid(x), x,
+          lambda r: torch.cat([r.sum(2, keepdim=True), torch.zeros(2, 3, 3, 4, dtype=r.dtype)], 2))  # fmt: skip
+
+
+def test_the_larger_of_two_gets_all_and_the_first_of_equals():
+    x = torch.tensor([[1.0, 4.0, 3.0, 3.0, 2.0, 3.0]], dtype=torch.float64)
+    expected = lambda r: torch.tensor([[0, r[0, 1], r[0, 2], r[0, 0], 0, 0]])  # noqa: E731
+    check(lambda x: torch.maximum(x[:, :3], x[:, 3:]), x, lambda r: expected(r.double()).double())
+
+
+@pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 3, 0), (-1, 1, 0, -2)])
+def test_zero_padding_gets_nothing(sizes):
+    x = image(2, 3, 4, 5)
+    back = tuple(-size for size in sizes)
+    check(lambda x: nn.functional.pad(x, sizes), x, lambda r: nn.functional.pad(r, back))
+
+
+def test_zero_padding_as_a_module():
+    x = image(2, 3, 4, 5)
+    check(lambda self, x: self.pad(x), x, lambda r: r[:, :, 2:-1, 1:-3], pad=nn.ZeroPad2d((1, 3, 2, 1)))
+
+
+ACTIVATIONS = [
+    torch.relu, nn.functional.relu6, nn.functional.gelu, nn.functional.silu, torch.tanh, nn.functional.elu,
+    nn.functional.mish, nn.functional.hardswish, lambda x: nn.functional.leaky_relu(x, 0.2),
+    lambda x: nn.functional.leaky_relu(x, 0.2, True), lambda x: nn.functional.softplus(x, 2.0),
+    lambda x: nn.functional.softplus(input=x, beta=3.0), lambda x: x.clamp(min=-0.5), lambda x: torch.clamp(x, -1, 1),
+    lambda x: x.relu(), lambda x: nn.functional.hardtanh(x, -0.5, 0.7), lambda x: nn.functional.dropout(x, 0.5, False),
+    lambda x: nn.functional.threshold(x, 0.1, 0.2, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(ACTIVATIONS)))
+def test_activations_pass_relevance(number):
+    check(ACTIVATIONS[number], image(2, 3, 4), lambda r: r)
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(inplace=True), nn.PReLU(3), nn.Hardswish(), nn.Dropout(), nn.Softplus(3)])
+def test_activation_modules_pass_relevance(layer):
+    check(lambda self, x: self.layer(x), image(2, 3, 4), lambda r: r, layer=layer.double().eval())

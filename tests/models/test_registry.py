@@ -1,0 +1,107 @@
+"""The registry: complete, and true to the net descriptions that it names."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lrpcli.errors import ModelError
+from lrpcli.models import load_architecture, load_model
+from lrpcli.models.registry import PACKAGE, named_model, named_models
+from lrpcli.models.table import layer_table, parameter_count
+
+OFFICIAL = [name for name, model in named_models().items() if not model.bundled]
+NAMES = {
+    "caffenet", "alexnet", "googlenet", "vgg-cnn-s", "vgg-cnn-m", "vgg-cnn-f", "cifar10-full", "rcnn-ilsvrc13",
+    "flickr-style", "alexnet-places365", "googlenet-places365",
+}  # fmt: skip
+
+
+def test_every_promised_name_is_there() -> None:
+    assert set(OFFICIAL) == NAMES
+    assert {name for name, model in named_models().items() if model.bundled} == {"caffenet-small", "cifar10"}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_entry_fits_its_net(name: str) -> None:
+    entry, model = named_model(name), load_architecture(name)
+    assert (model.name, model.input_shape, model.outputs) == (name, entry.input, entry.outputs)
+    assert model.weights_sha256 is None
+    assert len(model.labels or ()) == (entry.outputs if entry.labels else 0)
+    assert model.preprocessing.size == entry.input[1:]
+    assert any(row.kind == "lrn" for row in layer_table(model))
+    if entry.hash is not None:
+        assert re.fullmatch(r"sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}", entry.hash)
+        assert entry.url is not None
+
+
+PREPROCESSING = {
+    "caffenet": "squashed to 256 x 256, centre 227 x 227, BGR, 0..255, minus mean 104.007, 116.669, 122.679",
+    "googlenet": "squashed to 256 x 256, centre 224 x 224, BGR, 0..255, minus mean 104, 117, 123",
+    "vgg-cnn-s": "shorter side 256, centre 224 x 224, BGR, 0..255, minus mean 103.939, 116.779, 123.68",
+    "cifar10-full": "whole photo squashed to 32 x 32, RGB, 0..255, minus mean 125.307, 122.95, 113.865",
+}
+
+
+@pytest.mark.parametrize("name", PREPROCESSING)
+def test_preprocessing(name: str) -> None:
+    assert load_architecture(name).preprocessing.describe() == PREPROCESSING[name]
+
+
+def test_known_numbers_of_parameters() -> None:
+    counts = {name: parameter_count(load_architecture(name)) for name in ("caffenet", "googlenet", "cifar10-full")}
+    assert counts == {"caffenet": 60_965_224, "googlenet": 6_998_552, "cifar10-full": 89_578}
+
+
+def test_normalisation_and_pooling_are_in_each_nets_own_order() -> None:
+    def order(name: str) -> list[str]:
+        kinds = [row.kind for row in layer_table(load_architecture(name))]
+        return [kind for kind in kinds if kind in ("lrn", "max-pool")]
+
+    assert order("caffenet") == ["max-pool", "lrn", "max-pool", "lrn", "max-pool"]
+    assert order("alexnet") == ["lrn", "max-pool", "lrn", "max-pool", "max-pool"]
+    assert order("googlenet")[:4] == ["max-pool", "lrn", "lrn", "max-pool"]
+
+
+def test_lrn_parameters_in_the_table() -> None:
+    def parameters(name: str) -> set[str]:
+        return {row.details for row in layer_table(load_architecture(name)) if row.kind == "lrn"}
+
+    assert parameters("caffenet") == {"n=5 alpha=0.0001 beta=0.75 k=1 across-channels"}
+    assert parameters("vgg-cnn-m") == {"n=5 alpha=0.0005 beta=0.75 k=2 across-channels"}
+    assert parameters("cifar10-full") == {"n=3 alpha=5e-05 beta=0.75 k=1 within-channel"}
+
+
+def test_the_table_has_a_row_per_layer_with_its_output(tiny_caffemodel) -> None:
+    rows = layer_table(load_model(tiny_caffemodel))
+    assert [(row.name, row.kind, row.output, row.details) for row in rows] == [
+        ("conv1", "convolution", (8, 7, 7), "3->8 3x3 stride 2 pad 0"),
+        ("relu1", "activation", (8, 7, 7), ""),
+        ("norm1", "lrn", (8, 7, 7), "n=5 alpha=0.1 beta=0.75 k=1 across-channels"),
+        ("fc2/flatten", "view", (392,), ""),
+        ("fc2", "fully-connected", (4,), "392->4"),
+    ]
+
+
+def test_every_architecture_and_label_file_is_named_by_an_entry() -> None:
+    assert {path.stem for path in (PACKAGE / "architectures").glob("*.prototxt")} == NAMES
+    labels = {model.labels for model in named_models().values()}
+    assert {path.name for path in (PACKAGE / "data").glob("*.txt")} <= labels
+
+
+def test_misspelt_names_get_a_suggestion() -> None:
+    with pytest.raises(ModelError, match=r"There is no model named 'cafenet'\. Did you mean 'caffenet'\? `lrp models"):
+        load_model("cafenet")
+    with pytest.raises(ModelError, match=r"There is no model named 'zzz'\. `lrp models list` shows all names"):
+        load_model("zzz")
+
+
+def test_the_registry_is_cheap() -> None:
+    code = (
+        "import sys, lrpcli.models, lrpcli.models.weights as w; [w.state(m) for m in "
+        "lrpcli.models.named_models().values()]; "
+        "print([m for m in ('torch', 'numpy', 'PIL', 'pooch', 'requests', 'google.protobuf') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
