@@ -4,6 +4,7 @@ A source holds class folders of images: `.../tench/0001.webp`. If it has folders
 are the parts; otherwise every fifth image of a class, in the order of names, is held out.
 """
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -94,20 +95,19 @@ def load_photos(sources: Iterable[Path], side: int, work: Path, skip: Iterable[s
     classes = list(dict.fromkeys(entry.folder for entry, _, _ in rows))
     label = torch.tensor([classes.index(entry.folder) for entry, _, _ in rows])
     held_out, source = torch.tensor([row[1] for row in rows]), torch.tensor([row[2] for row in rows])
-    pixels = decoded([entry for entry, _, _ in rows], side, work / f"pixels{side}.npy")
+    pixels = decoded([entry for entry, _, _ in rows], side, work)
     return Photos(pixels, label, held_out, source, classes, [path.stem for path in sources])
 
 
-def decoded(found: list[Entry], side: int, cache: Path) -> np.ndarray:
-    """Pixels (N, side, side, 3) uint8 RGB, memory-mapped from `cache`, which is written if it does not fit."""
-    shape = (len(found), side, side, 3)
+def decoded(found: list[Entry], side: int, work: Path) -> np.ndarray:
+    """Pixels (N, side, side, 3) uint8 RGB, mapped from a file in `work` that is named after the images' paths."""
+    digest = hashlib.sha256("\n".join(str(entry.path) for entry in found).encode()).hexdigest()
+    cache = work / f"pixels{side}-{digest[:8]}.npy"
     if cache.exists():
-        pixels = np.load(cache, mmap_mode="r")
-        if pixels.shape == shape:
-            return pixels
-    cache.parent.mkdir(parents=True, exist_ok=True)
+        return np.load(cache, mmap_mode="r")
+    work.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(".partial.npy")
-    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(found), side, side, 3))
     for row, entry in enumerate(tqdm(found, desc="decode", unit="photo")):
         pixels[row] = decode(entry.read(), side)
     pixels.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lrpcli.images.preprocess import Preprocessing
@@ -39,7 +39,7 @@ def finish(run: Run, photos: Photos, options: argparse.Namespace) -> None:
         "recipe": json.dumps(asdict(run.recipe) | run.counts() | {"torch": torch.__version__}),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, options.out, metadata)
+    options.out.write_bytes(save(weights, metadata))
     options.out.with_suffix(".md").write_text(card(layout, weights, measured, metadata), encoding="utf-8")
     report(options.out, measured)
 
@@ -70,9 +70,9 @@ def measure(layout: Layout, weights: dict[str, Tensor], photos: Photos, preproce
     rows = torch.nonzero(photos.held_out).flatten()
     if not len(rows):
         return {"photos": 0}
-    found = predictions(plain_net(layout, weights), photos, rows, preprocessing)
+    table = accuracy(photos, rows, predictions(plain_net(layout, weights), photos, rows, preprocessing))
     broken = ablation(lambda: plain_net(layout, weights), photos, rows, preprocessing)
-    return accuracy(photos, rows, found) | {"photos": len(rows), "ablation": broken}
+    return table | {"photos": len(rows), "ablation": broken}
 
 
 def described_data(photos: Photos) -> str:

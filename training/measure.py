@@ -36,8 +36,8 @@ def accuracy(photos: Photos, rows: Tensor, found: Tensor) -> dict[str, float]:
 
 
 def ablation(make: Callable[[], nn.Sequential], photos: Photos, rows: Tensor, pre: Preprocessing) -> dict[str, float]:
-    """Top-1 in percent with normalisation as it is, removed, and with alpha not divided by the window's size."""
-    variants = {"LRN as it is": lambda _: None, "LRN removed": remove, "alpha not divided": undivide}
+    """Top-1 in percent with the normalisation removed, and with alpha not divided by the size of the window."""
+    variants = {"LRN removed": remove, "alpha not divided": undivide}
     table = {}
     for name, change in variants.items():
         net = make()

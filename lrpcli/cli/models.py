@@ -10,6 +10,8 @@ from lrpcli.cli.options import model_options, model_settings, verbosity
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
+FOR_JSON = ("recipe",)
+"""Facts too long for people, shown with --json alone."""
 
 
 @click.group()
@@ -46,17 +48,12 @@ def list_(as_json: bool, quiet: bool) -> None:
 def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
     """Show what a model reads and its layers, LRN parameters included; a named model's weights need not be here."""
     from lrpcli.models import load_architecture
-    from lrpcli.models.table import layer_table, parameter_count
 
     chosen = model_settings(model, values)
-    loaded = load_architecture(
-        chosen.name,
-        weights=chosen.weights,
-        prototxt=chosen.prototxt,
-        input_shape=chosen.input_shape,
-        preprocessing=chosen.preprocessing,
-        labels=chosen.labels,
-    )
+    loaded = load_architecture(chosen.name, **chosen.keywords())
+    # Below, so that a misspelt name is refused before torch is imported.
+    from lrpcli.models.table import layer_table, parameter_count
+
     layers = [{"layer": row.name, "kind": row.kind, "output": row.output, "details": row.details}
               for row in layer_table(loaded)]  # fmt: skip
     facts = {
@@ -75,7 +72,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
         click.echo(json.dumps({**facts, "layers": layers}, indent=2))
         return
     for key, value in facts.items():
-        if value is not None:
+        if value is not None and key not in FOR_JSON:
             click.echo(f"{key:{LABEL_WIDTH}} {_text(value)}")
     click.echo()
     _print(layers, False)
@@ -139,11 +136,20 @@ def _registry_facts(name: str) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _file_facts(source: str) -> dict[str, str]:
-    """What a .safetensors file says of itself for people."""
+def _file_facts(source: str) -> dict[str, Any]:
+    """What a .safetensors file says of itself for people, JSON objects as such."""
     from lrpcli.models.safetensors_file import read_safetensors
 
-    return read_safetensors(source).facts if source.endswith(".safetensors") else {}
+    if not source.lower().endswith(".safetensors"):
+        return {}
+    return {key: _object_or_text(text) for key, text in read_safetensors(source).facts.items()}
+
+
+def _object_or_text(text: str) -> Any:
+    try:
+        return json.loads(text) if text.startswith("{") else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def _print(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -160,9 +166,11 @@ def _print(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def _text(value: Any) -> str:
-    """Shapes as 3x227x227, large numbers with commas, nothing as a dash."""
+    """Shapes as 3x227x227, large numbers with commas, nothing as a dash, of an object what is no object itself."""
     if value is None:
         return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, (dict, list)))
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

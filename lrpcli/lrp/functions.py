@@ -29,6 +29,7 @@ UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
 ELEMENTWISE = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh",
     "hardsigmoid", "hardswish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "threshold",
+    "_threshold",  # what functional.threshold really is called
 }  # fmt: skip
 NONNEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid", "softplus"}
 GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid"}
@@ -57,7 +58,7 @@ def translate_function(call: Call) -> Translated:
         return _view(call)
     handler = HANDLERS.get(label)
     if handler is None:
-        raise call.unsupported()
+        raise call.unsupported(f"It reads {call.arguments[1]!r} of a tensor." if label == "getattr" else "")
     return handler(call)
 
 

@@ -81,7 +81,7 @@ def prepare_run(settings: RunSettings) -> Run:
         dtype=getattr(torch, settings.explain.precision),
         device=settings.device,
     )
-    targets = choose_targets(model, settings.explain.targets, explainer.composite.target)
+    targets = choose_targets(model, settings.explain.targets, str(explainer.composite.target))
     output = settings.output
     shard = Shard(
         Preparation(settings.decode, model.preprocessing, output.overlay_size, bool(output.pictures)),

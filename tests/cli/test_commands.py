@@ -29,7 +29,7 @@ def commands(group=main, path=("lrp",)):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: " ".join(value) if value else "")
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*entry, id=" ".join(entry[0])) for entry in commands()])
 def test_every_command_and_option_has_help_and_stands_in_the_documentation(path, command):
     assert command.help and command.help.splitlines()[0].endswith((".", ":"))
     assert "..." not in command.get_short_help_str(limit=200)

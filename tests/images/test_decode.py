@@ -138,7 +138,8 @@ def test_truncated_files_fail_unless_accepted(format_name, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"\0" * 100, b"Hello, this is no picture.\n" * 9, b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF",
-     b"II*\0\xff\xff\xff\xff", b"BM" + b"\xff" * 60, b"P6 -3 4 255\n", b"P6 3 4 99999999999\n", np.random.default_rng(5).bytes(4096)],
+     b"II*\0\xff\xff\xff\xff", b"BM" + b"\xff" * 60, b"P6 -3 4 255\n", b"P6 3 4 99999999999\n",
+     np.random.default_rng(5).bytes(4096)],
     ids=range(11),
 )  # fmt: skip
 def test_junk_is_a_decode_error_that_names_the_file(content, tmp_path):

@@ -149,7 +149,8 @@ def test_constant_factors_pass_relevance():
 
 def test_a_broadcast_constant_factor():
     x = image(2, 1, 4)
-    check(lambda x: x * torch.tensor([[1.0], [2.0], [3.0]], dtype=x.dtype), x, lambda r: r.sum(1, keepdim=True))
+    factors = torch.tensor([[1.0], [2.0], [3.0]], dtype=x.dtype)
+    check(lambda x: x * factors, x, lambda r: r.sum(1, keepdim=True))
 
 
 def gate(self, x):

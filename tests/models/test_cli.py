@@ -72,9 +72,19 @@ def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caff
     )  # fmt: skip
     assert "preprocessing  shorter side 20, centre 16 x 16, BGR, 0..255, minus mean 1, 2, 3" in shown
     assert "labels         4" in shown
-    bare = write_safetensors(tmp_path / "own.safetensors", tiny_blobs, prototxt=TINY, licence="CC0", data="noise")
+    bare = write_safetensors(
+        tmp_path / "own.safetensors",
+        tiny_blobs,
+        prototxt=TINY,
+        licence="CC0",
+        accuracy={"top-1": 80.5, "by class": {"a": 1}},
+        recipe={"epochs": 3},
+        odd="{",
+    )
     shown = lines(lrp("show", bare))
-    assert {"licence        CC0", "data           noise"} <= set(shown)
+    assert {"licence        CC0", "accuracy       top-1 80.5", "odd            {"} <= set(shown)
+    assert not any("epochs" in line for line in shown)
+    assert json.loads(lrp("show", bare, "--json").stdout)["recipe"] == {"epochs": 3}
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,14 @@ def test_nets_on_crops_are_cut_from_256(tmp_path) -> None:
     assert load_model(weights, prototxt=prototxt).preprocessing.resize == (256, 256)
 
 
+def test_a_data_layer_that_makes_no_sense(tmp_path, tiny_blobs, tiny_prototxt) -> None:
+    data = 'layer { name: "in" type: "Data" top: "data" transform_param { mean_value: 1 mean_value: 2 } }'
+    tiny_prototxt.write_text(TINY + data)
+    weights = write_caffemodel(tmp_path / "tiny.caffemodel", tiny_blobs)
+    with pytest.raises(ModelError, match="does not fit the model: The mean has 2 values for a model of 3 channels"):
+        load_model(weights, prototxt=tiny_prototxt)
+
+
 def test_mean_images(tmp_path, tiny_caffemodel) -> None:
     mean = np.arange(3 * 20 * 18, dtype=np.float32).reshape(3, 20, 18)
     np.save(tmp_path / "mean.npy", mean)

@@ -10,6 +10,7 @@ from lrpcli.errors import ModelError
 from lrpcli.models import load_architecture, load_model
 from lrpcli.models.registry import PACKAGE, named_model, named_models
 from lrpcli.models.table import layer_table, parameter_count
+from lrpcli.models.weights import state, verify
 
 OFFICIAL = [name for name, model in named_models().items() if not model.bundled]
 NAMES = {
@@ -34,6 +35,18 @@ def test_entry_fits_its_net(name: str) -> None:
     if entry.hash is not None:
         assert re.fullmatch(r"sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}", entry.hash)
         assert entry.url is not None
+
+
+@pytest.mark.parametrize("name", [name for name, model in named_models().items() if model.bundled])
+def test_bundled_model_fits_its_entry(name: str) -> None:
+    entry = named_model(name)
+    if state(entry) == "missing":
+        pytest.skip(f"the weights of {name} are not in this checkout")
+    model = load_model(name)
+    assert (model.name, model.input_shape, model.outputs) == (name, entry.input, entry.outputs)
+    assert len(model.labels) == entry.outputs
+    assert any(row.kind == "lrn" for row in layer_table(model))
+    assert verify(entry) in ("ok", "bundled")
 
 
 PREPROCESSING = {

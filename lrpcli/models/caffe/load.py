@@ -59,28 +59,27 @@ def fitted(chosen: PreprocessingChoice | None, default: "Preprocessing") -> "Pre
 
 
 def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "Preprocessing":
-    """What a net by path is fed with, see load_caffe."""
+    """What a net by path is fed with, see assemble."""
     from lrpcli.images.preprocess import Preprocessing
 
-    channels, *size = shape
-    mean = BGR_MEAN if channels == 3 else (0.0,) * channels
-    factor = 1.0
-    for layer in _data_layers(source):
-        values = layer.parameters("transform")
-        factor = decimal(values.scale)
-        if values.mean_value:
-            given = tuple(decimal(value) for value in values.mean_value)
-            mean = given * channels if len(given) == 1 else given
+    channels, height, width = shape
     # 256 is the square that 224 and 227 are cut from; other sizes see the whole image.
-    resize = (256, 256) if tuple(size) in {(side, side) for side in CROPPED} else None
-    return Preprocessing(
-        size=(size[0], size[1]),
-        resize=resize,
+    usual = Preprocessing(
+        size=(height, width),
+        resize=(256, 256) if height == width and height in CROPPED else None,
         channel_order="BGR" if channels == 3 else "RGB",
-        mean=mean,
-        std=(1.0 / factor if factor else 1.0,) * channels,
+        mean=BGR_MEAN if channels == 3 else (0.0,),
         channels=channels,
     )
+    changes: dict[str, Any] = {}
+    for layer in _data_layers(source):
+        values = layer.parameters("transform")
+        if values.mean_value:
+            changes["mean"] = [decimal(value) for value in values.mean_value]
+        if values.scale:
+            # Caffe multiplies after it has subtracted.
+            changes["std"] = (1 / decimal(values.scale),)
+    return adjust_preprocessing(usual, changes)
 
 
 def _labels(given: str | Path | Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:

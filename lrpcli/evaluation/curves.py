@@ -1,0 +1,109 @@
+"""The score of the predicted class as regions are replaced: many images, orders and steps in full batches."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrpcli.evaluation import perturbation
+from lrpcli.evaluation.perturbation import Grid
+from lrpcli.evaluation.settings import PerturbationSettings
+
+Predict = Callable[[Tensor], Tensor]
+Progress = Callable[[int], None]
+"""Is told how many images have gone through the net since the last call."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One walk from the image to its perturbed end: an order of regions, (N, G) ranks, and which fill replaces them."""
+
+    method: str
+    order: str
+    rank: Tensor
+    fill: int
+
+
+def class_scores(logits: Tensor, target: Tensor, score: str) -> Tensor:
+    """(N,) float64: softmax score or logit of the classes `target` (N,), from logits (N, classes)."""
+    values = logits.double()
+    return (values.softmax(1) if score == "softmax" else values).gather(1, target[:, None])[:, 0]
+
+
+def fills_for(x: Tensor, pixel_range: tuple[Tensor, Tensor], settings: PerturbationSettings) -> Tensor:
+    """(F, N, C, h, w): what replaces regions. Noise is drawn `repeats` times; other fills are always the same."""
+    low, high = (bound.to(x) for bound in pixel_range)
+    if settings.fill == "mean":
+        return perturbation.mean_fill(x)[None]
+    if settings.fill == "blur":
+        return perturbation.blur_fill(x, low, high)[None]
+    draws = range(settings.repeats)
+    return torch.stack([perturbation.noise_fill(x, low, high, settings.seed, repeat) for repeat in draws])
+
+
+def tracks_for(
+    x: Tensor, maps: Mapping[str, Tensor], random: str | None, fills: int, grid: Grid, settings: PerturbationSettings
+) -> list[Track]:
+    """The walks that are measured: every map (N, h, w) in every order under every fill, and random orders by name."""
+    tracks = []
+    for name, scores in maps.items():
+        sums = grid.sums(scores)
+        for order in settings.orders:
+            rank = perturbation.ranks(sums, descending=order == "morf")
+            tracks += [Track(name, order, rank, fill) for fill in range(fills)]
+    if random is not None:
+        for repeat in range(settings.repeats):
+            rank = perturbation.random_ranks(x, grid.count, settings.seed, repeat)
+            tracks.append(Track(random, "random", rank, repeat % fills))
+    return tracks
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), tracks and steps."""
+
+    x: Tensor
+    fills: Tensor
+    tracks: list[Track]
+    grid: Grid
+    steps: int
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Perturbed images (B, C, h, w) with the numbers (B,) of the images they come from, made when asked for.
+
+        In the order image, track, step 1..L; B is `size` but for the last batch.
+        """
+        device, length = self.x.device, len(self.tracks) * self.steps
+        ranks = torch.stack([track.rank.to(device) for track in self.tracks])  # (T, N, G)
+        fill_of_track = torch.tensor([track.fill for track in self.tracks], device=device)
+        region_of_pixel = self.grid.region_of_pixel().to(device)
+        for place in torch.arange(len(self.x) * length, device=device).split(size):
+            image, track, step = place // length, place // self.steps % len(self.tracks), place % self.steps + 1
+            fill = self.fills[fill_of_track[track], image]
+            yield (
+                perturbation.perturbed(self.x[image], fill, ranks[track, image], step, region_of_pixel),
+                image,
+            )
+
+    def scores(
+        self, predict: Predict, target: Tensor, start: Tensor, score: str, batch_size: int, progress: Progress
+    ) -> Tensor:
+        """(N, T, L + 1) float64: scores of the classes `target` (N,); `start` (N,) are those of step 0."""
+        found = []
+        for batch, image in self.batches(batch_size):
+            found.append(class_scores(predict(batch), target[image], score))
+            progress(len(batch))
+        later = torch.cat(found).view(len(self.x), len(self.tracks), self.steps)
+        return torch.cat([start[:, None, None].expand(-1, len(self.tracks), 1), later], dim=2)
+
+
+def mean_curves(scores: Tensor, tracks: list[Track]) -> dict[str, dict[str, Tensor]]:
+    """Method -> order -> (N, L + 1): the scores (N, T, L + 1) averaged over repeats."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, track in enumerate(tracks):
+        places.setdefault((track.method, track.order), []).append(place)
+    curves: dict[str, dict[str, Tensor]] = {}
+    for (method, order), chosen in places.items():
+        curves.setdefault(method, {})[order] = scores[:, chosen].mean(1)
+    return curves

@@ -1,0 +1,48 @@
+"""torchvision's nets with random weights: traced, equal in the forward pass, and conserving."""
+
+import pytest
+import torch
+from torchvision import models
+
+from lrpcli import Explainer
+
+NETS = {
+    "alexnet": (models.alexnet, 64, {}),
+    "vgg11": (models.vgg11, 32, {}),
+    "googlenet": (models.googlenet, 64, {"init_weights": False, "aux_logits": True, "transform_input": True}),
+    "resnet18": (models.resnet18, 64, {}),
+    "densenet121": (models.densenet121, 32, {}),
+    "squeezenet1_1": (models.squeezenet1_1, 64, {}),
+    "mobilenet_v3_small": (models.mobilenet_v3_small, 64, {}),
+    "efficientnet_b0": (models.efficientnet_b0, 64, {}),
+    "inception_v3": (models.inception_v3, 75, {"init_weights": False, "aux_logits": True, "transform_input": True}),
+    "shufflenet_v2_x0_5": (models.shufflenet_v2_x0_5, 64, {}),
+}
+CONSERVING = {"bias": "ignore", "kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
+
+
+def light(net):
+    """The net in float64 with BatchNorm statistics as after some training; tracing needs no more."""
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.1)
+        if name.endswith("running_var"):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return net.double()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_net(name):
+    build, size, settings = NETS[name]
+    torch.manual_seed(0)
+    net = light(build(weights=None, num_classes=10, **settings))
+    training = [module.training for module in net.modules()]
+    x = torch.randn(2, 3, size, size, dtype=torch.float64)
+    result = Explainer(net, CONSERVING, dtype=torch.float64)(x)
+    assert [module.training for module in net.modules()] == training
+    with torch.no_grad():
+        expected = net.eval()(x)
+    torch.testing.assert_close(result.logits, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    torch.testing.assert_close(result.conservation["input"], result.start, rtol=1e-6, atol=0)
+    assert bool(result.relevance.isfinite().all())
