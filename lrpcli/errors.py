@@ -65,6 +65,10 @@ class ImageError(LrpError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        # The base class would be made again from the message alone, and fail on its way between processes.
+        return type(self), (self.kind, str(self))
+
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" for a misspelt word, to put behind a message; nothing if no known word is close."""

@@ -1,5 +1,6 @@
 """The public surface: what the package exports, that importing it is cheap, and that errors say their exit code."""
 
+import pickle
 import subprocess
 import sys
 
@@ -28,6 +29,11 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
     }
     classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
     assert classes <= drawn
+
+
+def test_an_image_error_survives_the_way_between_processes():
+    again = pickle.loads(pickle.dumps(errors.ImageError("io", "It is gone.")))
+    assert (again.kind, str(again)) == ("io", "It is gone.")
 
 
 @pytest.mark.parametrize(

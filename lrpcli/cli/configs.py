@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
+from lrpcli.cli.table import print_table
 
 
 @click.group()
@@ -23,11 +24,11 @@ def list_(as_json: bool, quiet: bool) -> None:
     composites = [load_composite(name) for name in builtin_names()]
     if as_json:
         rows = [{"name": c.title, "description": c.description, "source": c.source} for c in composites]
-        click.echo(json.dumps(rows, indent=2))
+        print_table(rows, as_json)
         return
-    width = max(len(composite.title) for composite in composites)
-    for composite in composites:
-        click.echo(f"{composite.title:{width}}  {composite.description}")
+    formatter = click.get_current_context().make_formatter()
+    formatter.write_dl([(c.title, f"{c.description} [{c.source}]") for c in composites])
+    click.echo(formatter.getvalue().rstrip())
 
 
 @configs.command()
@@ -91,7 +92,6 @@ def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bo
         {
             "layer": item.layer.name,
             "kind": item.layer.kind,
-            "geometry": item.layer.operation.describe(),
             "rule": item.rule_name,
             "parameters": item.parameters,
             "why": item.reason,
@@ -99,10 +99,4 @@ def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bo
         for item in assignments
         if item.layer.kind != "scalar"
     ]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    keys = ("layer", "kind", "rule", "parameters", "why")
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in keys}
-    for row in ({key: key for key in keys}, *rows):
-        click.echo("  ".join(f"{row[key]:{widths[key]}}" for key in keys).rstrip())
+    print_table(rows, as_json)

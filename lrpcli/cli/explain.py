@@ -89,17 +89,15 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     as soon as it is written.
     """
     inputs, output = _divided(paths, values.pop("output"), bool(values["files_from"]))
-    sources = _sources(inputs, output, values)
-    if sources is None:
-        return
+    sources, skipped = _sources(inputs, output, values)
     from lrpcli.cli.report import Reporter
     from lrpcli.pipeline.run import prepare_run
 
     names = ("as_json", "print0", "quiet")
-    reporter = Reporter(len(sources), output, **{name: values.pop(name) for name in names})
-    run = prepare_run(_settings(output, values))
+    reporter = Reporter(len(sources), output, skipped, **{name: values.pop(name) for name in names})
+    run = prepare_run(_settings(output, values)) if sources else None
     with reporter:
-        for row in run.rows(sources):
+        for row in run.rows(sources) if run else ():
             reporter.show(row)
     if reporter.failed:
         click.get_current_context().exit(1)
@@ -119,9 +117,10 @@ def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[
     return paths, folder
 
 
-def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> Any:
-    """Every image to explain, before any work starts; None after a message if a list of images was empty."""
+def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> tuple[list[Any], str]:
+    """Every image to explain, before any work starts, and what was skipped; only a list of images may be empty."""
     from lrpcli.images.find import Discovery, require_unique_names, sources_from_list
+    from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy, image_suffixes
 
     listed, null = values.pop("files_from"), values.pop("null")
     all_files, follow = values.pop("all_files"), values.pop("follow")
@@ -129,15 +128,13 @@ def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> A
     if listed is not None:
         with _opened(listed) as stream:
             sources += sources_from_list(stream, null=null)
-        if not sources and not inputs:
-            click.echo("0 images: the list is empty.", err=True)
-            return None
-    found = Discovery(inputs, output=str(output), all_files=all_files, follow=follow)
+    formats = DecodePolicy(formats=values["formats"]).formats if values["formats"] else DEFAULT_FORMATS
+    suffixes = image_suffixes(formats)
+    found = Discovery(inputs, output=str(output), all_files=all_files, follow=follow, suffixes=suffixes)
     sources += found
-    if not sources:
+    if inputs and not sources:
         raise UsageError(found.empty_reason())
-    require_unique_names(sources)
-    return sources
+    return require_unique_names(sources), found.skipped()
 
 
 def _opened(listed: str) -> Any:
@@ -151,7 +148,7 @@ def _opened(listed: str) -> Any:
 
 def _settings(output: Path, values: dict[str, Any]) -> Any:
     """RunSettings from the options' values."""
-    from lrpcli.images.decode import DecodePolicy
+    from lrpcli.images.formats import DecodePolicy
     from lrpcli.lrp.explainer import DEFAULT_CONFIG
     from lrpcli.output.picture import PictureStyle
     from lrpcli.pipeline.settings import ExplainSettings, OutputSettings, RunSettings

@@ -1,12 +1,12 @@
 """`lrp models`: named models, their layers, and their weights in the cache."""
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
+from lrpcli.cli.table import cell_text, print_table
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
@@ -37,7 +37,7 @@ def list_(as_json: bool, quiet: bool) -> None:
         }
         for model in named_models().values()
     ]
-    _print(rows, as_json)
+    print_table(rows, as_json)
 
 
 @models.command()
@@ -73,9 +73,9 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
         return
     for key, value in facts.items():
         if value is not None and key not in FOR_JSON:
-            click.echo(f"{key:{LABEL_WIDTH}} {_text(value)}")
+            click.echo(f"{key:{LABEL_WIDTH}} {cell_text(value)}")
     click.echo()
-    _print(layers, False)
+    print_table(layers, False)
 
 
 @models.command()
@@ -104,7 +104,7 @@ def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     states = {model.name: verify_weights(model) for model in chosen}
     if not names:
         states = {name: state for name, state in states.items() if state not in ("own file", "not fetched")}
-    _print([{"name": name, "weights": state} for name, state in states.items()], as_json)
+    print_table([{"name": name, "weights": state} for name, state in states.items()], as_json)
     wrong = [name for name, state in states.items() if state not in ("ok", "bundled")]
     if wrong:
         raise WeightsError(
@@ -150,27 +150,3 @@ def _object_or_text(text: str) -> Any:
         return json.loads(text) if text.startswith("{") else text
     except (ValueError, RecursionError):
         return text
-
-
-def _print(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Rows of the same keys as a table with a heading, or as a JSON list."""
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        return
-    table = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        click.echo("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _text(value: Any) -> str:
-    """Shapes as 3x227x227, large numbers with commas, nothing as a dash, of an object what is no object itself."""
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, (dict, list)))
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)

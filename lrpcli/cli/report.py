@@ -20,8 +20,9 @@ FIELDS = ("type", "input", "status", "outputs", "target", "label", "score", "top
 class Reporter:
     """Prints rows as they come: paths or JSON on stdout; a bar (on a terminal), failures and a summary on stderr."""
 
-    def __init__(self, total: int, output: Path, *, as_json: bool, print0: bool, quiet: bool) -> None:
-        self.total, self.output, self.as_json, self.quiet = total, output, as_json, quiet
+    def __init__(self, total: int, output: Path, skipped: str, *, as_json: bool, print0: bool, quiet: bool) -> None:
+        self.total, self.output, self.skipped = total, output, skipped
+        self.as_json, self.quiet = as_json, quiet
         self.end = b"\0" if print0 else b"\n"
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -77,7 +78,8 @@ class Reporter:
         images = f"{self.total} image" + ("" if self.total == 1 else "s")
         speed = f"{done / seconds:.1f}" if seconds else "0"
         folder = os.fsencode(self.output).decode("utf-8", "backslashreplace")
-        return f"{images}: {self.statuses['ok']} explained{failures}; {seconds:.1f} s, {speed} images/s. See {folder}"
+        skipped = f"\nSkipped: {self.skipped}." if self.skipped else ""
+        return f"{images}: {self.statuses['ok']} explained{failures}; {seconds:.1f} s, {speed} images/s. See {folder}{skipped}"
 
     def _totals(self) -> dict[str, Any]:
         return {

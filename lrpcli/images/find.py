@@ -73,19 +73,20 @@ class Discovery:
             else:
                 yield Source(path, posixpath.basename(path))
 
+    def skipped(self) -> str:
+        """What was skipped, counted, for people; to be asked after iterating. Empty if nothing was."""
+        counts = (
+            (self.other_suffix, "file with another suffix", "files with other suffixes"),
+            (self.hidden, "hidden entry", "hidden entries"),
+            (self.linked, "link to a folder", "links to folders"),
+            (self.special, "pipe, socket or device", "pipes, sockets or devices"),
+        )
+        return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
+
     def empty_reason(self) -> str:
         """Why nothing was found, for people; to be asked after iterating."""
         places = ", ".join(repr(path) for path in self.inputs)
-        skipped = [
-            f"{count} {one if count == 1 else many}"
-            for count, one, many in (
-                (self.other_suffix, "file with another suffix", "files with other suffixes"),
-                (self.hidden, "hidden entry", "hidden entries"),
-                (self.linked, "link to a folder", "links to folders"),
-                (self.special, "pipe, socket or device", "pipes, sockets or devices"),
-            )
-            if count
-        ]
+        skipped = self.skipped()
         if not skipped:
             return f"There are no files in {places}."
         hints = [
@@ -97,7 +98,7 @@ class Discovery:
             if helps
         ]
         advice = f" {', '.join(hints)}." if hints else ""
-        return f"There is no image in {places}; skipped: {', '.join(skipped)}.{advice}"
+        return f"There is no image in {places}; skipped: {skipped}.{advice}"
 
     def _check_input(self, path: str) -> None:
         if path == STDIN:

@@ -16,6 +16,7 @@ from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.output.picture import Box
 
+
 @cache
 def standard_input() -> bytes:
     """The image on standard input, which can be read only once."""

@@ -194,6 +194,17 @@ def test_standard_input_and_lists(tmp_path):
     listed.write_bytes(b"")
     result = explain("--files-from", listed, tmp_path / "four")
     assert result.exit_code == 0 and "0 images" in result.stderr
+    summary = rows_of(explain("--files-from", listed, tmp_path / "four", "--json"))
+    assert [row["images"] for row in summary] == [0]
+
+
+def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
+    folder = folder_of_photos(tmp_path / "in", 1)
+    for name in ("notes.txt", ".hidden.png"):
+        (folder / name).write_bytes(b"")
+    result = explain(folder, tmp_path / "out")
+    assert "Skipped: 1 file with another suffix, 1 hidden entry." in result.stderr
+    assert explain(folder, tmp_path / "all", "--all-files").exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""Tables on stdout, for people or as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Rows of the same keys as a table with a heading, or as a JSON list."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        return
+    table = [list(rows[0]), *([cell_text(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        click.echo("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def cell_text(value: Any) -> str:
+    """Shapes as 3x227x227, large numbers with commas, nothing as a dash, of an object what is no object itself."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, (dict, list)))
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
