@@ -72,14 +72,15 @@ class Reporter:
         return perf_counter() - self.started
 
     def _summary(self) -> str:
-        done, seconds = sum(self.statuses.values()), self._seconds()
+        seconds = self._seconds()
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.errors.items()))
         failures = f", {self.failed} failed ({kinds})" if self.failed else ""
         images = f"{self.total} image" + ("" if self.total == 1 else "s")
-        speed = f"{done / seconds:.1f}" if seconds else "0"
+        speed = f"{sum(self.statuses.values()) / seconds:.1f}" if seconds else "0"
         folder = os.fsencode(self.output).decode("utf-8", "backslashreplace")
         skipped = f"\nSkipped: {self.skipped}." if self.skipped else ""
-        return f"{images}: {self.statuses['ok']} explained{failures}; {seconds:.1f} s, {speed} images/s. See {folder}{skipped}"
+        done = f"{images}: {self.statuses['ok']} explained{failures}"
+        return f"{done}; {seconds:.1f} s, {speed} images/s. See {folder}{skipped}"
 
     def _totals(self) -> dict[str, Any]:
         return {
