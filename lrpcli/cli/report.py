@@ -64,9 +64,10 @@ class Reporter:
         self.bar.update()
 
     def _write(self, data: bytes) -> None:
-        # Flushed at once: the next command in a pipe begins with the first image.
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        # The bar makes room where both go to one terminal; flushed at once: what reads the pipe begins immediately.
+        with tqdm.external_write_mode(file=sys.stdout):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
     def _seconds(self) -> float:
         return perf_counter() - self.started

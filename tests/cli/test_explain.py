@@ -1,5 +1,6 @@
 """lrp explain: what is read, written, printed and returned."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -329,3 +330,20 @@ def test_a_reader_of_stdout_that_goes_away_ends_the_command_by_sigpipe(tmp_path)
         errors = running.stderr.read()
         assert running.wait(timeout=300) == -13, errors
     assert b"Traceback" not in errors and b"Error" not in errors
+
+
+def test_on_a_terminal_the_bar_makes_room_for_the_paths(tmp_path):
+    folder_of_photos(tmp_path / "in", 3)
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "lrpcli", "explain", *TINY_OPTIONS, "-b", "1", tmp_path / "in", tmp_path / "out"]
+    with subprocess.Popen(command, stdout=follower, stderr=follower) as running:
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError):  # the far end closes
+            while chunk := os.read(leader, 4096):
+                shown += chunk
+    os.close(leader)
+    assert running.returncode == 0 and b"3/3" in shown
+    for name in (b"0.png.png", b"2.png.png", b"1.png.png"):
+        before = shown[: shown.index(name)].rpartition(os.fsencode(tmp_path))[0]
+        assert before == b"" or before.endswith((b"\r", b"\n")), before[-40:]
