@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +336,7 @@ def test_a_reader_of_stdout_that_goes_away_ends_the_command_by_sigpipe(tmp_path)
 def test_on_a_terminal_the_bar_makes_room_for_the_paths(tmp_path):
     folder_of_photos(tmp_path / "in", 3)
     leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 100))
     command = [sys.executable, "-m", "lrpcli", "explain", *TINY_OPTIONS, "-b", "1", tmp_path / "in", tmp_path / "out"]
     with subprocess.Popen(command, stdout=follower, stderr=follower) as running:
         os.close(follower)
