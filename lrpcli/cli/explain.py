@@ -1,13 +1,25 @@
 """`lrp explain`: options to settings, rows to stdout."""
 
 import os
-import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lrpcli.cli.options import colour_scale, grouped, model_options, model_settings, overlay_side, verbosity
+from lrpcli.cli.inputs import decode_policy, find_sources, input_options
+from lrpcli.cli.options import (
+    Finite,
+    Texts,
+    colour_scale,
+    grouped,
+    model_options,
+    model_settings,
+    overlay_side,
+    verbosity,
+)
+from lrpcli.cli.settings import settings_options, usable_cpus
+from lrpcli.cli.signals import Interrupts
 from lrpcli.errors import UsageError
 
 DEFAULT_MODEL = "caffenet-small"
@@ -15,24 +27,12 @@ DEFAULT_MODEL = "caffenet-small"
 explanation_options = grouped(
     click.option("--config", metavar="NAME|FILE", help="Rules for every layer, see 'lrp configs list'."),
     click.option("--lrn", metavar="RULE", help="Rule of every LRN layer, whatever the config says."),
-    click.option("--target", "targets", metavar="CLASS", multiple=True,
+    click.option("--target", "targets", metavar="CLASS", multiple=True, type=Texts(),
                  help="What to explain: top, topK such as top3, an index, a label, or from-folder. Indices and labels "
                  "can be given several times, for one map each.  [default: the predicted class]"),
     click.option("--start", metavar="START", help="Relevance to start from: logit, one, probability, softmax-gradient, "
                  "contrastive or contrastive-positive.  [default: the config's, logit]"),
     click.option("--precision", default="float32", show_default=True, metavar="TYPE", help="float32 or float64."),
-)  # fmt: skip
-input_options = grouped(
-    click.option("--files-from", metavar="FILE|-", help="Read a list of images, one path a line."),
-    click.option("-0", "--null", is_flag=True, help="Paths in that list end with NUL."),
-    click.option("--all-files", is_flag=True, help="Try every file in a folder, whatever its suffix."),
-    click.option("--follow", is_flag=True, help="Enter folders that are links."),
-    click.option("--allow-format", "formats", multiple=True, metavar="FORMAT",
-                 help="Decode only these formats.  [default: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF]"),
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
-                 help="Refuse larger images.  [default: 89478485]"),
-    click.option("--truncated", default="refuse", show_default=True, metavar="refuse|accept",
-                 help="What to do with images that are cut off."),
 )  # fmt: skip
 output_options = grouped(
     click.option("-o", "--output", metavar="OUTPUT", type=click.Path(),
@@ -48,21 +48,29 @@ output_options = grouped(
     click.option("--style", default="overlay", show_default=True, metavar="STYLE",
                  help="overlay, heatmap, side-by-side or contour."),
     click.option("--cmap", default="bwr", show_default=True, metavar="NAME", help="Diverging matplotlib colour map."),
-    click.option("--alpha", default=0.9, show_default=True, type=click.FloatRange(0, 1), metavar="0..1",
+    click.option("--alpha", default=0.9, show_default=True, type=Finite(0, 1), metavar="0..1",
                  help="Opacity of the strongest relevance."),
-    click.option("--smooth", default=1.0, show_default=True, type=click.FloatRange(0, 50), metavar="PERCENT",
+    click.option("--smooth", default=1.0, show_default=True, type=Finite(0, 50), metavar="PERCENT",
                  help="Blur of the picture, not of the map: sigma in per cent of the map's longer side."),
     click.option("--scale", default="image", show_default=True, metavar="image|run|VALUE",
                  help="Relevance that gets the full colour: of each image, one for all, or a number."),
 )  # fmt: skip
 run_options = grouped(
     click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps."),
-    click.option("-b", "--batch-size", type=click.IntRange(min=1), metavar="N",
+    click.option("-b", "--batch-size", type=click.IntRange(1, 4096), metavar="N",
                  help="Images at once.  [default: 16; 64 on a GPU]"),
-    click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N",
+    click.option("-j", "--jobs", type=click.IntRange(1, 1024), metavar="N",
                  help="Images read and written at once.  [default: the usable CPUs]"),
+    click.option("--timeout", default=60.0, show_default=True, type=Finite(0, 86400), metavar="SECONDS",
+                 help="Give up an image that takes longer to decode; 0 for never."),
+    click.option("--force", is_flag=True, help="Compute everything anew, whatever OUTPUT holds."),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails."),
+    click.option("--shard", default="1/1", show_default=True, metavar="I/N|auto",
+                 help="Explain every N-th image only, beginning with the I-th; auto asks torchrun's, SLURM's or "
+                 "Kubernetes' variables."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object per image on stdout, and a summary last."),
     click.option("--print0", is_flag=True, help="Paths on stdout end with NUL."),
+    settings_options,
     verbosity,
 )  # fmt: skip
 
@@ -89,18 +97,43 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     as soon as it is written.
     """
     inputs, output = _divided(paths, values.pop("output"), bool(values["files_from"]))
-    sources, skipped = _sources(inputs, output, values)
+    sources, skipped = find_sources(inputs, output, values)
     from lrpcli.cli.report import Reporter
-    from lrpcli.pipeline.run import prepare_run
+    from lrpcli.pipeline.part import parse_part
 
-    names = ("as_json", "print0", "quiet")
-    reporter = Reporter(len(sources), output, skipped, **{name: values.pop(name) for name in names})
-    run = prepare_run(_settings(output, values)) if sources else None
-    with reporter:
-        for row in run.rows(sources) if run else ():
-            reporter.show(row)
+    part = parse_part(values.pop("shard"), os.environ)
+    flow = {name: values.pop(name) for name in ("force", "fail_fast", "timeout")}
+    flags = {name: values.pop(name) for name in ("as_json", "print0", "quiet")}
+    reporter = Reporter(len(part.share(sources)), output, skipped, **flags)
+    if sources:
+        _explain(sources, reporter, part, output, values, **flow)
+    else:
+        with reporter:
+            pass
     if reporter.failed:
         click.get_current_context().exit(1)
+
+
+def _explain(
+    sources: Any, reporter: Any, part: Any, output: Path, values: dict[str, Any],
+    *, force: bool, fail_fast: bool, timeout: float,
+) -> None:  # fmt: skip
+    """Explains the part's images and reports each. Raises LrpError, Interrupted or BrokenPipeError."""
+    from lrpcli.pipeline.workers import Workers
+
+    jobs = values.pop("jobs") or usable_cpus()
+    # The processes that decode get ready while torch is imported and the model loaded.
+    with Workers(max(1, min(jobs, reporter.total)), timeout or None) as workers:
+        from lrpcli.pipeline.run import prepare_run
+
+        run = prepare_run(_settings(output, values, jobs))
+        with Interrupts() as interrupts, reporter:
+            rows = run.rows(sources, workers, part=part, force=force, stop=interrupts.stop)
+            with closing(rows):
+                for row in rows:
+                    reporter.show(row)
+                    if fail_fast and reporter.failed:
+                        break
 
 
 def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[tuple[str, ...], Path]:
@@ -117,38 +150,8 @@ def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[
     return paths, folder
 
 
-def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> tuple[list[Any], str]:
-    """Every image to explain, before any work starts, and what was skipped; only a list of images may be empty."""
-    from lrpcli.images.find import Discovery, require_unique_names, sources_from_list
-    from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy, image_suffixes
-
-    listed, null = values.pop("files_from"), values.pop("null")
-    all_files, follow = values.pop("all_files"), values.pop("follow")
-    sources: list[Any] = []
-    if listed is not None:
-        with _opened(listed) as stream:
-            sources += sources_from_list(stream, null=null)
-    formats = DecodePolicy(formats=values["formats"]).formats if values["formats"] else DEFAULT_FORMATS
-    suffixes = image_suffixes(formats)
-    found = Discovery(inputs, output=str(output), all_files=all_files, follow=follow, suffixes=suffixes)
-    sources += found
-    if inputs and not sources:
-        raise UsageError(found.empty_reason())
-    return require_unique_names(sources), found.skipped()
-
-
-def _opened(listed: str) -> Any:
-    if listed == "-":
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-    try:
-        return Path(listed).open("rb")
-    except OSError as error:
-        raise UsageError(f"The list {listed!r} cannot be read: {error.strerror}.") from error
-
-
-def _settings(output: Path, values: dict[str, Any]) -> Any:
+def _settings(output: Path, values: dict[str, Any], jobs: int) -> Any:
     """RunSettings from the options' values."""
-    from lrpcli.images.formats import DecodePolicy
     from lrpcli.lrp.explainer import DEFAULT_CONFIG
     from lrpcli.output.picture import PictureStyle
     from lrpcli.pipeline.settings import ExplainSettings, OutputSettings, RunSettings
@@ -164,14 +167,13 @@ def _settings(output: Path, values: dict[str, Any]) -> Any:
         picture=picture,
         scale=colour_scale(values.pop("scale")),
     )
-    policy = {key: values.pop(key) for key in ("formats", "max_pixels", "truncated")}
     explanation = {key: values.pop(key) for key in ("config", "lrn", "start", "targets", "precision")}
     return RunSettings(
         model,
         ExplainSettings(**{**explanation, "config": explanation["config"] or DEFAULT_CONFIG}),
         files,
-        DecodePolicy(**{key: value for key, value in policy.items() if value}),
+        decode_policy(values),
         values.pop("device"),
         values.pop("batch_size"),
-        values.pop("jobs") or len(os.sched_getaffinity(0)),
+        jobs,
     )

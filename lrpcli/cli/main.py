@@ -13,7 +13,12 @@ from lrpcli.cli.configs import configs
 from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
+from lrpcli.cli.settings import check_variables, give_variables, with_origin
+from lrpcli.cli.signals import Interrupted
+from lrpcli.cli.status import status
+from lrpcli.cli.system import completion, env
 from lrpcli.errors import LrpError
+from lrpcli.output.text import printable
 
 BUG = 3
 
@@ -22,6 +27,7 @@ class _Root(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs a command. click alone would turn Ctrl-C and a closed pipe into exit 1."""
         try:
+            check_variables(self, os.environ)
             result = super().invoke(context)
             sys.stdout.flush()
             return result
@@ -30,8 +36,12 @@ class _Root(click.Group):
             context.exit(error.exit_code)
         except KeyboardInterrupt:
             _die_by(signal.SIGINT)
+        except Interrupted as interrupted:
+            _die_by(interrupted.number)
         except BrokenPipeError:
             _die_by(signal.SIGPIPE)
+        except click.BadParameter as error:
+            raise with_origin(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -49,7 +59,7 @@ def _report(context: click.Context, error: Exception) -> None:
         text = (
             f"Unexpected {type(error).__name__}: {error}. This is a bug; run again with -vv and report what it prints."
         )
-    click.echo(f"Error: {text.encode('utf-8', 'backslashreplace').decode('utf-8')}", err=True)
+    click.echo(f"Error: {printable(text)}", err=True)
 
 
 def _die_by(number: signal.Signals) -> None:
@@ -70,5 +80,6 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, configs, models):
+for command in (explain, status, configs, models, env, completion):
     main.add_command(command)
+give_variables(main)

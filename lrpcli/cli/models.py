@@ -7,6 +7,7 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
+from lrpcli.output.text import printable
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
@@ -73,7 +74,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
         return
     for key, value in facts.items():
         if value is not None and key not in FOR_JSON:
-            click.echo(f"{key:{LABEL_WIDTH}} {cell_text(value)}")
+            click.echo(printable(f"{key:{LABEL_WIDTH}} {cell_text(value)}"))
     click.echo()
     print_table(layers, False)
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they become."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,23 @@ def grouped(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated],
         return function
 
     return decorate
+
+
+class Texts(click.types.StringParamType):
+    """Text that can be given several times; in a variable, separated by commas."""
+
+    envvar_list_splitter = ","
+
+
+class Finite(click.FloatRange):
+    """A number within bounds; FloatRange alone lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuses what is no number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):

@@ -10,7 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lrpcli.errors import OutputError
 from lrpcli.output.journal import json_line
+from lrpcli.output.text import printable
 
 FIELDS = ("type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations", "error",
           "seconds")  # fmt: skip
@@ -43,7 +45,7 @@ class Reporter:
         self.bar.close()
         if not self.quiet:
             print(self._summary(), file=sys.stderr)
-        if self.as_json and not isinstance(error, BrokenPipeError):
+        if self.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
             self._write(json_line(self._totals()).encode() + b"\n")
 
     def show(self, row: dict[str, Any]) -> None:
@@ -52,22 +54,32 @@ class Reporter:
         if row["status"] == "failed":
             self.errors[row["error"]["kind"]] += 1
             if not self.quiet:
-                message = row["error"]["message"].encode("utf-8", "backslashreplace").decode()
-                self.bar.write(f"{row['error']['kind']}: {message}", file=sys.stderr)
+                self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
         if self.as_json:
             self._write(json_line({key: row[key] for key in FIELDS if key in row}).encode() + b"\n")
         else:
             for part in row.get("explanations", [row]):
                 if part.get("outputs"):
-                    self._write(os.fsencode(next(iter(part["outputs"].values()))) + self.end)
+                    self._write(self._line(next(iter(part["outputs"].values()))))
         self.bar.update()
+
+    def _line(self, path: str) -> bytes:
+        """Exact bytes for a program, harmless text for a terminal."""
+        if self.end == b"\n" and sys.stdout.isatty():
+            return printable(path).replace("\n", "\\n").encode() + self.end
+        return os.fsencode(path) + self.end
 
     def _write(self, data: bytes) -> None:
         # The bar makes room where both go to one terminal; flushed at once: what reads the pipe begins immediately.
         with tqdm.external_write_mode(file=sys.stdout):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputError(f"Standard output cannot be written: {error.strerror}.") from error
 
     def _seconds(self) -> float:
         return perf_counter() - self.started
@@ -78,9 +90,12 @@ class Reporter:
         failures = f", {self.failed} failed ({kinds})" if self.failed else ""
         images = f"{self.total} image" + ("" if self.total == 1 else "s")
         speed = f"{sum(self.statuses.values()) / seconds:.1f}" if seconds else "0"
-        folder = os.fsencode(self.output).decode("utf-8", "backslashreplace")
+        folder = printable(str(self.output))
         skipped = f"\nSkipped: {self.skipped}." if self.skipped else ""
-        done = f"{images}: {self.statuses['ok']} explained{failures}"
+        before = f", {self.statuses['skipped']} already done" if self.statuses["skipped"] else ""
+        left = self.total - sum(self.statuses.values())
+        stopped = f", {left} left" if left else ""
+        done = f"{images}: {self.statuses['ok']} explained{before}{failures}{stopped}"
         return f"{done}; {seconds:.1f} s, {speed} images/s. See {folder}{skipped}"
 
     def _totals(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from lrpcli.output.text import printable
+
 
 def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Rows of the same keys as a table with a heading, or as a JSON list."""
@@ -17,7 +19,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     table = [list(rows[0]), *([cell_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        click.echo("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+        click.echo(printable("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()))
 
 
 def cell_text(value: Any) -> str:

@@ -3,7 +3,7 @@
 import os
 import posixpath
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -190,23 +190,6 @@ def sources_from_list(stream: BinaryIO, *, null: bool = False) -> Iterator[Sourc
         if not parts:
             raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
         yield Source("./-" if path == STDIN else path, "/".join(parts))
-
-
-def require_unique_names(sources: Iterable[Source]) -> list[Source]:
-    """All sources at once, after checking that no two would write the same result; UsageError names both."""
-    checked: list[Source] = []
-    paths: dict[str, str] = {}
-    for source in sources:
-        other = paths.setdefault(source.name, source.path)
-        if len(paths) == len(checked):
-            if other == source.path:
-                raise UsageError(f"The input {source.path!r} is given twice. Name it once.")
-            raise UsageError(
-                f"The inputs {other!r} and {source.path!r} would write the same result, {source.name!r} under the "
-                "output folder. Explain them into different output folders, or give a folder that holds both."
-            )
-        checked.append(source)
-    return checked
 
 
 def _split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import io
 import os
 import secrets
@@ -16,15 +17,16 @@ from lrpcli.errors import ImageError, OutputError
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
 """Failures that come from one file's name or place; any other means that nothing can be written there."""
-TEMPORARY = ".lrp-"
+TEMPORARY = ".lrp-{owner}-{unique}.tmp"
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, owner: str = "0") -> None:
     """Writes a file that is whole or not there, making its folders.
 
-    ImageError of kind io if this one name cannot be used; OutputError if the disk is full or the folder not writable.
+    `owner` is part of the temporary name, by which remove_leftovers finds what a killed run left. ImageError of kind io
+    if this one name cannot be used; OutputError if the disk is full or the folder not writable.
     """
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / TEMPORARY.format(owner=owner, unique=secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -34,6 +36,16 @@ def write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise output_error(error, path) from error
+
+
+def remove_leftovers(folder: Path, owner: str) -> int:
+    """Removes the temporary files that runs of this owner left in a folder; none of them may be running. How many."""
+    pattern, removed = TEMPORARY.format(owner=glob.escape(owner), unique="[0-9a-f]" * 16), 0
+    for path in list(folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            removed += 1
+    return removed
 
 
 def output_error(error: OSError, path: Path) -> ImageError | OutputError:

@@ -23,14 +23,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finisher:
-    """Writes what `settings` asks for; plain data, so that it can be sent to another process."""
+    """Writes what `settings` asks for; `owner` is in the names of temporary files, see write_whole."""
 
     model: Model
     targets: Targets
     settings: OutputSettings
+    owner: str = "0"
 
     def __call__(self, item: Prepared, explained: Explained, seconds: float) -> Row:
-        """Row of a finished image; `seconds` is what the computation took.
+        """Row of a finished image, its outputs by their paths below the folder; `seconds` is what the computation took.
 
         ImageError if this image's files cannot be written, OutputError if no file can.
         """
@@ -41,7 +42,8 @@ class Finisher:
         ]
         first = parts[0]
         row: Row = {
-            "type": "image", "input": item.source.path, "status": "ok", "outputs": first["outputs"],
+            "type": "image", "input": item.source.path, "name": item.source.name, "status": "ok",
+            "outputs": first["outputs"],
             "target": first["target"], "label": first["label"], "score": first["score"],
             "top": [[index, self.model.label(index), score] for index, score in explained.top],
             "relevance": first["relevance"], "scale": first["scale"],
@@ -49,6 +51,8 @@ class Finisher:
         if len(parts) > 1:
             row["explanations"] = parts
         row["placement"] = item.placement.as_dict()
+        if item.note:
+            row["note"] = item.note
         row["seconds"] = round(item.seconds + seconds + time.perf_counter() - started, 4)
         return row
 
@@ -58,9 +62,10 @@ class Finisher:
         scale = self._scale(summed)
         outputs: dict[str, str] = {}
         for kind in sorted(self.settings.save, key=list(SUFFIXES).index, reverse=True):
-            path = Path(self.settings.folder, item.source.name + suffix + SUFFIXES[kind])
-            write_whole(path, self._content(kind, item, explanation, summed, scale))
-            outputs[kind] = str(path)
+            name = item.source.name + suffix + SUFFIXES[kind]
+            content = self._content(kind, item, explanation, summed, scale)
+            write_whole(Path(self.settings.folder, name), content, self.owner)
+            outputs[kind] = name
         return {
             "outputs": {kind: outputs[kind] for kind in self.settings.save},
             "target": explanation.target,

@@ -1,26 +1,18 @@
 """One image on its way in: decoded, turned into model input, and kept at picture size."""
 
 import io
-import sys
 import time
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lrpcli.images.decode import DecodePolicy, decode
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.output.picture import Box
-
-
-@cache
-def standard_input() -> bytes:
-    """The image on standard input, which can be read only once."""
-    return sys.stdin.buffer.read()
 
 
 @dataclass
@@ -28,7 +20,7 @@ class Prepared:
     """What is kept of an image while it waits for its turn: never the photo at full size.
 
     `pixels` is the model's input (C, h, w), `photo` an RGB picture at picture size (None if no picture is wanted),
-    `box` the part of that picture which the model sees.
+    `box` the part of that picture which the model sees, `note` what the decoder printed about it.
     """
 
     source: Source
@@ -37,6 +29,7 @@ class Prepared:
     photo: Image.Image | None
     box: Box
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,10 @@ class Preparation:
     overlay_size: int | None
     pictures: bool
 
-    def __call__(self, source: Source) -> Prepared:
-        """Raises ImageError if the image cannot be used."""
+    def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
+        """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
         started = time.perf_counter()
-        image = decode(io.BytesIO(standard_input()) if source.path == STDIN else source.path, self.decode)
+        image = decode(source.path if content is None else io.BytesIO(content), self.decode)
         pixels, placement = self.preprocessing.apply(image)
         photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
         return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)

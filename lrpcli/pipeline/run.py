@@ -1,8 +1,12 @@
 """A whole run: settings and sources in; files, journal and rows out."""
 
-from collections.abc import Iterator, Sequence
+import os
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -12,13 +16,17 @@ from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
-from lrpcli.output.journal import Journal, write_description
+from lrpcli.output.journal import over_outputs, write_description
 from lrpcli.pipeline.compute import Engine
+from lrpcli.pipeline.fingerprint import fingerprint, require_same_run
 from lrpcli.pipeline.finish import Finisher, Row
+from lrpcli.pipeline.part import WHOLE, Part
 from lrpcli.pipeline.prepare import Preparation
+from lrpcli.pipeline.progress import Progress
 from lrpcli.pipeline.settings import RunSettings
 from lrpcli.pipeline.shard import Shard, run_shard
 from lrpcli.pipeline.targets import choose_targets
+from lrpcli.pipeline.workers import Workers
 
 BATCH = {"cpu": 16, "cuda": 64}
 """Images at once where nothing is said: larger batches are hardly faster and only take memory."""
@@ -49,25 +57,67 @@ class Run:
             "output": {key: value for key, value in asdict(settings.output).items() if key != "folder"},
         }
 
-    def rows(self, sources: Sequence[Source]) -> Iterator[Row]:
-        """Explains the sources; a row for each, in order. StoppedError ends the run."""
-        output = self.settings.output.folder
-        shard = self._with_common_scale(sources) if self.settings.output.scale == "run" else self.shard
-        write_description(output, self.description)
-        with Journal(output, "journal-1-of-1.jsonl") as journal:
-            for row in run_shard(sources, shard):
-                journal.append({**row, **_state(row["input"])})
-                yield row
+    def rows(
+        self,
+        sources: Sequence[Source],
+        workers: Workers,
+        *,
+        part: Part = WHOLE,
+        force: bool = False,
+        stop: threading.Event | None = None,
+    ) -> Generator[Row, None, None]:
+        """Explains the part's share of the sources; a row for each, in order. StoppedError ends the run.
 
-    def _with_common_scale(self, sources: Sequence[Source]) -> Shard:
-        """The shard with one scale for all pictures: the largest of those of all images, which a first pass finds."""
-        shard, output = self.shard, self.settings.output
-        silent = replace(shard.finisher, settings=replace(output, save=(), scale="image"))
-        blind = replace(shard.preparation, pictures=False)
-        rows = run_shard(sources, replace(shard, preparation=blind, finisher=silent))
-        scales = (part["scale"] for row in rows if "scale" in row for part in row.get("explanations", [row]))
-        common = replace(output, scale=max(scales, default=0.0))
-        return replace(shard, finisher=replace(shard.finisher, settings=common))
+        What an earlier run finished is skipped unless `force`; UsageError if that was made with other settings.
+        """
+        output, description = self.settings.output.folder, self.description
+        if not force:
+            require_same_run(output, description)
+        with Progress(output, fingerprint(description), part.name, force=force) as progress:
+            write_description(output, description)
+            share = part.share(sources)
+            progress.begin_run(part=[part.number, part.count], images=len(sources), share=len(share))
+            shard = replace(self.shard, finisher=replace(self.shard.finisher, owner=part.name))
+            if self.settings.output.scale == "run":
+                shard = _with_common_scale(shard, share, workers, stop)
+                progress.scale = float(shard.finisher.settings.scale)
+            with closing(_watched(share, shard, workers, progress, stop or threading.Event())) as rows:
+                for row in rows:
+                    progress.end(row)
+                    yield over_outputs(row, lambda name: os.path.join(output, name))  # noqa: PTH118 - names are text
+
+
+def _watched(
+    sources: Iterable[Source], shard: Shard, workers: Workers, progress: Progress, stop: threading.Event
+) -> Generator[Row, None, None]:
+    """Rows of all sources: those known already in their places, those that ended a run with nothing beside them."""
+
+    def begun(group: Iterable[tuple[Source, Row | None]], alone: bool) -> Iterator[Source | Row]:
+        for source, known in group:
+            if known is None:
+                progress.begin(source, alone=alone)
+            yield source if known is None else known
+
+    looked = ((source, *progress.look(source)) for source in sources)
+    for alone, stretch in groupby(looked, key=itemgetter(2)):
+        items = ((source, known) for source, known, _ in stretch)
+        for group in ([item] for item in items) if alone else [items]:
+            if stop.is_set():
+                return
+            yield from run_shard(begun(group, alone), shard, workers, stop)
+
+
+def _with_common_scale(
+    shard: Shard, sources: Iterable[Source], workers: Workers, stop: threading.Event | None
+) -> Shard:
+    """The shard with one scale for all pictures: the largest of those of all images, which a first pass finds."""
+    output = shard.finisher.settings
+    silent = replace(shard.finisher, settings=replace(output, save=(), scale="image"))
+    blind = replace(shard.preparation, pictures=False)
+    rows = run_shard(sources, replace(shard, preparation=blind, finisher=silent), workers, stop)
+    scales = (part["scale"] for row in rows if "scale" in row for part in row.get("explanations", [row]))
+    common = replace(output, scale=max(scales, default=0.0))
+    return replace(shard, finisher=replace(shard.finisher, settings=common))
 
 
 def prepare_run(settings: RunSettings) -> Run:
@@ -91,12 +141,3 @@ def prepare_run(settings: RunSettings) -> Run:
         settings.jobs,
     )
     return Run(settings, model, shard)
-
-
-def _state(path: str) -> dict[str, int]:
-    """Size in bytes and time of change (ns) of a source, by which a later run knows whether it is still the same."""
-    try:
-        state = Path(path).stat()
-    except (OSError, ValueError):
-        return {}
-    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}

@@ -7,7 +7,8 @@ import pytest
 
 from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.decode import decode
-from lrpcli.images.find import Discovery, Source, require_unique_names, sources_from_list
+from lrpcli.images.find import Discovery, Source, sources_from_list
+from lrpcli.images.sources import require_unique_names
 
 
 def grow(root: Path, *names: str | bytes) -> str:
@@ -273,11 +274,11 @@ def test_twins_are_found_and_both_are_named():
         "The inputs 'x/a.jpg' and 'y/a.jpg' would write the same result, 'a.jpg' under the output folder. "
         "Explain them into different output folders, or give a folder that holds both."
     )
-    assert require_unique_names(iter(sources[:2])) == sources[:2]
+    assert list(require_unique_names(iter(sources[:2]))) == sources[:2]
     with pytest.raises(UsageError, match=r"The input 'b\.jpg' is given twice. Name it once\."):
         require_unique_names([sources[1], sources[0], sources[1]])
 
 
 def test_composed_and_decomposed_letters_are_different_names():
     sources = [Source("e\u0301.jpg", "e\u0301.jpg"), Source("\u00e9.jpg", "\u00e9.jpg")]
-    assert require_unique_names(sources) == sources
+    assert list(require_unique_names(sources)) == sources

@@ -1,0 +1,82 @@
+"""`lrp env` and `lrp completion`: what this installation is made of, and how a shell completes its commands."""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+import lrpcli
+from lrpcli.cli.options import verbosity
+from lrpcli.cli.settings import PREFIX, usable_cpus
+from lrpcli.output.text import printable
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "click")
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@verbosity
+def env(as_json: bool, quiet: bool) -> None:
+    """Show versions, devices, the cache and the LRP_ variables that are set, as a report of a problem needs them."""
+    import torch
+
+    from lrpcli.models.weights import cache_folder, is_offline
+
+    facts: dict[str, Any] = {
+        "lrp": lrpcli.__version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        **{name: _version(name) for name in PACKAGES},
+        "cpus": usable_cpus(),
+        "threads": torch.get_num_threads(),
+        "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+        "cache": str(cache_folder()),
+        "offline": is_offline(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)},
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        click.echo(printable(f"{name:12} {_text(value)}"))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes a shell complete lrp's commands and options.
+
+    \b
+    bash:  lrp completion bash > ~/.local/share/bash-completion/completions/lrp
+    zsh:   lrp completion zsh > ~/.zfunc/_lrp
+    fish:  lrp completion fish > ~/.config/fish/completions/lrp.fish
+    """  # noqa: D301  (click reads the escape)
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(context.find_root().command, {}, "lrp", "_LRP_COMPLETE").source())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    if value is None:
+        return "-"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,80 @@
+"""A list of millions of images that takes little more memory than their paths."""
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from lrpcli.errors import UsageError
+from lrpcli.images.find import Source
+
+
+class SourceList(Sequence[Source]):
+    """Sources in their order, stored as bytes: 24 bytes each beside the path, and the name only if it is no end of it.
+
+    A slice shares the bytes.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._paths, self._names = array("Q"), array("Q")  # where they start
+        self._path_lengths, self._name_lengths = array("I"), array("I")
+
+    def append(self, source: Source) -> None:
+        """Adds one source."""
+        path, name = os.fsencode(source.path), os.fsencode(source.name)
+        self._paths.append(len(self._bytes))
+        self._bytes += path
+        if not path.endswith(name):
+            self._bytes += name
+        self._names.append(len(self._bytes) - len(name))
+        self._path_lengths.append(len(path))
+        self._name_lengths.append(len(name))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> "SourceList": ...
+    def __getitem__(self, index: int | slice) -> "Source | SourceList":
+        if isinstance(index, slice):
+            part = SourceList()
+            part._bytes = self._bytes
+            part._paths, part._path_lengths = self._paths[index], self._path_lengths[index]
+            part._names, part._name_lengths = self._names[index], self._name_lengths[index]
+            return part
+        path = self._text(self._paths[index], self._path_lengths[index])
+        return Source(path, self._text(self._names[index], self._name_lengths[index]))
+
+    def _text(self, start: int, length: int) -> str:
+        return os.fsdecode(bytes(self._bytes[start : start + length]))
+
+    def __iter__(self) -> Iterator[Source]:
+        return (self[index] for index in range(len(self)))
+
+
+def require_unique_names(sources: Iterable[Source]) -> SourceList:
+    """All sources at once, after checking that no two would write the same result; UsageError names both."""
+    checked, hashes = SourceList(), array("q")
+    for source in sources:
+        checked.append(source)
+        hashes.append(hash(source.name))
+    order = np.argsort(np.asarray(hashes), kind="stable")
+    ordered = np.asarray(hashes)[order]
+    for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
+        _require_different(checked[int(order[place])], checked[int(order[place + 1])])
+    return checked
+
+
+def _require_different(one: Source, other: Source) -> None:
+    if one.path == other.path:
+        raise UsageError(f"The input {one.path!r} is given twice. Name it once.")
+    if one.name == other.name:
+        raise UsageError(
+            f"The inputs {one.path!r} and {other.path!r} would write the same result, {one.name!r} under the "
+            "output folder. Explain them into different output folders, or give a folder that holds both."
+        )

@@ -1,0 +1,21 @@
+"""Text that may come from anywhere, made harmless for a terminal."""
+
+import re
+
+# C0 but tab and line feed, DEL, C1 (a terminal takes U+009B for the start of a command), and what turns text round.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and bytes that were no text, as escapes; tabs and line feeds stay."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def json_text(text: str) -> str:
+    """JSON with its remaining control characters as JSON escapes, which mean the same."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
