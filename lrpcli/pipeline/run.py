@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import lrpcli
+from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
@@ -71,6 +72,8 @@ class Run:
         What an earlier run finished is skipped unless `force`; UsageError if that was made with other settings.
         """
         output, description = self.settings.output.folder, self.description
+        if self.settings.output.scale == "run" and part != WHOLE:
+            raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
         if not force:
             require_same_run(output, description)
         with Progress(output, fingerprint(description), part.name, force=force) as progress:

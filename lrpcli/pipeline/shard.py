@@ -22,7 +22,7 @@ from lrpcli.pipeline.workers import Workers
 Item = tuple[Source, Prepared | ImageError] | Row
 """An image on its way, or the row of one that needs no way."""
 PATIENCE = 0.5
-"""Seconds between looks at whether the run is to stop, while an image is awaited."""
+"""Seconds between looks at what else is to be done, while an image is awaited."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ def run_shard(
         writers.shutdown(cancel_futures=True)
 
 
-def _prepared(sources: Iterable[Source | Row], shard: Shard, workers: Workers, stop: threading.Event) -> Iterator[Item]:
-    """Prepared images in order, a few batches of them under way at once."""
+def _prepared(
+    sources: Iterable[Source | Row], shard: Shard, workers: Workers, stop: threading.Event
+) -> Iterator[Item | None]:
+    """Prepared images in order, a few batches of them under way at once; None now and then while one is awaited."""
     queue: deque[tuple[Source, Future[tuple[Prepared, str]]] | Row] = deque()
 
     def submitted(source: Source | Row) -> tuple[Source, Future[Any]] | Row:
@@ -79,13 +81,15 @@ def _prepared(sources: Iterable[Source | Row], shard: Shard, workers: Workers, s
     queue.extend(map(submitted, islice(remaining, 2 * shard.batch_size + shard.jobs)))
     try:
         while queue and not stop.is_set():
-            item = queue.popleft()
+            item = queue[0]
             if isinstance(item, dict):
                 yield item
-            elif not _is_ready(item[1], stop):
-                return
+            elif not _is_ready(item[1]):
+                yield None
+                continue
             else:
                 yield item[0], _outcome(item[1])
+            queue.popleft()
             queue.extend(map(submitted, islice(remaining, 0 if stop.is_set() else 1)))
     finally:
         for item in queue:
@@ -93,15 +97,13 @@ def _prepared(sources: Iterable[Source | Row], shard: Shard, workers: Workers, s
                 item[1].cancel()
 
 
-def _is_ready(future: Future[Any], stop: threading.Event) -> bool:
-    """Waits for an image; False if the run is to stop before it comes."""
-    while not stop.is_set():
-        try:
-            future.exception(PATIENCE)
-        except NotYet:
-            continue
-        return True
-    return False
+def _is_ready(future: Future[Any]) -> bool:
+    """Waits a moment for an image."""
+    try:
+        future.exception(PATIENCE)
+    except NotYet:
+        return False
+    return True
 
 
 def _outcome(future: Future[tuple[Prepared, str]]) -> Prepared | ImageError:
@@ -112,11 +114,17 @@ def _outcome(future: Future[tuple[Prepared, str]]) -> Prepared | ImageError:
     return replace(prepared, note=note) if note else prepared
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items in groups that hold at most `size` usable images each; the others ride along in their places."""
+def _batches(items: Iterable[Item | None], size: int) -> Iterator[list[Item]]:
+    """Items in groups that hold at most `size` usable images each; the others ride along in their places.
+
+    An empty group now and then, when nothing comes for a while.
+    """
     batch: list[Item] = []
     usable = 0
     for item in items:
+        if item is None:
+            yield []
+            continue
         batch.append(item)
         usable += not isinstance(item, dict) and isinstance(item[1], Prepared)
         # Without a usable image there is nothing to wait for.

@@ -43,6 +43,11 @@ def rows_of(result):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def journal(output):
+    lines = (output / ".lrp" / "journal-1-of-1.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["type"] == "done"]
+
+
 def test_a_folder_is_mirrored_and_each_overlay_printed_in_order(tmp_path):
     folder_of_photos(tmp_path / "in")
     result = explain(tmp_path / "in", tmp_path / "out", "-b", 2)
@@ -54,8 +59,7 @@ def test_a_folder_is_mirrored_and_each_overlay_printed_in_order(tmp_path):
         assert picture(tmp_path / "out" / f"{name}.png").shape == (40, 48, 3)
         relevance = np.load(tmp_path / "out" / f"{name}.npy", allow_pickle=False)
         assert relevance.shape == (32, 32) and relevance.dtype == np.float32
-    journal = (tmp_path / "out" / ".lrp" / "journal-1-of-1.jsonl").read_text().splitlines()
-    assert [json.loads(line)["input"] for line in journal] == [str(tmp_path / "in" / name) for name in names]
+    assert [row["input"] for row in journal(tmp_path / "out")] == [str(tmp_path / "in" / name) for name in names]
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert left == {f"{name[-5:]}{end}" for name in names for end in (".png", ".npy")} | {
         "journal-1-of-1.jsonl", "run.json"}  # fmt: skip
@@ -165,8 +169,7 @@ def test_one_scale_for_the_whole_run(tmp_path):
     explain(tmp_path / "in", tmp_path / "fixed", "--scale", "0.5")
 
     def scales(out):
-        journal = (tmp_path / out / ".lrp" / "journal-1-of-1.jsonl").read_text().splitlines()
-        return [json.loads(line)["scale"] for line in journal]
+        return [row["scale"] for row in journal(tmp_path / out)]
 
     assert len(set(scales("own"))) == 3
     assert scales("run") == pytest.approx([max(scales("own"))] * 3, rel=1e-4)

@@ -1,0 +1,70 @@
+"""Rounds of SIGKILL at random moments, then a rerun. By hand: python -m tests.resilience.kill_rounds 20"""
+
+import collections
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.photos import folder_of_photos
+from tests.resilience.runs import explain, journal, killed, require_whole, started, tree
+
+
+def rounds(folder, count, images, batch="1", seed=0):
+    """Kills `count` runs, each at a random moment after it has begun with the images, and compares with one left alone."""
+    source, out = folder_of_photos(folder / "in", images), folder / "out"
+    generator, killings = random.Random(seed), 0
+    undisturbed = explain(source, folder / "calm", "-b", batch)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    calm = journal(folder / "calm")
+    length = calm[-1]["time"] - calm[0]["time"]  # of the part in which images are under way
+    for number in range(count):
+        process = started(source, out, "-b", batch)
+        while sum(row["type"] == "run" for row in lines_so_far(out)) <= number and process.poll() is None:
+            time.sleep(0.005)
+        # Early rounds die early, so that something is left for those that follow.
+        time.sleep(generator.uniform(0, 1.5 * length / count))
+        killings += process.poll() is None
+        killed(process)
+    reruns, result = 0, None
+    while result is None or (result.returncode == 1 and reruns < 3):  # one that died alone twice is passed over once
+        result, reruns = explain(source, out, "-b", batch), reruns + 1
+    require_whole(out)
+    done = collections.Counter(row["name"] for row in journal(out) if row["type"] == "done" and row["status"] == "ok")
+    ours, theirs = tree(out), tree(folder / "calm")
+    differing = [name for name in theirs if ours.get(name) != theirs[name]]
+    return {
+        "killed": killings,
+        "reruns": reruns,
+        "exit": result.returncode,
+        "complete": result.returncode == 0 and ours.keys() == theirs.keys() and len(done) == images,
+        "twice": sum(times > 1 for times in done.values()),
+        "equal": not differing,
+        "largest difference": max((difference(ours[name], theirs[name]) for name in differing), default=0.0),
+        "files": len(ours),
+    }
+
+
+def lines_so_far(out):
+    try:
+        return journal(out)
+    except FileNotFoundError:
+        return []
+
+
+def difference(one, other):
+    if not one.startswith(b"\x93NUMPY"):
+        return 1.0
+    import io
+
+    first, second = (np.load(io.BytesIO(content)) for content in (one, other))
+    return float(np.abs(first - second).max() / np.abs(second).max())
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in ("1", "4"):
+            print("batch", size, rounds(Path(temporary, size), int(sys.argv[1]), 200, size, seed=1), flush=True)

@@ -1,0 +1,57 @@
+"""Decoders that hang, die and chatter: the image fails, its neighbours do not."""
+
+import json
+import time
+
+from PIL import Image
+
+from tests.photos import photo
+from tests.resilience.runs import environment, explain, hostile_decoder, journal, rows
+
+
+def test_a_hanging_and_a_dying_decoder_cost_their_own_images_alone(tmp_path):
+    env = environment(path=[hostile_decoder(tmp_path / "code")], MARKER=str(tmp_path / "marker"))
+    for number, name in enumerate(["a", "b", "hang", "k", "noisy", "once", "segfault", "x", "y", "z"]):
+        photo(tmp_path / "in" / f"{name}.png", number)
+    started = time.monotonic()
+    result = explain(tmp_path / "in", tmp_path / "out", "--json", "--timeout", "1.5", "-j", "2", "-b", "4", env=env)
+    assert time.monotonic() - started < 60
+    assert result.returncode == 1, result.stderr
+    *images, summary = rows(result)
+    assert [row["status"] for row in images] == ["ok"] * 2 + ["failed"] + ["ok"] * 3 + ["failed"] + ["ok"] * 3
+    hang, dead = images[2]["error"], images[6]["error"]
+    assert hang["kind"] == "timeout"
+    assert "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang If it" in (
+        hang["message"]
+    )
+    assert dead["kind"] == "crashed"
+    assert "segfault.png' ended the process that decoded it, 2 times: SIGSEGV. The decoder wrote: about to \\x1b[31mdie" in (
+        dead["message"]
+    )
+    assert summary["errors"] == {"crashed": 1, "timeout": 1}
+    assert b"\x1b" not in result.stderr and b"Traceback" not in result.stderr
+    notes = {row["name"]: row.get("note") for row in journal(tmp_path / "out") if row["type"] == "done"}
+    assert notes["noisy.png"] == "libfake: odd \\x1b[2Jtag" and notes["once.png"] is None
+
+
+def test_what_libtiff_writes_is_part_of_the_message(tmp_path):
+    path = photo(tmp_path / "in" / "broken.tif")
+    with Image.open(path) as image:
+        image.save(path, compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    content[8:200] = b"\xff" * 192
+    path.write_bytes(content)
+    result = explain(path, tmp_path / "out", "--json")
+    message = rows(result)[0]["error"]["message"]
+    assert result.returncode == 1 and "The decoder wrote: " in message and "not yet in table" in message, message
+    # Only our own line: the library's text went into the message, not to the terminal.
+    assert [line[:7] for line in result.stderr.splitlines()[:1]] == [b"decode:"]
+
+
+def test_a_crashed_image_is_tried_again_by_the_next_run(tmp_path):
+    path = photo(tmp_path / "in" / "segfault.png")
+    hostile = environment(path=[hostile_decoder(tmp_path / "code")])
+    assert json.loads(explain(path, tmp_path / "out", "--json", env=hostile).stdout.splitlines()[0])["error"]["kind"] == (
+        "crashed"
+    )
+    assert rows(explain(path, tmp_path / "out", "--json"))[0]["status"] == "ok"

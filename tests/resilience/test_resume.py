@@ -1,0 +1,178 @@
+"""A second run: what is skipped, what is done again, and when it is refused."""
+
+import contextlib
+import json
+import os
+
+from tests.photos import folder_of_photos, photo
+from tests.resilience.kill_rounds import lines_so_far, rounds
+from tests.resilience.runs import (
+    environment,
+    explain,
+    hostile_decoder,
+    journal,
+    killed,
+    leftovers,
+    require_whole,
+    rows,
+    started,
+    tree,
+    wait_for,
+)
+
+
+def statuses(result):
+    return {os.path.basename(row["input"]): row["status"] for row in rows(result) if row["type"] == "image"}  # noqa: PTH119
+
+
+def test_finished_images_are_skipped_and_failed_and_changed_ones_done_again(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 4), tmp_path / "out"
+    (source / "bad.png").write_bytes(b"no image")
+    first = explain(source, out, "--json")
+    assert first.returncode == 1 and "failed" in statuses(first).values()
+    before = tree(out)
+    photo(source / "bad.png", 9)
+    photo(source / "new.png", 10)
+    os.utime(source / "0.png", ns=(1, 1))
+    (out / "2.png.npy").unlink()
+    second = explain(source, out, "--json")
+    assert second.returncode == 0
+    assert statuses(second) == {
+        "0.png": "ok", "2.png": "ok", "bad.png": "ok", "1.png": "skipped", "3.png": "skipped", "new.png": "ok",
+    }  # fmt: skip
+    assert {name: tree(out)[name] for name in before} == before
+    skipped = next(row for row in rows(second) if row.get("status") == "skipped")
+    original = next(row for row in rows(first) if row.get("input") == skipped["input"])
+    assert skipped == {**original, "status": "skipped"}
+    assert b"6 images: 4 explained, 2 already done" in second.stderr
+    third = explain(source, out)
+    assert third.returncode == 0 and len(third.stdout.splitlines()) == 6
+
+
+def test_an_output_folder_may_be_moved_and_the_inputs_called_otherwise(tmp_path):
+    source = folder_of_photos(tmp_path / "in", 2)
+    explain(source, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with contextlib.chdir(tmp_path):
+        result = explain("in", "moved", "--json")
+    assert set(statuses(result).values()) == {"skipped"}
+    assert rows(result)[0]["outputs"]["overlay"] == "moved/0.png.png" and rows(result)[0]["input"] == "in/0.png"
+
+
+def test_other_settings_are_refused_with_what_differs_and_forced_with_force(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 2), tmp_path / "out"
+    explain(source, out)
+    before = tree(out)
+    other = explain(source, out, "--config", "epsilon", "--cmap", "seismic")
+    assert other.returncode == 2 and tree(out) == before
+    text = other.stderr.decode()
+    assert 'explain.config was "composite" and is now "epsilon"' in text and "--force" in text
+    assert 'output.picture.cmap was "bwr" and is now "seismic"' in text or "more" in text
+    forced = explain(source, out, "--config", "epsilon", "--force", "--json")
+    assert forced.returncode == 0 and set(statuses(forced).values()) == {"ok"}
+    assert tree(out)["0.png.npy"] != before["0.png.npy"]
+    assert set(statuses(explain(source, out, "--config", "epsilon", "--json")).values()) == {"skipped"}
+    assert set(statuses(explain(source, out, "--config", "epsilon", "--json", "--force")).values()) == {"ok"}
+
+
+def test_a_forced_run_that_was_killed_mixes_nothing(tmp_path):
+    """Results of other settings do not count, even after run.json has been replaced."""
+    source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
+    explain(source, out)
+    description = json.loads((out / ".lrp" / "run.json").read_text())
+    explain(source, tmp_path / "other", "--lrn", "identity")
+    (out / ".lrp" / "run.json").write_bytes((tmp_path / "other" / ".lrp" / "run.json").read_bytes())
+    assert description != json.loads((out / ".lrp" / "run.json").read_text())
+    result = explain(source, out, "--lrn", "identity", "--json")
+    assert set(statuses(result).values()) == {"ok"} and tree(out) == tree(tmp_path / "other")
+
+
+def test_damaged_journals_and_descriptions(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 2), tmp_path / "out"
+    explain(source, out)
+    path = out / ".lrp" / "journal-1-of-1.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    garbage = [b"[" * 100_000 + b"\n", b'{"type": "done", "name": {"bytes": 5}}\n', b"\xff\xfe\n", b"[]\n", b"7\n"]
+    path.write_bytes(b"".join([*garbage, *lines[:-1], lines[-1][:40]]))
+    assert sorted(statuses(explain(source, out, "--json")).values()) == ["ok", "skipped"]
+    assert set(statuses(explain(source, out, "--json")).values()) == {"skipped"}
+    (out / ".lrp" / "run.json").write_text("{")
+    result = explain(source, out)
+    assert result.returncode == 2 and b"is damaged" in result.stderr and b"--force" in result.stderr
+
+
+def test_one_scale_for_all_redraws_when_a_new_image_changes_it(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
+    explain(source, out, "--scale", "run")
+    assert set(statuses(explain(source, out, "--scale", "run", "--json")).values()) == {"skipped"}
+    largest = max((row for row in journal(out) if row.get("type") == "done"), key=lambda row: row["relevance"]["max"])
+    (source / largest["name"]).unlink()
+    assert set(statuses(explain(source, out, "--scale", "run", "--json")).values()) <= {"ok", "skipped"}
+    result = explain(source, out, "--scale", "run", "--shard", "1/2")
+    assert result.returncode == 2 and b"--scale run" in result.stderr
+
+
+def test_fail_fast_stops_at_the_first_failure_and_the_rest_is_no_suspect(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 12), tmp_path / "out"
+    (source / "00bad.png").write_bytes(b"no image")
+    result = explain(source, out, "--fail-fast", "--json", "-b", "2")
+    assert result.returncode == 1 and len(rows(result)) == 3  # 0.png, 00bad.png and the summary
+    assert b"11 left" in result.stderr
+    last = {row["name"]: row["type"] for row in journal(out) if "name" in row}
+    assert last["00bad.png"] == "done" and set(last.values()) == {"done", "drop"}
+
+
+def test_a_killed_run_leaves_suspects_that_are_done_alone_and_its_temporary_files_go(tmp_path):
+    env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
+    source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
+    photo(source / "slow.png", 7)
+    process = started(source, out, "-b", "1", env=env)
+    wait_for(lambda: any(row["type"] == "done" and row["name"] == "cats/1.png" for row in lines_so_far(out)))
+    killed(process)
+    mine, other = out / ".lrp-1-of-1-0123456789abcdef.tmp", out / ".lrp-2-of-3-0123456789abcdef.tmp"
+    unlike = out / ".lrp-notes.tmp"
+    for path in (mine, other, unlike):
+        path.write_bytes(b"half")
+    result = explain(source, out, "--json", "-b", "1")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in sorted(leftovers(out))] == sorted([other.name, unlike.name])
+    alone = {row["name"] for row in journal(out) if row.get("alone")}
+    assert "slow.png" in alone and "0.png" not in alone
+    other.unlink(), unlike.unlink()
+    require_whole(out)
+
+
+def test_what_ends_two_runs_alone_is_passed_over_once_and_its_neighbours_are_done(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
+    explain(source, out)
+    path = out / ".lrp" / "journal-1-of-1.jsonl"
+    run = journal(out)[0]["run"]
+    for alone in (False, True, True):
+        line = {"type": "start", "name": "2.png", "run": run, "time": 9e9, **({"alone": True} if alone else {})}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    result = explain(source, out, "--json")
+    found = {row["name"] if "name" in row else os.path.basename(row["input"]): row for row in rows(result)[:-1]}  # noqa: PTH119
+    assert found["2.png"]["error"]["kind"] == "crashed"
+    assert "was the only one under way when each of the last 2 runs was ended" in found["2.png"]["error"]["message"]
+    assert [found[name]["status"] for name in ("0.png", "1.png")] == ["skipped"] * 2
+
+
+def test_two_runs_on_one_shard_at_once_are_refused(tmp_path):
+    env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
+    source, out = folder_of_photos(tmp_path / "in", 1), tmp_path / "out"
+    photo(source / "slow.png", 7)
+    process = started(source, out, "-b", "1", env=env)
+    try:
+        wait_for((out / "0.png.png").exists)
+        second = explain(source, out)
+        assert second.returncode == 2 and b"Another run is at work" in second.stderr
+        beside = explain(source, out, "--shard", "1/2", "--json")
+        assert beside.returncode == 0, beside.stderr
+    finally:
+        killed(process)
+
+
+def test_three_rounds_of_sigkill_then_a_rerun_equal_an_undisturbed_run(tmp_path):
+    report = rounds(tmp_path, count=3, images=40, batch="1")
+    assert report["killed"] == 3 and report["twice"] == 0 and report["complete"] and report["equal"], report
