@@ -1,7 +1,6 @@
 """Options from elsewhere: LRP_* variables and a settings file. Flags come first, then variables, file and defaults."""
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +88,8 @@ def _read(context: click.Context, parameter: click.Parameter, file: str | None) 
 
 
 def _parsed(file: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         with Path(file).open("rb") as stream:
             text = stream.read(MAXIMAL_BYTES + 1)

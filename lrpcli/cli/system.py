@@ -2,9 +2,7 @@
 
 import json
 import os
-import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
@@ -23,6 +21,8 @@ SHELLS = ("bash", "zsh", "fish")
 @verbosity
 def env(as_json: bool, quiet: bool) -> None:
     """Show versions, devices, the cache and the LRP_ variables that are set, as a report of a problem needs them."""
+    import platform
+
     import torch
 
     from lrpcli.models.weights import cache_folder, is_offline
@@ -66,6 +66,8 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -38,6 +38,8 @@ class Progress:
         """Removes temporary files of killed runs, which lie beside the results of what was under way."""
         folders: dict[str, set[Path]] = {owner: {self.output / FOLDER}}
         for journal, name in self._ledger.unfinished():
+            if ".." in Path(name).parts or name.startswith("/"):
+                continue  # no name of ours: a journal that somebody made may not lead out of the folder
             of = journal.stem.removeprefix("journal-")
             folders.setdefault(of, set()).add((self.output / name).parent)
         for of, places in folders.items():

@@ -19,14 +19,16 @@ def rounds(folder, count, images, batch="1", seed=0):
     generator, killings = random.Random(seed), 0
     undisturbed = explain(source, folder / "calm", "-b", batch)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    calm = journal(folder / "calm")
-    length = calm[-1]["time"] - calm[0]["time"]  # of the part in which images are under way
-    for number in range(count):
+    for _ in range(count):
         process = started(source, out, "-b", batch)
-        while sum(row["type"] == "run" for row in lines_so_far(out)) <= number and process.poll() is None:
-            time.sleep(0.005)
-        # Early rounds die early, so that something is left for those that follow.
-        time.sleep(generator.uniform(0, 1.5 * length / count))
+        if generator.random() < 0.15:
+            time.sleep(generator.uniform(0, 2))  # while it still loads, perhaps
+        else:
+            # So many lines later, so that something is left for the rounds that follow.
+            lines = len(lines_so_far(out)) + generator.uniform(1, 1.6 * images / count)
+            while len(lines_so_far(out)) < lines and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(generator.uniform(0, 0.02))
         killings += process.poll() is None
         killed(process)
     reruns, result = 0, None
