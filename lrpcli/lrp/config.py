@@ -3,14 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lrpcli.errors import ConfigError, UsageError
+from lrpcli.errors import ConfigError, UsageError, suggestion
 from lrpcli.lrp import linear, normalization, pooling, structure
 from lrpcli.lrp.graph import Graph, Layer, is_unchanged
 from lrpcli.lrp.operation import Rule
@@ -203,12 +202,6 @@ def _check_key(content: Mapping[str, Any], known: Any, title: str, what: str) ->
     for key in content:
         if key not in known:
             raise ConfigError(f"Config {title!r} has an unknown {what}, {key!r}.{suggestion(key, known)}")
-
-
-def suggestion(word: str, known: Any) -> str:
-    """ " Did you mean ...?" for a misspelt word, or nothing."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def assign_rules(

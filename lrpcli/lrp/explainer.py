@@ -1,7 +1,8 @@
 """The engine as a library: a model and a config in, relevance out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,14 @@ class Explainer:
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
         """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own."""
-        trace = forward(self.graph, self._rules, x.to(self.device, self.dtype))
-        logits = _as_logits(trace.output)
-        chosen = choose_classes(logits, self.composite.target if target is None else target)
-        passes = [
-            self._explain(trace, logits, chosen[:, k], keep_layers=keep_layers, free=k == chosen.shape[1] - 1)
-            for k in range(chosen.shape[1])
-        ]
+        with full_precision(self.device):
+            trace = forward(self.graph, self._rules, x.to(self.device, self.dtype))
+            logits = _as_logits(trace.output)
+            chosen = choose_classes(logits, self.composite.target if target is None else target)
+            passes = [
+                self._explain(trace, logits, chosen[:, k], keep_layers=keep_layers, free=k == chosen.shape[1] - 1)
+                for k in range(chosen.shape[1])
+            ]
         one = chosen.shape[1] == 1 and not _is_table(target)
         maps, totals, starts = zip(*passes, strict=True)
         return Result(
@@ -96,7 +98,8 @@ class Explainer:
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
-        return _as_logits(forward(self.graph, None, x.to(self.device, self.dtype)).output)
+        with full_precision(self.device):
+            return _as_logits(forward(self.graph, None, x.to(self.device, self.dtype)).output)
 
     def _explain(
         self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
@@ -116,6 +119,21 @@ class Explainer:
     def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
         shaped = start.reshape(trace.output.shape)
         return backward(self.graph, self._rules, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolutions on a GPU in full float32 while it lasts: cuDNN would round to 10 bits, too few for z- = z - z+."""
+    if device.type != "cuda":
+        yield
+        return
+    convolution = getattr(torch.backends.cudnn, "conv")  # noqa: B009  (the stubs do not know it)
+    before = convolution.fp32_precision
+    convolution.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolution.fp32_precision = before
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -196,12 +196,19 @@ class Epsilon(Rule):
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """One application of the transpose."""
-        (x,), layer, total = step.inputs, step.operation, step.output
-        assert total is not None
-        if self.bias == "ignore":
-            total = total - layer.bias_part("absorb")
-        share = safe_divide(relevance, stabilise(total, self.epsilon))
-        return (x * layer.spread(share, layer.weight, x.shape),)
+        (x,) = step.inputs
+        return (x * _epsilon_spread(step, relevance, self.epsilon, self.bias),)
+
+
+def _epsilon_spread(step: Step, relevance: Tensor, epsilon: float, bias: str) -> Tensor:
+    """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
+    layer, total = step.operation, step.output
+    assert total is not None
+    if bias == "ignore":
+        total = total - layer.bias_part("absorb")
+    share = safe_divide(relevance, stabilise(total, epsilon))
+    spread: Tensor = layer.spread(share, layer.weight, step.shapes[0])
+    return spread
 
 
 @dataclass(frozen=True)
@@ -330,12 +337,7 @@ class Sign(Rule):
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """The epsilon rule with the sign of the input in place of the input."""
-        (x,), layer, total = step.inputs, step.operation, step.output
-        assert total is not None
-        if self.bias == "ignore":
-            total = total - layer.bias_part("absorb")
-        share = safe_divide(relevance, stabilise(total, self.epsilon))
-        spread = layer.spread(share, layer.weight, x.shape)
+        (x,), spread = step.inputs, _epsilon_spread(step, relevance, self.epsilon, self.bias)
         return (torch.where(x >= 0, spread, -spread),)
 
 

@@ -26,7 +26,8 @@ def caffenet(width=4):
     w = width
     return strengthen(nn.Sequential(
         nn.Conv2d(3, 3 * w, 11, 4), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), norm(),
-        nn.Conv2d(3 * w, 8 * w, 5, padding=2, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), norm(),
+        nn.Conv2d(3 * w, 8 * w, 5, padding=2, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True),
+        norm(),
         nn.Conv2d(8 * w, 12 * w, 3, padding=1), nn.ReLU(inplace=True),
         nn.Conv2d(12 * w, 12 * w, 3, padding=1, groups=2), nn.ReLU(inplace=True),
         nn.Conv2d(12 * w, 8 * w, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -54,19 +55,18 @@ class Inception(nn.Module):
         return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], 1)
 
 
-def googlenet(width=4):
-    """Pooling before the first LRN and after the second, inception blocks, average pooling; inputs (N, 3, 64, 64)."""
+def googlenet(width=8):
+    """Pooling before the first LRN and after the second, inception blocks, average pooling; inputs (N, 3, 32, 32)."""
     w = width
     return strengthen(nn.Sequential(
         nn.Conv2d(3, 2 * w, 7, 2, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), norm(),
         nn.Conv2d(2 * w, 2 * w, 1), nn.ReLU(inplace=True), nn.Conv2d(2 * w, 4 * w, 3, padding=1), nn.ReLU(inplace=True),
         norm(), nn.MaxPool2d(3, 2, ceil_mode=True), Inception(4 * w, w), Inception(6 * w, w),
-        nn.MaxPool2d(3, 2, ceil_mode=True), Inception(6 * w, w), nn.AvgPool2d(4), nn.Flatten(), nn.Dropout(),
-        nn.Linear(6 * w, 10),
+        nn.AvgPool2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(6 * w, 10),
     ))  # fmt: skip
 
 
-NETS = {"caffenet": (caffenet, (3, 67, 67)), "googlenet": (googlenet, (3, 64, 64))}
+NETS = {"caffenet": (caffenet, (3, 67, 67)), "googlenet": (googlenet, (3, 32, 32))}
 
 
 def photos(count, shape, seed=0):

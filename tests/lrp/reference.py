@@ -106,9 +106,9 @@ def z_box(low, high):
     return share
 
 
-def sign_rule(eps):
+def sign_rule(eps, ignore_bias=False):
     def share(x, n):
-        total = (x * n.weights).sum() + n.bias
+        total = (x * n.weights).sum() + (0 if ignore_bias else n.bias)
         return np.where(x >= 0, 1.0, -1.0) * n.weights / (total + eps * sign(total))
 
     return share

@@ -1,15 +1,17 @@
 """Composites: what TOML may say, which entry wins, and what is refused with which words."""
 
 import math
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from lrpcli import Composite, Explainer, LocalResponseNorm, load_composite
-from lrpcli.errors import ConfigError
-from lrpcli.lrp.config import assign_rules, builtin_names, config_folder, parse_composite, suggestion
+from lrpcli.errors import ConfigError, suggestion
+from lrpcli.lrp.config import KINDS, RULES, assign_rules, builtin_names, config_folder, parse_composite
 from lrpcli.lrp.graph import build_graph
 
 BUILT_IN = {
@@ -117,10 +119,10 @@ def test_the_most_specific_entry_wins(graph):
     ]
     for table, key, rule, reason in steps:
         content.setdefault(table, {})[key] = rule
-        found = assigned(graph, **content)["conv1"]
-        assert (found[0], found[2]) == (rule, reason)
-    shuffled = {table: dict(reversed(content[table].items())) for table in ("name", "position", "kind")}
-    assert assigned(graph, **shuffled) == assigned(graph, **content)
+        backwards = {name: dict(reversed(section.items())) for name, section in reversed(content.items())}
+        for order in (content, backwards):
+            found = assigned(graph, **order)["conv1"]
+            assert (found[0], found[2]) == (rule, reason)
 
 
 def test_positions(graph):
@@ -181,7 +183,7 @@ REFUSED = [
     ({"kind": {"linear": {"rule": "epsilon", "epsilon": math.inf}}}, "epsilon = inf of rule 'epsilon' must be"),
     ({"kind": {"linear": {"rule": "epsilon", "epsilon": True}}}, "epsilon = True of rule 'epsilon' must be a finite"),
     ({"kind": {"linear": {"rule": "gamma", "gamma": "0.25"}}}, "gamma = '0.25' of rule 'gamma' must be"),
-    ({"kind": {"linear": {"rule": "gamma", "bias": "ignored"}}}, "bias = 'ignored' is not known. Did you mean 'ignore'"),
+    ({"kind": {"linear": {"rule": "gamma", "bias": "ignored"}}}, "bias = 'ignored' is not known. Did you mean"),
     ({"kind": {"any": {"rule": "epsilon", "bias": "ignore"}}},
      "an unknown parameter of rule 'epsilon' for layer 'norm1' of kind lrn, 'bias'"),
     ({"bias": "drop"}, "In config 'mine', bias = 'drop' is not known."),
@@ -196,7 +198,7 @@ REFUSED = [
     ({"position": {"first": "taylor"}}, "gives 'first' the unknown rule 'taylor'."),
     ({"name": {"conv9": "flat"}}, "names the layer 'conv9', but no layer of the model is called that. Did you"),
     ({"name": {"inception*": "flat"}}, "names the layer 'inception*', but no layer of the model is called that."),
-    ({"name": {"pool": "flat"}}, "which layers of kind max-pool cannot have. They can have: average, gradient, winner."),
+    ({"name": {"pool": "flat"}}, "which layers of kind max-pool cannot have. They can have: average, gradient, "),
     ({"name": {"relu*": "flat"}}, "gives 'relu*' the rule 'flat', which layers of kind activation cannot have."),
     ({"position": {"first": "z-box"}}, "The rule z-box of layer 'conv1' needs the range of its input"),
     ({"position": {"first": {"rule": "z-box", "low": 1}}}, "The rule z-box of layer 'conv1' needs the range"),
@@ -260,3 +262,21 @@ def test_unreadable_files_and_unknown_names(tmp_path):
 def test_suggestions():
     assert suggestion("epsilom", ["epsilon", "gamma"]) == " Did you mean 'epsilon'?"
     assert suggestion("xyz", ["epsilon", "gamma"]) == ""
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_documents_examples_are_configs():
+    blocks = re.findall(r"```toml\n(.*?)```", (DOCS / "configs.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert load_composite(tomllib.loads(block)).entries
+
+
+def test_the_documents_name_every_kind_rule_and_composite():
+    rules, configs = (DOCS / "rules.md").read_text(), (DOCS / "configs.md").read_text()
+    for word in {*RULES, *(rule for known in RULES.values() for rule in known)} - {"scalar"}:
+        assert f"`{word}`" in rules, word
+    for word in (*KINDS, *builtin_names()):
+        assert f"`{word}`" in configs, word

@@ -367,17 +367,18 @@ def test_frozen_constants_are_computed_once():
 
 
 def test_nonnegative_inputs_are_known_as_such():
-    """After a ReLU, through LRN, pooling and concat; not after a plain convolution or a subtraction."""
+    """After a ReLU, through LRN, pooling and concat; not after a convolution, a factor or a subtraction."""
 
     def function(self, x):
         a = torch.relu(self.a(x))
         b = self.b(functional.max_pool2d(self.norm(torch.cat([a, functional.relu6(a)], 1)), 2))
-        return self.fc((b - 1.0).mean((2, 3)))
+        c = self.d(torch.relu(self.c(b)) * -0.5)
+        return self.fc((torch.relu(c) - 1.0).mean((2, 3)))
 
     net = Call(function, a=nn.Conv2d(3, 4, 3), norm=LocalResponseNorm(3, 0.1, 0.75), b=nn.Conv2d(8, 4, 1),
-               fc=nn.Linear(4, 5))  # fmt: skip
+               c=nn.Conv2d(4, 4, 1), d=nn.Conv2d(4, 4, 1), fc=nn.Linear(4, 5))  # fmt: skip
     known = {layer.name: layer.nonnegative for layer in build_graph(net).layers if layer.position}
-    assert known == {"a": False, "b": True, "fc": False}
+    assert known == {"a": False, "b": True, "c": False, "d": False, "fc": False}
 
 
 def test_positions_count_linear_layers_and_branches_share_the_first_place():

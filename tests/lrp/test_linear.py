@@ -25,6 +25,7 @@ RULES = {
     "flat": ({"rule": "flat"}, reference.flat()),
     "w-square": ({"rule": "w-square"}, reference.w_square()),
     "sign": ({"rule": "sign", "epsilon": 0.2}, reference.sign_rule(0.2)),
+    "sign-ignore": ({"rule": "sign", "epsilon": 0.2, "bias": "ignore"}, reference.sign_rule(0.2, True)),
     "z-box": ({"rule": "z-box", "low": LOW, "high": HIGH}, None),
 }
 

@@ -21,8 +21,8 @@ NETS = {
 CONSERVING = {"bias": "ignore", "kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
 
 
-def light(net):
-    """The net in float64 with BatchNorm statistics as after some training; tracing needs no more."""
+def randomise(net):
+    """The net in float64 with BatchNorm statistics as after some training."""
     generator = torch.Generator().manual_seed(0)
     for name, buffer in net.named_buffers():
         if name.endswith("running_mean"):
@@ -32,17 +32,26 @@ def light(net):
     return net.double()
 
 
+def without_biases(net):
+    """LRP-0 that ignores biases divides by sums near zero wherever a bias outweighs them: here are none."""
+    for name, tensor in [*net.named_buffers(), *net.named_parameters()]:
+        if name.endswith(("running_mean", "bias")):
+            tensor.data.zero_()
+    return net
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_net(name):
     build, size, settings = NETS[name]
     torch.manual_seed(0)
-    net = light(build(weights=None, num_classes=10, **settings))
+    net = randomise(build(weights=None, num_classes=10, **settings))
     training = [module.training for module in net.modules()]
-    x = torch.randn(2, 3, size, size, dtype=torch.float64)
-    result = Explainer(net, CONSERVING, dtype=torch.float64)(x)
+    x = torch.randn(1, 3, size, size, dtype=torch.float64)
+    logits = Explainer(net, CONSERVING, dtype=torch.float64).predict(x)
     assert [module.training for module in net.modules()] == training
     with torch.no_grad():
         expected = net.eval()(x)
-    torch.testing.assert_close(result.logits, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    result = Explainer(without_biases(net), CONSERVING, dtype=torch.float64)(x)
     torch.testing.assert_close(result.conservation["input"], result.start, rtol=1e-6, atol=0)
-    assert bool(result.relevance.isfinite().all())
+    assert float(result.start.abs()) > 0
