@@ -37,7 +37,9 @@ def test_a_pickle_for_weights_runs_nothing(tmp_path, name):
     (tmp_path / name).write_bytes(pickle.dumps(Attack(marker)))
     result = explain(photo(tmp_path / "a.png"), tmp_path / "out", options=("--model", tmp_path / name))
     assert result.returncode == 2 and b"This is a bug" not in result.stderr and not marker.exists()
-    named = explain(photo(tmp_path / "a.png"), tmp_path / "out", options=("--model", "caffenet", "--weights", tmp_path / name))
+    named = explain(
+        photo(tmp_path / "a.png"), tmp_path / "out", options=("--model", "caffenet", "--weights", tmp_path / name)
+    )
     assert named.returncode == 2 and not marker.exists()
     pickle.loads(pickle.dumps(Attack(marker))).close()
     assert marker.exists(), "the attack itself works"
@@ -94,7 +96,7 @@ TOML = {
     "infinite": "[kind]\nlinear = { rule = 'epsilon', epsilon = 1e999 }",
     "negative": "[kind]\nlinear = { rule = 'epsilon', epsilon = -1 }",
     "text": "[kind]\nlinear = { rule = 'epsilon', epsilon = '0.1; rm -rf /' }",
-    "a rule that is code": "[kind]\nlinear = { rule = '__import__(\"os\").system(\"id\")' }",
+    "a rule that is code": '[kind]\nlinear = { rule = \'__import__("os").system("id")\' }',
     "a pattern without end": "[name]\n'(a+)+$' = { rule = 'epsilon', epsilon = [1] }",
     "an enormous integer": "[kind]\nlinear = { rule = 'epsilon', epsilon = " + "9" * 400 + " }",
     "deep": "a = " + "[" * 20_000 + "]" * 20_000,
@@ -113,8 +115,8 @@ def test_composites_with_absurd_values_are_refused(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
-HOSTILE_LABELS = ["\x1b[2J\x1b]0;owned\x07", "\x9b31mred", "<script>alert(1)</script>", "\u202egnp.exe", "a\x00b", "{}%s",
-                  "'; DROP TABLE", "\\", '"quoted"', "plain"]  # fmt: skip
+HOSTILE_LABELS = ["\x1b[2J\x1b]0;owned\x07", "\x9b31mred", "<script>alert(1)</script>", "\u202egnp.exe", "a\x00b",
+                  "{}%s", "'; DROP TABLE", "\\", '"quoted"', "plain"]  # fmt: skip
 
 
 def test_labels_with_terminal_escapes_and_markup_reach_no_terminal(tmp_path):
@@ -122,7 +124,9 @@ def test_labels_with_terminal_escapes_and_markup_reach_no_terminal(tmp_path):
     labels.write_text("\n".join(HOSTILE_LABELS))
     path = photo(tmp_path / "in" / "a.png")
     for target in range(9):
-        result = explain(path, tmp_path / f"out{target}", "--labels", labels, "--target", target, "--json", "--save", "map")
+        result = explain(
+            path, tmp_path / f"out{target}", "--labels", labels, "--target", target, "--json", "--save", "map"
+        )
         assert result.returncode == 0, result.stderr
         assert not CONTROL.search((result.stdout + result.stderr).decode())
         assert rows(result)[0]["label"] == HOSTILE_LABELS[target].split(",")[0], "JSON gives the label back as it is"
@@ -174,4 +178,3 @@ def test_a_hostile_journal_reads_and_writes_nothing_outside(tmp_path):
         file.write(json.dumps(line) + "\n")
     assert explain(source, out).returncode == 0
     assert (victim / ".lrp-1-of-1-0123456789abcdef.tmp").exists()
-

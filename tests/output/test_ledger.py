@@ -91,7 +91,9 @@ def test_a_line_that_is_cut_short_is_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_leftovers_are_those_of_one_owner(tmp_path):
-    mine, other = (tmp_path / TEMPORARY.format(owner=owner, unique="0123456789abcdef") for owner in ("1-of-2", "1-of-22"))
+    mine, other = (
+        tmp_path / TEMPORARY.format(owner=owner, unique="0123456789abcdef") for owner in ("1-of-2", "1-of-22")
+    )
     user = tmp_path / ".lrp-1-of-2-mine.tmp"
     for path in (mine, other, user):
         path.touch()

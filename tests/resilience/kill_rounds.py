@@ -14,7 +14,7 @@ from tests.resilience.runs import explain, journal, killed, require_whole, start
 
 
 def rounds(folder, count, images, batch="1", seed=0):
-    """Kills `count` runs, each at a random moment after it has begun with the images, and compares with one left alone."""
+    """Kills `count` runs, each at a random moment, runs once more, and compares with a run that was left alone."""
     source, out = folder_of_photos(folder / "in", images), folder / "out"
     generator, killings = random.Random(seed), 0
     undisturbed = explain(source, folder / "calm", "-b", batch)

@@ -1,4 +1,7 @@
-"""Resident memory of a run over 10,000 small images, after 1,000 and at the end. By hand: python -m tests.resilience.memory"""
+"""Resident memory of a run over 10,000 small images, after 1,000 and at the end.
+
+By hand: python -m tests.resilience.memory
+"""
 
 import json
 import resource
@@ -39,7 +42,7 @@ def main(images):
                 last = json.loads(text)
                 if number in (100, images // 10, images // 2, images):
                     seen[number] = resident(running.pid)
-                    print(number, "images: %.1f MB, its decoders %.1f MB" % seen[number], flush=True)
+                    print("{} images: {:.1f} MB, its decoders {:.1f} MB".format(number, *seen[number]), flush=True)
         before, after = sum(seen[images // 10]), sum(seen[images])
         print(f"{last['ok']} of {images} explained in {time.monotonic() - began:.0f} s; resident memory grew by "
               f"{100 * (after / before - 1):+.1f} % from image {images // 10} to the end")  # fmt: skip

@@ -39,7 +39,9 @@ def explain(*arguments, options=TINY_OPTIONS, env=None, stdin=None):
 def lrp(*arguments, env=None, stdin=None):
     """A finished command in this process."""
     unset = {name: None for name in os.environ if name.startswith(("LRP_", "SLURM_"))}
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], env={**unset, **(env or {})}, input=stdin)
+    return CliRunner().invoke(
+        main, [str(argument) for argument in arguments], env={**unset, **(env or {})}, input=stdin
+    )
 
 
 def process(*arguments, env=None, **keywords):

@@ -21,12 +21,14 @@ def test_a_hanging_and_a_dying_decoder_cost_their_own_images_alone(tmp_path):
     assert [row["status"] for row in images] == ["ok"] * 2 + ["failed"] + ["ok"] * 3 + ["failed"] + ["ok"] * 3
     hang, dead = images[2]["error"], images[6]["error"]
     assert hang["kind"] == "timeout"
-    assert "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang If it" in (
-        hang["message"]
+    assert (
+        "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang If it"
+        in (hang["message"])
     )
     assert dead["kind"] == "crashed"
-    assert "segfault.png' ended the process that decoded it, 2 times: SIGSEGV. The decoder wrote: about to \\x1b[31mdie" in (
-        dead["message"]
+    assert (
+        "segfault.png' ended the process that decoded it, 2 times: SIGSEGV. The decoder wrote: about to \\x1b[31mdie"
+        in (dead["message"])
     )
     assert summary["errors"] == {"crashed": 1, "timeout": 1}
     assert b"\x1b" not in result.stderr and b"Traceback" not in result.stderr
@@ -51,7 +53,7 @@ def test_what_libtiff_writes_is_part_of_the_message(tmp_path):
 def test_a_crashed_image_is_tried_again_by_the_next_run(tmp_path):
     path = photo(tmp_path / "in" / "segfault.png")
     hostile = environment(path=[hostile_decoder(tmp_path / "code")])
-    assert json.loads(explain(path, tmp_path / "out", "--json", env=hostile).stdout.splitlines()[0])["error"]["kind"] == (
-        "crashed"
-    )
+    assert json.loads(explain(path, tmp_path / "out", "--json", env=hostile).stdout.splitlines()[0])["error"][
+        "kind"
+    ] == ("crashed")
     assert rows(explain(path, tmp_path / "out", "--json"))[0]["status"] == "ok"

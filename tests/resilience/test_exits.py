@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.photos import TINY, folder_of_photos, photo
+from tests.photos import folder_of_photos, photo
 from tests.resilience.kill_rounds import lines_so_far
 from tests.resilience.runs import (
     TINY_OPTIONS,
@@ -32,7 +32,9 @@ def small_disk(tmp_path):
     """A file system of 300 kB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=False, capture_output=True
+    )
     if mounted.returncode != 0:
         pytest.skip("nothing can be mounted here")
     yield folder
@@ -68,7 +70,9 @@ def test_exit_codes_of_real_processes(tmp_path, case, arguments, code):
     arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
     line = command("explain", *TINY_OPTIONS, *arguments)
     with Path("/dev/full" if "full" in case else os.devnull).open("wb") as stdout:
-        result = subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), check=False)
+        result = subprocess.run(
+            line, stdout=stdout, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), check=False
+        )
     assert result.returncode == code, result.stderr
     assert b"Traceback" not in result.stderr and b"This is a bug" not in result.stderr
     if code == 3:
@@ -77,7 +81,7 @@ def test_exit_codes_of_real_processes(tmp_path, case, arguments, code):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_in_order_and_is_raised_again(tmp_path, number):
-    running, source, out = slow_run(tmp_path, "--json")
+    running, _, out = slow_run(tmp_path, "--json")
     running.send_signal(number)
     output, errors = running.communicate(timeout=60)
     assert running.returncode == -number, errors
@@ -184,7 +188,9 @@ def test_a_read_only_disk_is_exit_3_and_nothing_changes(tmp_path, small_disk):
 def test_workers_end_when_the_run_is_killed(tmp_path):
     running, _, _ = slow_run(tmp_path)
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    every = [pid for task in Path(f"/proc/{running.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+    every = [
+        pid for task in Path(f"/proc/{running.pid}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
     assert children or every
     running.kill()
     running.communicate()

@@ -54,7 +54,11 @@ def test_hostile_files_fail_alone(tmp_path):
     result = explain(source, tmp_path / "out", "--follow", "--json")
     assert result.returncode == 1
     found = {os.path.relpath(row["input"], source): row for row in rows(result)[:-1]}
-    assert {name for name, row in found.items() if row["status"] == "ok"} == {"0.png", "cats/1.png", "folder.jpg/inside.png"}
+    assert {name for name, row in found.items() if row["status"] == "ok"} == {
+        "0.png",
+        "cats/1.png",
+        "folder.jpg/inside.png",
+    }
     kinds = {name: row["error"]["kind"] for name, row in found.items() if row["status"] == "failed"}
     assert kinds == {"empty.png": "decode", "dangling.png": "io", "itself.png": "io"}
     assert b"1 pipe, socket or device" in result.stderr

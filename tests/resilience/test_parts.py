@@ -28,7 +28,9 @@ def test_shards_share_the_images_and_status_puts_them_together(tmp_path):
         explain(source, out, "--shard", part)
     counted = status(out)
     assert (counted["done"], counted["failed"], counted["missing"], counted["errors"]) == (7, 1, 0, {"decode": 1})
-    assert sorted(path.name for path in (out / ".lrp").glob("*.jsonl")) == [f"journal-{n}-of-3.jsonl" for n in (1, 2, 3)]
+    assert sorted(path.name for path in (out / ".lrp").glob("*.jsonl")) == [
+        f"journal-{n}-of-3.jsonl" for n in (1, 2, 3)
+    ]
     maps = {name: content for name, content in tree(tmp_path / "whole").items() if name.endswith(".npy")}
     assert tree(out).keys() == tree(tmp_path / "whole").keys() and len(maps) == 7
     # Journals of all shards count, however the work is divided the next time.
