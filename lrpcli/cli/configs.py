@@ -7,6 +7,7 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import print_table
+from lrpcli.output.text import printable
 
 
 @click.group()
@@ -50,12 +51,12 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
     if as_json:
         click.echo(json.dumps(_as_mapping(composite), indent=2))
         return
-    click.echo(f"{composite.title}: {composite.description}")
-    click.echo(f"source: {composite.source or 'not stated'}")
+    click.echo(printable(f"{composite.title}: {composite.description}"))
+    click.echo(printable(f"source: {composite.source or 'not stated'}"))
     click.echo(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
     for entry in composite.entries:
         parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
-        click.echo(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip())
+        click.echo(printable(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip()))
 
 
 @configs.command()

@@ -116,10 +116,15 @@ def _parsed(data: bytes) -> dict[str, Any] | None:
     """A line's row; None if it is torn or not ours."""
     try:
         row = row_from_json(json.loads(data))
-        usable = data.endswith(b"\n") and (row.get("type") == "run" or isinstance(row["name"], str))
+        usable = data.endswith(b"\n") and (_is_run(row) if row.get("type") == "run" else isinstance(row["name"], str))
         return row if usable and isinstance(row.get("time", 0), (int, float)) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _is_run(row: dict[str, Any]) -> bool:
+    numbers = (*row["part"], row["images"], row["share"])
+    return len(numbers) == 4 and all(isinstance(number, int) for number in numbers)
 
 
 def _code(row: dict[str, Any]) -> int:

@@ -2,12 +2,16 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import UsageError
 from lrpcli.output.journal import FOLDER, read_description
 from lrpcli.output.ledger import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, identity, journals, lines
+
+Result = tuple[float, str | None]
+"""Of an image: when, and None if done, the kind of failure, or "" if begun or gone."""
 
 
 @dataclass
@@ -40,7 +44,7 @@ class _Shard:
 
     def __init__(self, path: Path) -> None:
         self.begun: Line | None = None
-        self.results: dict[int, str | None] = {}  # by image: None if done, the kind of failure, "" if begun
+        self.results: dict[int, Result] = {}
         self.told: set[int] = set()
         with path.open("rb") as file:
             for line in lines(file):
@@ -52,11 +56,13 @@ class _Shard:
             return
         image = identity(line.row["name"])
         if line.code == OK:
-            self.results[image] = None if _is_there(line.row, output) else ""
+            self.results[image] = (line.time, None if _is_there(line.row, output) else "")
         elif line.code == FAILED:
-            self.results[image] = str(line.row.get("error", {}).get("kind", "unknown"))
+            error = line.row.get("error")
+            kind = str(error.get("kind", "unknown")) if isinstance(error, dict) else "unknown"
+            self.results[image] = (line.time, kind)
         elif line.code in UNFINISHED:
-            self.results[image] = ""
+            self.results[image] = (line.time, "")
         if line.code in (OK, FAILED, SKIPPED):
             self.told.add(image)
 
@@ -69,24 +75,24 @@ def read_status(output: Path) -> Status:
         raise UsageError(f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained into it.")
     read_description(output)
     last = max((shard.begun for shard in begun.values() if shard.begun), key=lambda line: line.time).row
-    status = Status(int(last.get("images", 0)), shards=int(last.get("part", [1, 1])[1]))
-    known: dict[int, str | None] = {}
+    status = Status(last["images"], shards=last["part"][1])
+    known: dict[int, Result] = {}
     for shard in shards.values():
-        known.update(shard.results)
+        for image, result in shard.results.items():
+            known[image] = max(known.get(image, result), result, key=itemgetter(0))
     for name, shard in begun.items():
-        row = shard.begun.row if shard.begun else {}
+        row = shard.begun.row if shard.begun else last
         if _belongs(row, last):
-            status.journals[name] = {"share": int(row.get("share", 0)), "told": len(shard.told)}
+            status.journals[name] = {"share": row["share"], "told": len(shard.told)}
             for image in shard.told:
-                _count(known.get(image, ""), status)
+                _count(known[image][1] if image in known else "", status)
     return status
 
 
 def _belongs(row: dict[str, Any], last: dict[str, Any]) -> bool:
     """Whether a shard's run is part of the last one."""
-    return (row.get("run"), row.get("images")) == (last.get("run"), last.get("images")) and (
-        row.get("part", [1, 1])[1] == last.get("part", [1, 1])[1]
-    )
+    one, other = ((line.get("run"), line["images"], line["part"][1]) for line in (row, last))
+    return one == other
 
 
 def _count(result: str | None, status: Status) -> None:

@@ -87,6 +87,11 @@ def _single_failure(item: Prepared, error: Exception) -> ImageError:
             "The device has too little memory even for one image. Use another --device, or a smaller model."
         ) from error
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.AcceleratorError):
+        raise DeviceError(
+            f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps with "
+            "another --device."
+        ) from error
     return ImageError("compute", f"The relevance of {item.source.path!r} cannot be computed: {reason}")
 
 

@@ -1,5 +1,6 @@
 """A whole run: settings and sources in; files, journal and rows out."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -50,6 +51,7 @@ class Run:
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
             "preprocessing": self.model.preprocessing.fingerprint(),
+            "labels_sha256": _labels_hash(self.model.labels),
             "explain": asdict(settings.explain),
             "rules": {
                 assignment.layer.name: f"{assignment.rule_name} {assignment.parameters}".strip()
@@ -121,6 +123,10 @@ def _with_common_scale(
     scales = (part["scale"] for row in rows if "scale" in row for part in row.get("explanations", [row]))
     common = replace(output, scale=max(scales, default=0.0))
     return replace(shard, finisher=replace(shard.finisher, settings=common))
+
+
+def _labels_hash(labels: Sequence[str] | None) -> str | None:
+    return None if labels is None else hashlib.sha256("\n".join(labels).encode()).hexdigest()
 
 
 def prepare_run(settings: RunSettings) -> Run:

@@ -188,7 +188,10 @@ class _Worker:
 
 
 def _nameless_file() -> Any:
-    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the worker
+    if hasattr(os, "memfd_create"):
+        file: Any = os.fdopen(os.memfd_create("lrp-decoder"), "w+b", buffering=0)
+    else:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the worker
     # Appending, so that the process goes on at the start when the file has been emptied.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file

@@ -138,6 +138,13 @@ def test_labels_with_terminal_escapes_and_markup_reach_no_terminal(tmp_path):
     assert not CONTROL.search(shown.output)
 
 
+def test_a_composite_with_terminal_escapes_is_shown_as_text(tmp_path):
+    path = tmp_path / "odd.toml"
+    path.write_text('description = "\\u001b[2J\\u009b31m"\n[kind]\nlinear = { rule = "epsilon", epsilon = 0.1 }\n')
+    result = lrp("configs", "show", path)
+    assert result.exit_code == 0 and "\\x1b[2J\\x9b31m" in result.stdout and not CONTROL.search(result.stdout)
+
+
 def test_names_with_terminal_escapes_are_shown_as_text(tmp_path):
     (tmp_path / "in").mkdir()
     photo(tmp_path / "a.png").rename(tmp_path / "in" / "\x1b[2J\x9bevil.png")

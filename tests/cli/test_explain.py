@@ -289,6 +289,15 @@ def test_one_image_too_large_for_the_memory_is_exit_3(tmp_path, monkeypatch):
     assert result.exit_code == 3 and "too little memory" in result.stderr
 
 
+def test_a_lost_device_is_exit_3(tmp_path, monkeypatch):
+    def lost(self, x, *arguments, **keywords):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(lrpcli.Explainer, "__call__", lost)
+    result = explain(folder_of_photos(tmp_path / "in", 3), tmp_path / "out")
+    assert result.exit_code == 3 and "The device was lost (CUDA error" in result.stderr
+
+
 def test_a_map_that_is_not_finite_fails_alone(tmp_path, monkeypatch):
     folder_of_photos(tmp_path / "in", 2)
     original = lrpcli.Explainer.__call__
