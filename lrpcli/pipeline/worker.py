@@ -47,11 +47,14 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
         return pickle.dumps((True, function(*arguments)), pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         return pickle.dumps((False, ImageError("too_large", "The image needs more memory than there is.")))
+    except ImageError as error:
+        return pickle.dumps((False, error))
     except Exception as error:
+        error.add_note("In the process that decodes:\n" + "".join(traceback.format_exception(error)))
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:
-            error = RuntimeError("".join(traceback.format_exception(error)))
+        except Exception:  # an exception that cannot be made again from what it holds
+            error = RuntimeError("\n".join(error.__notes__))
         return pickle.dumps((False, error))
 
 

@@ -40,12 +40,17 @@ class Workers:
 
     def __init__(self, count: int, timeout: float | None = TIMEOUT) -> None:
         self.timeout = timeout
-        self._closed = threading.Event()
-        self._workers = [_Worker() for _ in range(count)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._gate = _Gate()
         self._threads = ThreadPoolExecutor(count, "decoder")
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(count):
+                self._workers.append(_Worker(self._gate))
+                self._idle.put(self._workers[-1])
+        except BaseException:
+            self.__exit__()
+            raise
 
     def submit(self, function: Callable[..., Any], path: str, *arguments: Any) -> "Future[tuple[Any, str]]":
         """The result of function(*arguments) about the image `path`, and what was printed.
@@ -62,8 +67,6 @@ class Workers:
                 try:
                     return worker.call(function, arguments, self.timeout)
                 except _Died as death:
-                    if self._closed.is_set():
-                        raise StoppedError("The run was stopped.") from death
                     reason = str(death)
                 except TimeoutError as error:
                     raise ImageError(
@@ -80,22 +83,42 @@ class Workers:
 
     def __exit__(self, *raised: object) -> None:
         """Ends the processes, whatever they are at."""
-        self._closed.set()
-        for worker in self._workers:
-            worker.end()
+        with self._gate.lock:
+            self._gate.closed = True
+            for worker in self._workers:
+                worker.end()
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
-            worker.close()  # also ends those that were being replaced meanwhile
+            worker.close()
+
+
+class _Gate:
+    """Whether processes may still be started."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.closed = False
 
 
 class _Worker:
     """One process, started anew when it is gone. Its standard error is a file that only these two know."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: _Gate) -> None:
+        self._gate = gate
         self._errors = _nameless_file()
-        self._start()
+        try:
+            self._start()
+        except StoppedError:
+            self._errors.close()
+            raise
 
     def _start(self) -> None:
+        with self._gate.lock:
+            if self._gate.closed:
+                raise StoppedError("The run was stopped.")
+            self._start_process()
+
+    def _start_process(self) -> None:
         self._connection, theirs = Pipe()
         self._function: Any = None
         self._ready = False
@@ -198,7 +221,7 @@ def _nameless_file() -> Any:
 
 
 def _quoted(note: str) -> str:
-    return f" The decoder wrote: {note}" if note else ""
+    return f" The decoder wrote: {note.rstrip('.')}." if note else ""
 
 
 def _with_note(error: Exception, note: str) -> Exception:

@@ -1,6 +1,7 @@
 """Rounds of SIGKILL at random moments, then a rerun. By hand: python -m tests.resilience.kill_rounds 20"""
 
 import collections
+import io
 import random
 import sys
 import tempfile
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tests.photos import folder_of_photos
 from tests.resilience.runs import explain, journal, killed, require_whole, started, tree
@@ -38,6 +40,11 @@ def rounds(folder, count, images, batch="1", seed=0):
     done = collections.Counter(row["name"] for row in journal(out) if row["type"] == "done" and row["status"] == "ok")
     ours, theirs = tree(out), tree(folder / "calm")
     differing = [name for name in theirs if ours.get(name) != theirs[name]]
+
+    def largest(suffix):
+        names = (name for name in differing if name.endswith(suffix))
+        return max((difference(ours[name], theirs[name]) for name in names), default=0.0)
+
     return {
         "killed": killings,
         "reruns": reruns,
@@ -45,7 +52,9 @@ def rounds(folder, count, images, batch="1", seed=0):
         "complete": result.returncode == 0 and ours.keys() == theirs.keys() and len(done) == images,
         "twice": sum(times > 1 for times in done.values()),
         "equal": not differing,
-        "largest difference": max((difference(ours[name], theirs[name]) for name in differing), default=0.0),
+        "differing": len(differing),
+        "largest difference of a map": largest(".npy"),
+        "of a picture": largest(".png"),
         "files": len(ours),
     }
 
@@ -58,12 +67,12 @@ def lines_so_far(out):
 
 
 def difference(one, other):
-    if not one.startswith(b"\x93NUMPY"):
-        return 1.0
-    import io
-
-    first, second = (np.load(io.BytesIO(content)) for content in (one, other))
-    return float(np.abs(first - second).max() / np.abs(second).max())
+    """The largest difference of two maps or pictures, as a share of the largest value (255 for pictures)."""
+    if one.startswith(b"\x93NUMPY"):
+        first, second = (np.load(io.BytesIO(content)).astype(float) for content in (one, other))
+        return float(np.abs(first - second).max() / np.abs(second).max())
+    first, second = (np.asarray(Image.open(io.BytesIO(content)), float) for content in (one, other))
+    return float(np.abs(first - second).max() / 255)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_a_hanging_and_a_dying_decoder_cost_their_own_images_alone(tmp_path):
     hang, dead = images[2]["error"], images[6]["error"]
     assert hang["kind"] == "timeout"
     assert (
-        "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang If it"
+        "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang. If it"
         in (hang["message"])
     )
     assert dead["kind"] == "crashed"
