@@ -1,12 +1,12 @@
 """`lrp explain`: options to settings, rows to stdout."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lrpcli.cli.inputs import decode_policy, find_sources, input_options
 from lrpcli.cli.options import colour_scale, grouped, model_options, model_settings, overlay_side, verbosity
 from lrpcli.errors import UsageError
 
@@ -21,18 +21,6 @@ explanation_options = grouped(
     click.option("--start", metavar="START", help="Relevance to start from: logit, one, probability, softmax-gradient, "
                  "contrastive or contrastive-positive.  [default: the config's, logit]"),
     click.option("--precision", default="float32", show_default=True, metavar="TYPE", help="float32 or float64."),
-)  # fmt: skip
-input_options = grouped(
-    click.option("--files-from", metavar="FILE|-", help="Read a list of images, one path a line."),
-    click.option("-0", "--null", is_flag=True, help="Paths in that list end with NUL."),
-    click.option("--all-files", is_flag=True, help="Try every file in a folder, whatever its suffix."),
-    click.option("--follow", is_flag=True, help="Enter folders that are links."),
-    click.option("--allow-format", "formats", multiple=True, metavar="FORMAT",
-                 help="Decode only these formats.  [default: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF]"),
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
-                 help="Refuse larger images.  [default: 89478485]"),
-    click.option("--truncated", default="refuse", show_default=True, metavar="refuse|accept",
-                 help="What to do with images that are cut off."),
 )  # fmt: skip
 output_options = grouped(
     click.option("-o", "--output", metavar="OUTPUT", type=click.Path(),
@@ -89,7 +77,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     as soon as it is written.
     """
     inputs, output = _divided(paths, values.pop("output"), bool(values["files_from"]))
-    sources, skipped = _sources(inputs, output, values)
+    sources, skipped = find_sources(inputs, output, values)
     from lrpcli.cli.report import Reporter
     from lrpcli.pipeline.run import prepare_run
 
@@ -117,38 +105,8 @@ def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[
     return paths, folder
 
 
-def _sources(inputs: tuple[str, ...], output: Path, values: dict[str, Any]) -> tuple[list[Any], str]:
-    """Every image to explain, before any work starts, and what was skipped; only a list of images may be empty."""
-    from lrpcli.images.find import Discovery, require_unique_names, sources_from_list
-    from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy, image_suffixes
-
-    listed, null = values.pop("files_from"), values.pop("null")
-    all_files, follow = values.pop("all_files"), values.pop("follow")
-    sources: list[Any] = []
-    if listed is not None:
-        with _opened(listed) as stream:
-            sources += sources_from_list(stream, null=null)
-    formats = DecodePolicy(formats=values["formats"]).formats if values["formats"] else DEFAULT_FORMATS
-    suffixes = image_suffixes(formats)
-    found = Discovery(inputs, output=str(output), all_files=all_files, follow=follow, suffixes=suffixes)
-    sources += found
-    if inputs and not sources:
-        raise UsageError(found.empty_reason())
-    return require_unique_names(sources), found.skipped()
-
-
-def _opened(listed: str) -> Any:
-    if listed == "-":
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-    try:
-        return Path(listed).open("rb")
-    except OSError as error:
-        raise UsageError(f"The list {listed!r} cannot be read: {error.strerror}.") from error
-
-
 def _settings(output: Path, values: dict[str, Any]) -> Any:
     """RunSettings from the options' values."""
-    from lrpcli.images.formats import DecodePolicy
     from lrpcli.lrp.explainer import DEFAULT_CONFIG
     from lrpcli.output.picture import PictureStyle
     from lrpcli.pipeline.settings import ExplainSettings, OutputSettings, RunSettings
@@ -164,13 +122,12 @@ def _settings(output: Path, values: dict[str, Any]) -> Any:
         picture=picture,
         scale=colour_scale(values.pop("scale")),
     )
-    policy = {key: values.pop(key) for key in ("formats", "max_pixels", "truncated")}
     explanation = {key: values.pop(key) for key in ("config", "lrn", "start", "targets", "precision")}
     return RunSettings(
         model,
         ExplainSettings(**{**explanation, "config": explanation["config"] or DEFAULT_CONFIG}),
         files,
-        DecodePolicy(**{key: value for key, value in policy.items() if value}),
+        decode_policy(values),
         values.pop("device"),
         values.pop("batch_size"),
         values.pop("jobs") or len(os.sched_getaffinity(0)),

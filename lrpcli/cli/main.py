@@ -10,6 +10,7 @@ import click
 
 import lrpcli
 from lrpcli.cli.configs import configs
+from lrpcli.cli.evaluate import evaluate
 from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
@@ -70,5 +71,5 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, configs, models):
+for command in (explain, evaluate, configs, models):
     main.add_command(command)
