@@ -1,9 +1,14 @@
-# make test: sets everything up and runs the tests. make check: lint, types, architecture, docs. make clean: start again.
+# make demo: sets everything up and explains sample_images/ into out/. make test: sets everything up and runs the tests.
+# make check: lint, types, architecture, documentation. make docs: what the documentation quotes. make clean: start again.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: test check docs clean
+.PHONY: demo test check docs clean
+
+demo: $(VENV)/ready
+	$(BIN)/lrp explain sample_images/ out/
+	@echo "Look at the overlays, out/*.png: red speaks for the class, blue against it. The maps are out/*.npy."
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest

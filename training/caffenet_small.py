@@ -6,12 +6,22 @@ python -m training.caffenet_small --data imagenette160.zip --data caltech101_160
 import sys
 
 from training import command
+from training.augment import Augmentation
 from training.data import load_photos
 from training.fit import Recipe
 from training.layout import caffenet_small
 
 STORED_SIDE, SHOWN_SIDE = 160, 144
-RECIPE = Recipe(epochs=60, order="BGR", small_side=96, small_part=0.4)
+RECIPE = Recipe(
+    epochs=40,
+    batch=64,
+    peak=1.5e-3,
+    average=0.999,
+    small_side=96,
+    small_part=0.45,
+    order="BGR",
+    augmentation=Augmentation(cutmix=0.25),
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -47,10 +47,11 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """Fully connected layer."""
+    """Fully connected layer; `hidden` ones are trained with batch normalisation, which is folded like a Conv's."""
 
     name: str
     outputs: int
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def caffenet_small(classes: int, side: int = 128) -> Layout:
             *(Conv("conv3", 224, kernel=3, pad=1), Relu("relu3")),
             *(Conv("conv4", 224, kernel=3, pad=1, group=2), Relu("relu4")),
             *(Conv("conv5", 160, kernel=3, pad=1, group=2), Relu("relu5"), Pool("pool5")),
-            *(Linear("fc6", 640), Relu("relu6"), Drop("drop6")),
-            *(Linear("fc7", 512), Relu("relu7"), Drop("drop7")),
+            *(Linear("fc6", 640, hidden=True), Relu("relu6"), Drop("drop6", 0.4)),
+            *(Linear("fc7", 512, hidden=True), Relu("relu7"), Drop("drop7", 0.4)),
             Linear("fc8", classes),
         ),
     )

@@ -1,8 +1,8 @@
 """From a layout to the net that is trained, and from that to the plain net that is shipped.
 
-Every convolution is trained with batch normalisation and a fixed factor behind it: without them these nets hardly
-start to learn, and with them the activations are large enough for local response normalisation to act. Both are
-linear at inference, so `folded_weights` puts them into the convolution and nothing of them remains in the file.
+Convolutions and hidden fully connected layers are trained with batch normalisation, without which these nets hardly
+start to learn, and the first convolutions with a fixed factor, with which activations are large enough for local
+response normalisation to act. Both are linear at inference: `folded_weights` puts them into the weights.
 """
 
 from collections import OrderedDict
@@ -42,26 +42,26 @@ class TrainableNorm(nn.Module):
         return x * root * root.sqrt()
 
 
-class ConvBlock(nn.Module):
-    """Convolution without bias, batch normalisation, fixed factor."""
+class Block(nn.Module):
+    """Convolution or fully connected layer without bias, batch normalisation, fixed factor."""
 
-    def __init__(self, layer: Conv, channels: int) -> None:
+    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float = 1.0) -> None:
         super().__init__()
-        shape = (layer.kernel, layer.stride, layer.pad)
-        self.conv = nn.Conv2d(channels, layer.outputs, *shape, groups=layer.group, bias=False)
-        self.bn = nn.BatchNorm2d(layer.outputs)
-        self.factor = layer.factor
+        outputs = linear.weight.shape[0]
+        self.linear = linear
+        self.bn = nn.BatchNorm2d(outputs) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(outputs)
+        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, outputs, H', W')."""
-        return self.bn(self.conv(x)) * self.factor
+        """(N, inputs, ...) to (N, outputs, ...)."""
+        return self.bn(self.linear(x)) * self.factor
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution that does the same in evaluation mode, computed in float64."""
-        bn = self.bn
+        """Weight and bias of the one layer that does the same in evaluation mode, computed in float64."""
+        bn, weight = self.bn, self.linear.weight.double()
         gain = self.factor * bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
         bias = self.factor * bn.bias.double() - bn.running_mean.double() * gain
-        return (self.conv.weight.double() * gain[:, None, None, None]).float(), bias.float()
+        return (weight * gain.view(-1, *[1] * (weight.ndim - 1))).float(), bias.float()
 
 
 class TrainingNet(nn.Module):
@@ -103,14 +103,16 @@ def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
     match layer:
         case Conv(_, outputs, kernel, stride, pad, group) if plain:
             return nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group)
-        case Conv():
-            return ConvBlock(layer, channels)
+        case Conv(_, outputs, kernel, stride, pad, group, factor):
+            return Block(nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=False), factor)
         case Norm(_, size, alpha, beta, within) if plain:
             return LocalResponseNorm(size, alpha, beta, region="within-channel" if within else "across-channels")
         case Norm():
             return TrainableNorm(layer, channels)
         case Pool(_, kind, kernel, stride):
             return (nn.MaxPool2d if kind == "MAX" else nn.AvgPool2d)(kernel, stride, ceil_mode=True)
+        case Linear(_, outputs, True) if not plain:
+            return Block(nn.Linear(channels, outputs, bias=False))
         case Linear(_, outputs):
             return nn.Linear(channels, outputs)
         case Drop(_, ratio):
@@ -124,7 +126,7 @@ def folded_weights(net: TrainingNet) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, module in [*net.features.named_children(), *net.classifier.named_children()]:
-            if isinstance(module, ConvBlock):
+            if isinstance(module, Block):
                 weights[f"{name}.weight"], weights[f"{name}.bias"] = module.folded()
             elif isinstance(module, nn.Linear):
                 weights[f"{name}.weight"], weights[f"{name}.bias"] = module.weight, module.bias

@@ -18,7 +18,7 @@ from lrpcli.cli.options import (
     overlay_side,
     verbosity,
 )
-from lrpcli.cli.settings import settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.errors import UsageError
 
@@ -75,7 +75,7 @@ run_options = grouped(
 )  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Configurable)
 @click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=click.Path())
 @click.option(
     "--model",

@@ -10,6 +10,7 @@ import click
 
 import lrpcli
 from lrpcli.cli.configs import configs
+from lrpcli.cli.evaluate import evaluate
 from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
@@ -80,6 +81,6 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, status, configs, models, env, completion):
+for command in (explain, evaluate, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -17,6 +17,8 @@ NO_OPTIONS = {"LRP_CACHE_DIR", "LRP_OFFLINE"}
 """Variables that are no option of any command."""
 FILE = "lrpcli.settings"
 """Key of the context's meta data that holds the path of the settings file."""
+SHOW = "lrpcli.show_settings"
+"""Key of the context's meta data that holds whether --show-settings is given."""
 NOT_IN_A_FILE = ("help", "version", "settings", "show-settings", "json", "verbose", "quiet")
 MAXIMAL_BYTES = 1 << 20
 
@@ -49,12 +51,32 @@ def check_variables(root: click.Command, environment: Mapping[str, str]) -> None
             raise UsageError(f"The environment variable {name} belongs to no option.{suggestion(name, known)}")
 
 
+class Configurable(click.Command):
+    """A command with settings_options."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Runs the command, or shows its settings."""
+        if not context.meta.get(SHOW):
+            return super().invoke(context)
+        rows = [
+            {
+                "option": option_key(option),
+                "value": _shown(context.params[option.name]),
+                "source": origin(context, option),
+            }
+            for option in options_of(self)
+            if option.name in context.params
+        ]
+        print_table(rows, bool(context.params.get("as_json")))
+        return None
+
+
 def settings_options(function: Decorated) -> Decorated:
     """--settings and --show-settings."""
     return grouped(
         click.option("--settings", metavar="FILE", is_eager=True, expose_value=False, callback=_read,
                      help="Options from a TOML file, such as batch-size = 8."),
-        click.option("--show-settings", is_flag=True, expose_value=False, callback=_show,
+        click.option("--show-settings", is_flag=True, expose_value=False, callback=_remember,
                      help="Show the value of every option and where it comes from, and do nothing."),
     )(function)  # fmt: skip
 
@@ -67,6 +89,10 @@ def origin(context: click.Context, option: click.Parameter) -> str:
     if source is ParameterSource.DEFAULT_MAP:
         return str(context.meta[FILE])
     return "flag" if source is ParameterSource.COMMANDLINE else "default"
+
+
+def _remember(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    context.meta[SHOW] = wanted
 
 
 def _read(context: click.Context, parameter: click.Parameter, file: str | None) -> None:
@@ -119,27 +145,6 @@ def _value(option: click.Option, value: Any, what: str) -> Any:
     except ValueError as error:  # whole numbers of thousands of digits
         raise UsageError(f"{what} is too large a number.") from error
     return texts if option.multiple else ",".join(texts)
-
-
-def _show(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
-        return
-
-    def show(*arguments: Any, **values: Any) -> None:
-        rows = [
-            {"option": option_key(option), "value": _shown(values[option.name]), "source": origin(context, option)}
-            for option in options_of(context.command)
-            if option.name in values
-        ]
-        print_table(rows, bool(values.get("as_json")))
-
-    # Every value is known only when all options have been read: the command is replaced by one that prints them.
-    context.command.callback, original = show, context.command.callback
-
-    def restore() -> None:
-        context.command.callback = original
-
-    context.call_on_close(restore)
 
 
 def _shown(value: Any) -> Any:

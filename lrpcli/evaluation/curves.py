@@ -78,13 +78,13 @@ class Walk:
         ranks = torch.stack([track.rank.to(device) for track in self.tracks])  # (T, N, G)
         fill_of_track = torch.tensor([track.fill for track in self.tracks], device=device)
         region_of_pixel = self.grid.region_of_pixel().to(device)
-        for place in torch.arange(len(self.x) * length, device=device).split(size):
+        fills = self.fills.flatten(0, 1)  # (F * N, C, h, w)
+        for first in range(0, len(self.x) * length, size):
+            place = torch.arange(first, min(first + size, len(self.x) * length), device=device)
             image, track, step = place // length, place // self.steps % len(self.tracks), place % self.steps + 1
-            fill = self.fills[fill_of_track[track], image]
-            yield (
-                perturbation.perturbed(self.x[image], fill, ranks[track, image], step, region_of_pixel),
-                image,
-            )
+            fill = fills.index_select(0, fill_of_track[track] * len(self.x) + image)
+            x = self.x.index_select(0, image)
+            yield perturbation.perturbed(x, fill, ranks[track, image], step, region_of_pixel), image
 
     def scores(
         self, predict: Predict, target: Tensor, start: Tensor, score: str, batch_size: int, progress: Progress

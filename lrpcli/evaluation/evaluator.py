@@ -46,7 +46,7 @@ class Evaluator:
     def __init__(self, model: Model, settings: EvaluationSettings, boxes: Boxes | None = None) -> None:
         self.model, self.settings, self.boxes = model, settings, boxes
         self.methods = methods_of(settings)
-        self.maps = Maps(model, self.methods, settings.device)
+        self.maps = Maps(model, self.methods, settings.device, getattr(torch, settings.precision))
         _, height, width = model.input_shape
         self.grid = Grid(height, width, settings.perturbation.region or default_region(height, width))
         self.steps = min(settings.perturbation.steps, self.grid.count)
@@ -71,11 +71,16 @@ class Evaluator:
         image = decode(io.BytesIO(_standard_input()) if source.path == STDIN else source.path, self.settings.decode)
         return Loaded(source, *self.model.preprocessing.apply(image))
 
+    def as_input(self, batch: Sequence[Loaded]) -> Tensor:
+        """(N, C, h, w) on the device and in the precision of the evaluation."""
+        explainer = self.maps.explainers[0]
+        return torch.from_numpy(np.stack([item.pixels for item in batch])).to(explainer.device, explainer.dtype)
+
     @torch.no_grad()
     def __call__(self, batch: Sequence[Loaded], progress: Progress) -> list[Measured | ImageError]:
         """One answer per image, in order; `progress` is told of images that went through the net."""
         started = perf_counter()
-        x = torch.from_numpy(np.stack([item.pixels for item in batch])).to(self.maps.device)
+        x = self.as_input(batch)
         logits = self.maps.predict(x)
         progress(len(x))
         target = logits.argmax(1)

@@ -53,9 +53,11 @@ def methods_of(settings: EvaluationSettings) -> tuple[Method, ...]:
 class Maps:
     """The relevance maps of all methods, by explainers that share one copy of the model."""
 
-    def __init__(self, model: Model, methods: Sequence[Method], device: str) -> None:
+    def __init__(self, model: Model, methods: Sequence[Method], device: str, dtype: torch.dtype) -> None:
         self.methods = [method for method in methods if method.config is not None]
-        self.explainers = [Explainer(model, str(m.config), lrn=m.lrn, device=device) for m in self.methods]
+        self.explainers = [
+            Explainer(model, str(method.config), lrn=method.lrn, device=device, dtype=dtype) for method in self.methods
+        ]
         # Built anew for each config but the same: the weights, and what rules derive from them, are held once.
         for explainer in self.explainers[1:]:
             explainer.graph = self.explainers[0].graph

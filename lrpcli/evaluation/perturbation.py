@@ -79,7 +79,7 @@ def generator_for(x: Tensor, *purpose: object) -> torch.Generator:
     So the same image gets the same noise and random orders whatever its name, its batch and its neighbours are.
     """
     digest = hashlib.sha256(repr(purpose).encode())
-    digest.update(x.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(x.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
 
 

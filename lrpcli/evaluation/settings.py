@@ -8,6 +8,7 @@ from lrpcli.images.decode import DecodePolicy
 ORDERS = ("morf", "lerf", "both")
 FILLS = ("noise", "mean", "blur")
 SCORES = ("softmax", "logit")
+PRECISIONS = ("float32", "float64")
 CONTROLS = ("random", "gradient", "gradient-times-input")
 
 
@@ -47,7 +48,7 @@ class EvaluationSettings:
     """Which configs are compared, and how.
 
     Every config is measured under every LRN rule of `lrn`, or under its own where none is named. UsageError if there
-    is no config, if one is named twice, or if a control is unknown.
+    is no config, if one is named twice, or if a control or the precision is unknown.
     """
 
     configs: tuple[str, ...]
@@ -57,6 +58,7 @@ class EvaluationSettings:
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     device: str = "auto"
     batch_size: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not self.configs:
@@ -67,6 +69,7 @@ class EvaluationSettings:
                     raise UsageError(f"--{option} {name} is given twice. Name it once.")
         for control in self.controls:
             _require_one_of("control", control, CONTROLS)
+        _require_one_of("precision", self.precision, PRECISIONS)
 
 
 def _require_one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ TINY = Layout(
     (
         *(Conv("conv1", 8, kernel=5, stride=2, pad=2, factor=60), Relu("relu1"), Pool("pool1"), Norm("norm1")),
         *(Conv("conv2", 8, kernel=3, pad=1, group=2, factor=60), Relu("relu2"), Pool("pool2", "AVE")),
-        *(Norm("norm2", size=3, alpha=5e-5, within=True), Linear("fc3", 16), Relu("relu3"), Drop("drop3")),
+        *(Norm("norm2", size=3, alpha=5e-5, within=True), Linear("fc3", 16, hidden=True), Relu("relu3"), Drop("drop3")),
         Linear("fc4", 3),
     ),
 )

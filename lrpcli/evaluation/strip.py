@@ -1,0 +1,92 @@
+"""A few images on their walk, as a picture: what the net still sees after some steps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lrpcli.errors import ImageError
+from lrpcli.evaluation.curves import Walk, class_scores
+from lrpcli.evaluation.evaluator import Evaluator, Loaded
+from lrpcli.evaluation.perturbation import perturbed
+from lrpcli.evaluation.plots import plain, png
+from lrpcli.images.find import Source
+from lrpcli.images.preprocess import Preprocessing
+
+STEPS = (0, 10, 25, 50, 100)
+IMAGES = 4
+
+
+def strip_picture(evaluator: Evaluator, sources: Sequence[Source]) -> bytes | None:
+    """A PNG with a row for each of four images spread over `sources`, under the first config, at steps 0 to 100.
+
+    Each picture has the score of the class that was predicted at first. None if no image can be read any more.
+    """
+    chosen = np.unique(np.linspace(0, len(sources) - 1, min(IMAGES, len(sources))).round().astype(int))
+    loaded = []
+    for place in chosen:
+        try:
+            loaded.append(evaluator.load(sources[place]))
+        except ImageError:  # gone or changed since it was measured
+            continue
+    if not loaded:
+        return None
+    rows = [_row(evaluator, item) for item in loaded]
+    return _figure(evaluator, rows)
+
+
+Picture = tuple[NDArray[np.uint8], int, float]
+"""Pixels (h, w, 3), how many regions are replaced, score."""
+
+
+@torch.no_grad()
+def _row(evaluator: Evaluator, item: Loaded) -> tuple[str, list[Picture]]:
+    x = evaluator.as_input([item])
+    target = evaluator.maps.predict(x).argmax(1)
+    walk = evaluator.walk(x, evaluator.maps(x, target))
+    steps = torch.tensor([step for step in STEPS if step <= evaluator.steps], device=x.device)
+    images = _along(walk, steps)
+    score = evaluator.settings.perturbation.score
+    scores = class_scores(evaluator.maps.predict(images), target.expand(len(steps)), score)
+    pictures = [as_picture(image, evaluator.model.preprocessing) for image in images.float().cpu().numpy()]
+    return evaluator.model.label(int(target)), list(zip(pictures, steps.tolist(), scores.tolist(), strict=True))
+
+
+def _along(walk: Walk, steps: torch.Tensor) -> torch.Tensor:
+    """(K, C, h, w): the walk's first image on its first track, after `steps` (K,)."""
+    track, count = walk.tracks[0], len(steps)
+    fill = walk.fills[track.fill].expand(count, -1, -1, -1)
+    rank = track.rank.to(steps.device).expand(count, -1)
+    region_of_pixel = walk.grid.region_of_pixel().to(steps.device)
+    return perturbed(walk.x.expand(count, -1, -1, -1), fill, rank, steps, region_of_pixel)
+
+
+def as_picture(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """RGB (h, w, 3) of a model's input (C, h, w)."""
+    black, white = preprocessing.pixel_range()
+    planes = (pixels - black) / (white - black) * 255
+    if preprocessing.channel_order == "BGR":
+        planes = planes[::-1]
+    rounded = np.rint(planes).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return rounded if rounded.shape[2] == 3 else np.repeat(rounded, 3, axis=2)
+
+
+def _figure(evaluator: Evaluator, rows: list[tuple[str, list[Picture]]]) -> bytes:
+    from matplotlib.figure import Figure
+
+    columns = len(rows[0][1])
+    figure = Figure(figsize=(2 * columns + 0.4, 2.25 * len(rows) + 0.4), dpi=100, layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (label, pictures) in zip(panels, rows, strict=True):
+        for panel, (pixels, step, score) in zip(line, pictures, strict=True):
+            panel.imshow(pixels, interpolation="nearest")
+            panel.set_title(f"step {step}: {score:.2f}", fontsize=9)
+            panel.set_xticks([])
+            panel.set_yticks([])
+        line[0].set_ylabel(plain(label), fontsize=9)
+    order = {"morf": "most", "lerf": "least"}[evaluator.settings.perturbation.orders[0]]
+    name = plain(evaluator.methods[0].name)
+    size = evaluator.grid.size
+    figure.suptitle(f"{name}, {order} relevant regions of {size} x {size} pixels first", fontsize=10)
+    return png(figure)

@@ -1,0 +1,145 @@
+"""Means over images, and paired bootstrap intervals for the differences between methods."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrpcli.evaluation.measured import METRICS, Measured
+from lrpcli.evaluation.methods import Method
+
+Floats = NDArray[np.float64]
+RESAMPLES = 10_000
+LEVEL = 0.95
+AT_ONCE = 2_000_000
+"""Numbers held at once while resampling."""
+
+
+def paired_intervals(differences: Floats, seed: int = 0) -> tuple[Floats, Floats]:
+    """Lower and upper ends (K,) of the 95 % interval of the mean of differences (n, K), one row per image.
+
+    Percentile bootstrap over the images, 10,000 resamples, the same for all columns. NaN in a column is an image that
+    does not count there; a column with fewer than two images has no interval, NaN.
+    """
+    low, high = np.full((2, differences.shape[1]), np.nan)
+    known = np.isfinite(differences)
+    for mask in np.unique(known, axis=1).T:
+        columns = (known == mask[:, None]).all(0)
+        if mask.sum() > 1:
+            low[columns], high[columns] = _bootstrap(differences[mask][:, columns], seed)
+    return low, high
+
+
+def _bootstrap(values: Floats, seed: int) -> tuple[Floats, Floats]:
+    generator = np.random.default_rng(seed)
+    images = len(values)
+    means = []
+    for start in range(0, RESAMPLES, block := max(1, AT_ONCE // images)):
+        size = min(block, RESAMPLES - start)
+        # How often each image is drawn: the same as drawing images with replacement, in one matrix product.
+        counts = generator.multinomial(images, np.full(images, 1 / images), size=size)
+        means.append(counts @ values / images)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+    return low, high
+
+
+class Summary:
+    """Collects images one by one; of their curves it keeps only sums."""
+
+    def __init__(self, methods: Sequence[Method], seed: int = 0) -> None:
+        self.methods, self.seed = methods, seed
+        self.images: list[Measured] = []
+        """What was measured, without the curves."""
+        self.metrics: list[dict[str, dict[str, float | None]]] = []
+        self._curves: dict[tuple[str, str], tuple[Floats, Floats]] = {}
+
+    def add(self, measured: Measured) -> None:
+        """One more image."""
+        self.metrics.append({method.name: measured.metrics(method.name) for method in self.methods})
+        for method, orders in measured.curves.items():
+            for order, curve in orders.items():
+                total, squares = self._curves.get((method, order), (np.zeros_like(curve), np.zeros_like(curve)))
+                self._curves[method, order] = (total + curve, squares + curve**2)
+        ends = {method: {order: curve[:1] for order, curve in orders.items()}
+                for method, orders in measured.curves.items()}  # fmt: skip
+        self.images.append(Measured(measured.input, measured.target, measured.label, ends, measured.area))
+
+    def results(self) -> dict[str, Any]:
+        """All of it as JSON values; docs/evaluation.md describes them."""
+        areas = [image.area for image in self.images if image.area is not None]
+        values = {metric: self._values(metric) for metric in METRICS}
+        differences = {metric: found - found[:, :1] for metric, found in values.items()}
+        return {
+            "images": len(self.images),
+            "images_with_boxes": len(areas),
+            "box_area": float(np.mean(areas)) if areas else None,
+            "score": float(np.mean([image.score for image in self.images])) if self.images else None,
+            "methods": [
+                {
+                    "name": method.name, "config": method.config, "lrn": method.lrn, "control": method.control,
+                    "metrics": {metric: _mean(values[metric][:, place]) for metric in METRICS},
+                    "curves": self._mean_curves(method.name),
+                    "difference": {"to": self.methods[0].name, **row},
+                }
+                for place, (method, row) in enumerate(
+                    zip(self.methods, self._intervals(differences), strict=True)
+                )
+            ],
+            "lrn": self._lrn_differences(values),
+        }  # fmt: skip
+
+    def _values(self, metric: str) -> Floats:
+        """(n, M), NaN where it was not measured."""
+        rows = [[row[method.name][metric] for method in self.methods] for row in self.metrics]
+        return np.array(rows, np.float64).reshape(len(rows), len(self.methods))
+
+    def _lrn_differences(self, values: dict[str, Floats]) -> list[dict[str, Any]]:
+        """Every LRN rule of a config against that config's first one."""
+        names = [method.name for method in self.methods]
+        first = {method.config: method for method in reversed(self.methods) if method.lrn is not None}
+        pairs = [(m, first[m.config]) for m in self.methods if m.lrn is not None and m is not first[m.config]]
+        if not pairs:
+            return []
+        left, right = ([names.index(pair[side].name) for pair in pairs] for side in (0, 1))
+        rows = self._intervals({metric: found[:, left] - found[:, right] for metric, found in values.items()})
+        return [
+            {"config": one.config, "lrn": one.lrn, "to": other.lrn, **row}
+            for (one, other), row in zip(pairs, rows, strict=True)
+        ]
+
+    def _intervals(self, differences: dict[str, Floats]) -> list[dict[str, Any]]:
+        """For each column of (n, K) differences: metric -> mean, low and high, or None."""
+        together = np.concatenate(list(differences.values()), axis=1)
+        low, high = paired_intervals(together, self.seed)
+        count = together.shape[1] // len(differences)
+        rows = []
+        for column in range(count):
+            row: dict[str, Any] = {}
+            for place, (metric, found) in enumerate(differences.items()):
+                mean, at = _mean(found[:, column]), place * count + column
+                ends = (None, None) if np.isnan(low[at]) else (float(low[at]), float(high[at]))
+                row[metric] = mean and {"mean": mean["mean"], "low": ends[0], "high": ends[1]}
+            rows.append(row)
+        return rows
+
+    def _mean_curves(self, method: str) -> dict[str, Any]:
+        """Order -> mean and standard error at steps 0..L."""
+        images = len(self.images)
+        found = {}
+        for (name, order), (total, squares) in self._curves.items():
+            if name == method:
+                mean = total / images
+                variance = np.maximum(squares - images * mean**2, 0) / max(images - 1, 1)
+                found[order] = {"mean": mean.tolist(), "standard_error": np.sqrt(variance / images).tolist()}
+        return found
+
+
+def _mean(values: Floats) -> dict[str, float] | None:
+    """Mean and standard error of values (n,) without NaN; None if there are none."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return None
+    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
+    return {"mean": float(known.mean()), "standard_error": error}

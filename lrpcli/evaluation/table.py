@@ -1,0 +1,71 @@
+"""The results as text for people, on terminals of any width."""
+
+from typing import Any
+
+HEADINGS = {"auc": "AUC", "aopc": "AOPC", "lerf_auc": "LeRF", "abpc": "ABPC", "pointing": "point", "share": "inside"}
+PERTURBATION = ("auc", "aopc", "lerf_auc", "abpc")
+LOCALISATION = ("pointing", "share")
+NUMBER = 7
+GAP = "  "
+
+
+def results_table(results: dict[str, Any], width: int) -> str:
+    """The content of results.json as tables at most `width` wide; where that is narrow, names stand above numbers."""
+    methods = results["methods"]
+    main = "auc" if methods[0]["metrics"]["auc"] else "lerf_auc"
+    parts = [_heading(results), _table(methods, PERTURBATION, main, width)]
+    if results["lrn"]:
+        parts += [
+            f"{HEADINGS[main]} of an LRN rule less that of {results['lrn'][0]['to']}, with 95 % interval",
+            _lines([(f"{row['config']}/{row['lrn']}", _interval(row[main])) for row in results["lrn"]], width),
+        ]
+    if results["images_with_boxes"]:
+        parts += [
+            f"{results['images_with_boxes']} images with boxes, which cover {results['box_area']:.3f} of what the net "
+            "sees: chance for both.\npoint: the map's maximum is in a box. inside: share of positive relevance there.",
+            _table(methods, LOCALISATION, "share", width),
+        ]
+    return "\n\n".join(parts)
+
+
+def _heading(results: dict[str, Any]) -> str:
+    settings = results["settings"]
+    images = f"{results['images']} image" + ("" if results["images"] == 1 else "s")
+    return (
+        f"{images}, {settings['steps']} steps, regions of {settings['region']} x {settings['region']} pixels, fill "
+        f"{settings['fill']}, {settings['score']} score.\n"
+        "AUC: lower is better. AOPC, LeRF and ABPC: higher is better."
+    )
+
+
+def _table(methods: list[dict[str, Any]], metrics: tuple[str, ...], main: str, width: int) -> str:
+    """A line per method: its metrics, and the difference of the main one to the first method."""
+    metrics = tuple(metric for metric in metrics if methods[0]["metrics"][metric])
+    last = f"{HEADINGS[main]} less the first's [95 %]"
+    rows = [("", GAP.join(f"{HEADINGS[metric]:>{NUMBER}}" for metric in metrics) + GAP + last)]
+    for place, method in enumerate(methods):
+        if all(method["metrics"][metric] is None for metric in metrics):
+            continue
+        numbers = GAP.join(_number(method["metrics"][metric]) for metric in metrics)
+        difference = _interval(method["difference"][main]) if place else ""
+        rows.append((method["name"], f"{numbers}{GAP}{difference}"))
+    return _lines(rows, width)
+
+
+def _lines(rows: list[tuple[str, str]], width: int) -> str:
+    names = max(len(name) for name, _ in rows)
+    if names + len(GAP) + max(len(text.rstrip()) for _, text in rows) <= width:
+        return "\n".join(f"{name:{names}}{GAP}{text}".rstrip() for name, text in rows)
+    return "\n".join((f"{name}\n{GAP}{text}" if name else f"{GAP}{text}").rstrip() for name, text in rows)
+
+
+def _number(entry: dict[str, float] | None) -> str:
+    return f"{'-':>{NUMBER}}" if entry is None else f"{entry['mean']:{NUMBER}.3f}"
+
+
+def _interval(entry: dict[str, float] | None) -> str:
+    if entry is None:
+        return "-"
+    if entry["low"] is None:
+        return f"{entry['mean']:+.4f}"
+    return f"{entry['mean']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]"
