@@ -163,4 +163,4 @@ def with_origin(error: click.BadParameter) -> click.BadParameter:
 
 def usable_cpus() -> int:
     """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

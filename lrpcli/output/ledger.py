@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from lrpcli.errors import OutputError
 from lrpcli.output.journal import FOLDER, row_from_json
 
 PATTERN = "journal-*.jsonl"
@@ -42,6 +43,14 @@ def journals(output: Path) -> list[Path]:
     return sorted((output / FOLDER).glob(PATTERN))
 
 
+def open_journal(path: Path) -> BinaryIO:
+    """A journal to be read. OutputError if it cannot be."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise OutputError(f"The journal {os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+
+
 def lines(file: BinaryIO, run: str | None = None) -> Iterator[Line]:
     """The lines of a journal; torn ones are passed over. What was finished or failed in another `run` is dropped."""
     position = 0
@@ -65,7 +74,7 @@ class Ledger:
     """The journals' lines about each image, found by its name; `run` is the fingerprint whose results count."""
 
     def __init__(self, output: Path, run: str) -> None:
-        self._files = [path.open("rb") for path in journals(output)]
+        self._files = [open_journal(path) for path in journals(output)]
         names, times, codes, places = array("Q"), array("d"), array("B"), array("Q")
         for number, file in enumerate(self._files):
             for line in lines(file, run):

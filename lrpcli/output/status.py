@@ -8,7 +8,7 @@ from typing import Any
 
 from lrpcli.errors import UsageError
 from lrpcli.output.journal import FOLDER, read_description
-from lrpcli.output.ledger import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, identity, journals, lines
+from lrpcli.output.ledger import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, identity, journals, lines, open_journal
 
 Result = tuple[float, str | None]
 """Of an image: when, and None if done, the kind of failure, or "" if begun or gone."""
@@ -46,7 +46,7 @@ class _Shard:
         self.begun: Line | None = None
         self.results: dict[int, Result] = {}
         self.told: set[int] = set()
-        with path.open("rb") as file:
+        with open_journal(path) as file:
             for line in lines(file):
                 self._read(line, path.parent.parent)
 
