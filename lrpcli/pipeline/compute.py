@@ -38,11 +38,16 @@ class Explained:
 
 @dataclass(frozen=True)
 class Engine:
-    """The explainer, and what it is asked for each image; `keep_layers` for the relevance of every layer."""
+    """The explainer, and what it is asked for each image; `keep_layers` for the relevance of every layer.
+
+    A batch of fewer than `size` images is filled up with copies of its last one: the last digits of a result depend on
+    the size of the batch, and a run that was stopped and goes on has other images left than one that was not.
+    """
 
     explainer: Explainer
     targets: Targets
     keep_layers: bool = False
+    size: int = 1
 
     def __call__(self, batch: Sequence[Prepared]) -> list[Explained | ImageError]:
         """One answer per image, in order. DeviceError if the memory does not even hold one image."""
@@ -55,28 +60,31 @@ class Engine:
                 answers.append(error)
             else:
                 answers.append(ImageError("compute", ""))
-        results = iter(self._explain(usable))
+        results = iter(self._explain(usable, self.size))
         return [answer if str(answer) else next(results) for answer in answers]
 
-    def _explain(self, batch: list[tuple[Prepared, Any]]) -> list[Explained | ImageError]:
+    def _explain(self, batch: list[tuple[Prepared, Any]], size: int = 1) -> list[Explained | ImageError]:
         if not batch:
             return []
         try:
-            return list(self._run(batch))
+            return list(self._run(batch, size))
         except LrpError:
             raise
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1:
+            if len(batch) == 1 and size <= 1:
                 return [_single_failure(batch[0][0], error)]
         # Out of memory, or one image that the others need not suffer for: the halves are tried by themselves.
         if self.explainer.device.type == "cuda":
             torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return self._explain(batch)
         middle = len(batch) // 2
         return self._explain(batch[:middle]) + self._explain(batch[middle:])
 
-    def _run(self, batch: list[tuple[Prepared, Any]]) -> list[Explained | ImageError]:
-        x = torch.from_numpy(np.stack([item.pixels for item, _ in batch]))
-        target = self.targets.batch([classes for _, classes in batch])
+    def _run(self, batch: list[tuple[Prepared, Any]], size: int) -> list[Explained | ImageError]:
+        filled = batch + batch[-1:] * (size - len(batch))
+        x = torch.from_numpy(np.stack([item.pixels for item, _ in filled]))
+        target = self.targets.batch([classes for _, classes in filled])
         result = self.explainer(x, target, keep_layers=self.keep_layers)
         return [_answer(item, result, place) for place, (item, _) in enumerate(batch)]
 

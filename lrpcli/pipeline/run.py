@@ -82,7 +82,7 @@ class Run:
             write_description(output, description)
             share = part.share(sources)
             progress.begin_run(part=[part.number, part.count], images=len(sources), share=len(share))
-            shard = replace(self.shard, finisher=replace(self.shard.finisher, owner=part.name))
+            shard = self._fitted(len(share), part)
             if self.settings.output.scale == "run":
                 shard = _with_common_scale(shard, share, workers, stop)
                 progress.scale = float(shard.finisher.settings.scale)
@@ -90,6 +90,18 @@ class Run:
                 for row in rows:
                     progress.end(row)
                     yield over_outputs(row, lambda name: os.path.join(output, name))  # noqa: PTH118 - names are text
+
+    def _fitted(self, images: int, part: Part) -> Shard:
+        """The shard for so many images: batches all of one size, so that hardly any of them has to be filled up."""
+        shard = self.shard
+        batches = max(1, -(-images // shard.batch_size))
+        size = max(1, -(-images // batches))
+        return replace(
+            shard,
+            batch_size=size,
+            engine=replace(shard.engine, size=size),
+            finisher=replace(shard.finisher, owner=part.name),
+        )
 
 
 def _watched(

@@ -264,6 +264,40 @@ def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
     assert result.exit_code == 3 and "make the output folder writable" in result.stderr
 
 
+def test_batches_are_of_one_size_and_the_last_is_filled_up(tmp_path, monkeypatch):
+    source = folder_of_photos(tmp_path / "in", 10)
+    original, sizes = lrpcli.Explainer.__call__, []
+
+    def counted(self, x, *arguments, **keywords):
+        sizes.append(len(x))
+        return original(self, x, *arguments, **keywords)
+
+    monkeypatch.setattr(lrpcli.Explainer, "__call__", counted)
+    assert explain(source, tmp_path / "out", "-b", 4).exit_code == 0
+    assert sizes == [4, 4, 4]
+    photo(source / "more.png", 11)
+    sizes.clear()
+    assert len(rows_of(explain(source, tmp_path / "out", "-b", 5, "--json"))) == 12
+    assert sizes == [4], "one image is new, in a folder of 11, which are batches of 4, 4 and 3"
+
+
+def test_a_filled_batch_that_is_too_large_is_tried_without_filling(tmp_path, monkeypatch):
+    source = folder_of_photos(tmp_path / "in", 3)
+    explain(source, tmp_path / "out", "-b", 3)
+    photo(source / "more.png", 11)
+    original, sizes = lrpcli.Explainer.__call__, []
+
+    def greedy(self, x, *arguments, **keywords):
+        sizes.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(self, x, *arguments, **keywords)
+
+    monkeypatch.setattr(lrpcli.Explainer, "__call__", greedy)
+    assert explain(source, tmp_path / "out", "-b", 4).exit_code == 0
+    assert sizes == [4, 1]
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path, monkeypatch):
     folder_of_photos(tmp_path / "in", 5)
     original, sizes = lrpcli.Explainer.__call__, []

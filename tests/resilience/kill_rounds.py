@@ -77,5 +77,5 @@ def difference(one, other):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        for size in ("1", "4"):
+        for size in ("1", "16"):
             print("batch", size, rounds(Path(temporary, size), int(sys.argv[1]), 200, size, seed=1), flush=True)

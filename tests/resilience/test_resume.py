@@ -174,5 +174,5 @@ def test_two_runs_on_one_shard_at_once_are_refused(tmp_path):
 
 
 def test_three_rounds_of_sigkill_then_a_rerun_equal_an_undisturbed_run(tmp_path):
-    report = rounds(tmp_path, count=3, images=40, batch="1")
+    report = rounds(tmp_path, count=3, images=40, batch="4")
     assert report["killed"] == 3 and report["twice"] == 0 and report["complete"] and report["equal"], report
