@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from lrpcli.cli.explain import DEFAULT_MODEL
 from lrpcli.cli.inputs import decode_policy, find_sources, input_options
-from lrpcli.cli.options import Texts, grouped, model_options, model_settings, verbosity
+from lrpcli.cli.options import Texts, grouped, model_option, model_options, model_settings, verbosity
 from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.errors import UsageError
 from lrpcli.output.text import printable
@@ -52,13 +51,7 @@ perturbation_options = grouped(
 @click.command(cls=Configurable)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
 @click.option("-o", "--output", metavar="OUTPUT", type=click.Path(), required=True, help="Folder for the results.")
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A named model ('lrp models list') or a .caffemodel, .caffemodel.h5 or .safetensors file.",
-)
+@model_option
 @method_options
 @perturbation_options
 @model_options

@@ -13,6 +13,7 @@ from lrpcli.cli.options import (
     Texts,
     colour_scale,
     grouped,
+    model_option,
     model_options,
     model_settings,
     overlay_side,
@@ -21,8 +22,6 @@ from lrpcli.cli.options import (
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.errors import UsageError
-
-DEFAULT_MODEL = "caffenet-small"
 
 explanation_options = grouped(
     click.option("--config", metavar="NAME|FILE", help="Rules for every layer, see 'lrp configs list'."),
@@ -77,13 +76,7 @@ run_options = grouped(
 
 @click.command(cls=Configurable)
 @click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=click.Path())
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A named model ('lrp models list') or a .caffemodel, .caffemodel.h5 or .safetensors file.",
-)
+@model_option
 @model_options
 @explanation_options
 @input_options

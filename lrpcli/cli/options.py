@@ -88,6 +88,13 @@ class Resize(click.ParamType[Any]):
         return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
+model_option = click.option(
+    "--model",
+    default="caffenet-small",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A named model ('lrp models list') or a .caffemodel, .caffemodel.h5 or .safetensors file.",
+)
 model_options = grouped(
     click.option("--weights", metavar="FILE", help="Weights of a named model, in place of fetching them."),
     click.option("--prototxt", metavar="FILE", help="Net description of a .caffemodel that lacks it."),

@@ -12,7 +12,7 @@ from lrpcli.errors import ImageError, UsageError
 from lrpcli.evaluation.curves import Progress
 from lrpcli.evaluation.evaluator import Evaluator, Loaded
 from lrpcli.evaluation.measured import Measured
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source, file_state
 from lrpcli.output.files import output_error, write_whole
 from lrpcli.output.journal import FOLDER, Journal, json_line, json_path
 
@@ -126,17 +126,6 @@ def _load(evaluator: Evaluator, source: Source) -> Loaded | ImageError:
         return evaluator.load(source)
     except ImageError as error:
         return error
-
-
-def file_state(path: str) -> dict[str, int]:
-    """Size in bytes and time of change (ns), by which a later run knows whether a file is the same; {} if it cannot."""
-    if path == STDIN:
-        return {}
-    try:
-        state = Path(path).stat()
-    except (OSError, ValueError):
-        return {}
-    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
 def failed_row(source: Source, error: ImageError) -> Row:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import ImageError, LrpError
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source, file_state
 from lrpcli.output.files import remove_leftovers
 from lrpcli.output.journal import FOLDER, Journal, locked
 from lrpcli.output.ledger import OK, UNFINISHED, Ledger
@@ -101,17 +101,6 @@ class Progress:
                 self._append({"type": "drop", "name": name})
         self._ledger.close()
         self._journal.__exit__(None, None, None)
-
-
-def file_state(path: str) -> dict[str, int]:
-    """Size in bytes and time of change (ns), by which a later run knows whether a file is the same; {} if it cannot."""
-    if path == STDIN:
-        return {}
-    try:
-        state = Path(path).stat()
-    except (OSError, ValueError):
-        return {}
-    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
 def _crashed(source: Source, deaths: int) -> Row:
