@@ -174,8 +174,7 @@ class _Reporter:
         self.statuses[row["status"]] += 1
         if row["status"] == "failed":
             self.errors[row["error"]["kind"]] += 1
-            if not self.quiet:
-                self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
+            self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
         if row["status"] != "ok":
             self.bar.total -= self.passes
         self.bar.set_postfix_str(f"{sum(self.statuses.values())} of {self.images} images", refresh=False)

@@ -159,7 +159,7 @@ def verbosity(function: Decorated) -> Decorated:
         return count
 
     return grouped(
-        click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
+        click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but failures and errors."),
         click.option("-v", "--verbose", count=True, callback=remember, expose_value=False, is_eager=True,
                      help="More on stderr; -vv shows tracebacks."),
     )(function)  # fmt: skip

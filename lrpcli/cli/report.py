@@ -43,7 +43,8 @@ class Reporter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.close()
-        if not self.quiet:
+        # A run that was refused has an error to tell and nothing to sum up.
+        if not self.quiet and (self.statuses or error is None):
             print(self._summary(), file=sys.stderr)
         if self.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
             self._write(json_line(self._totals()).encode() + b"\n")
@@ -53,8 +54,7 @@ class Reporter:
         self.statuses[row["status"]] += 1
         if row["status"] == "failed":
             self.errors[row["error"]["kind"]] += 1
-            if not self.quiet:
-                self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
+            self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
         if self.as_json:
             self._write(json_line({key: row[key] for key in FIELDS if key in row}).encode() + b"\n")

@@ -21,7 +21,8 @@ IMAGES = 4
 def strip_picture(evaluator: Evaluator, sources: Sequence[Source]) -> bytes | None:
     """A PNG with a row for each of four images spread over `sources`, under the first config, at steps 0 to 100.
 
-    Each picture has the score of the class that was predicted at first. None if no image can be read any more.
+    A shorter walk ends with its last step. Each picture has the score of the class that was predicted at first. None
+    if no image can be read any more.
     """
     chosen = np.unique(np.linspace(0, len(sources) - 1, min(IMAGES, len(sources))).round().astype(int))
     loaded = []
@@ -45,7 +46,8 @@ def _row(evaluator: Evaluator, item: Loaded) -> tuple[str, list[Picture]]:
     x = evaluator.as_input([item])
     target = evaluator.maps.predict(x).argmax(1)
     walk = evaluator.walk(x, evaluator.maps(x, target))
-    steps = torch.tensor([step for step in STEPS if step <= evaluator.steps], device=x.device)
+    last = min(evaluator.steps, STEPS[-1])
+    steps = torch.tensor([*(step for step in STEPS if step < last), last], device=x.device)
     images = _along(walk, steps)
     score = evaluator.settings.perturbation.score
     scores = class_scores(evaluator.maps.predict(images), target.expand(len(steps)), score)
@@ -88,5 +90,6 @@ def _figure(evaluator: Evaluator, rows: list[tuple[str, list[Picture]]]) -> byte
     order = {"morf": "most", "lerf": "least"}[evaluator.settings.perturbation.orders[0]]
     name = plain(evaluator.methods[0].name)
     size = evaluator.grid.size
-    figure.suptitle(f"{name}, {order} relevant regions of {size} x {size} pixels first", fontsize=10)
+    between = "\n" if columns < 4 else ", "
+    figure.suptitle(f"{name}{between}{order} relevant regions of {size} x {size} pixels first", fontsize=10)
     return png(figure)

@@ -61,7 +61,11 @@ class Explainer:
         device: str | torch.device = "auto",
         pixel_range: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        module = model if isinstance(model, nn.Module) else model.module
+        module = model if isinstance(model, nn.Module) else getattr(model, "module", None)
+        if not isinstance(module, nn.Module):
+            raise UsageError(
+                f"An Explainer takes a Model, as lrpcli.load_model(name) gives it, or a torch.nn.Module, not {model!r}."
+            )
         if pixel_range is None:
             pixel_range = getattr(model, "pixel_range", None)
         self.composite = load_composite(config)
@@ -75,7 +79,12 @@ class Explainer:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
-        """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own."""
+        """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own.
+
+        ModelError if the net cannot take `x`, UsageError for a target that does not exist or an `x` that is no tensor.
+        """
+        if not isinstance(x, Tensor):
+            raise UsageError(f"An Explainer takes a tensor (N, C, H, W), as model.preprocess gives it, not {x!r:.60}.")
         with full_precision(self.device):
             trace = forward(self.graph, self._rules, x.to(self.device, self.dtype))
             logits = _as_logits(trace.output)
@@ -145,6 +154,8 @@ def choose_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
+        if reason.startswith("Expected one of"):
+            reason = "it is not known. Use auto, cpu, cuda, cuda:1 (the second GPU) or mps."
         raise UsageError(f"The device {str(device)!r} cannot be used here: {reason}") from error
     return chosen
 

@@ -29,7 +29,8 @@ def choose_classes(logits: Tensor, target: Target) -> Tensor:
     if chosen.shape[0] != images:
         raise UsageError(f"There are {images} images but targets for {chosen.shape[0]}; give one target per image.")
     if bool(((chosen < 0) | (chosen >= classes)).any()):
-        raise UsageError(f"A target class lies outside 0..{classes - 1}, the model's classes.")
+        wrong = next(index for index in chosen.flatten().tolist() if not 0 <= index < classes)
+        raise UsageError(f"The target class {wrong} lies outside 0..{classes - 1}, the model's classes.")
     return chosen
 
 

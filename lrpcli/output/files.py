@@ -53,9 +53,10 @@ def output_error(error: OSError, path: Path) -> ImageError | OutputError:
     reason = error.strerror or str(error) or "the write failed"
     if error.errno in OF_ONE_NAME:
         return ImageError("io", f"The output file {os.fspath(path)!r} cannot be written: {reason}.")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+    advice = "Free some space" if full else "Name an output folder that can be made and written to"
     return OutputError(
-        f"The output file {os.fspath(path)!r} cannot be written: {reason}. Free some space or make the output folder "
-        "writable, then run the same command again."
+        f"The output file {os.fspath(path)!r} cannot be written: {reason}. {advice}, then run the same command again."
     )
 
 

@@ -69,10 +69,12 @@ class OutputSettings:
     scale: str | float = "image"
 
     def __post_init__(self) -> None:
+        if "none" in self.save:
+            raise UsageError("--save none stands alone; it cannot be given together with kinds of files.")
         for kind in self.save:
             _require_one_of("save", kind, KINDS)
         if isinstance(self.scale, str):
-            _require_one_of("scale", self.scale, SCALES)
+            _require_one_of("scale", self.scale, SCALES, "a number larger than 0")
         _require_one_of("map-space", self.map_space, MAP_SPACES)
         _require_one_of("channels", self.channels, CHANNELS)
         _require_one_of("dtype", self.dtype, MAP_TYPES)
@@ -98,8 +100,7 @@ class RunSettings:
     jobs: int = 1
 
 
-def _require_one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+def _require_one_of(option: str, value: str, known: tuple[str, ...], *others: str) -> None:
     if value not in known:
-        raise UsageError(
-            f"--{option} {value!r} is not known.{suggestion(value, known)} Choose one of {', '.join(known)}."
-        )
+        choices = ", ".join((*known, *others))
+        raise UsageError(f"--{option} {value!r} is not known.{suggestion(value, known)} Choose one of {choices}.")

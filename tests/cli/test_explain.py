@@ -261,7 +261,7 @@ def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     result = explain(photo(tmp_path / "a.png"), tmp_path / "out")
-    assert result.exit_code == 3 and "make the output folder writable" in result.stderr
+    assert result.exit_code == 3 and "can be made and written to" in result.stderr
 
 
 def test_batches_are_of_one_size_and_the_last_is_filled_up(tmp_path, monkeypatch):
