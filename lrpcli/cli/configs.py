@@ -69,7 +69,8 @@ def check(files: tuple[str, ...], quiet: bool) -> None:
     for file in files:
         composite = load_composite(file)
         if not quiet:
-            click.echo(f"{file}: {len(composite.entries)} entries, in order.")
+            count = len(composite.entries)
+            click.echo(f"{file}: {count} {'entry' if count == 1 else 'entries'}, in order.")
 
 
 def _as_mapping(composite: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Finisher:
             "type": "image", "input": item.source.path, "name": item.source.name, "status": "ok",
             "outputs": first["outputs"],
             "target": first["target"], "label": first["label"], "score": first["score"],
-            "top": [[index, self.model.label(index), score] for index, score in explained.top],
+            "top": [[index, self.model.label(index), round(score, 6)] for index, score in explained.top],
             "relevance": first["relevance"], "scale": first["scale"],
         }  # fmt: skip
         if len(parts) > 1:
