@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from training.data import entries, held_out_flags
+from training.data import entries, split
 
 CONFIGS = ("epsilon", "epsilon-1", "beta-1", "beta-0", "composite", "epsilon-plus", "epsilon-alpha2-beta1",
            "epsilon-gamma-box")  # fmt: skip
@@ -133,17 +133,14 @@ def prepare_held_out(data: Path, folder: Path) -> None:
     kept = [
         entry
         for source in ("imagenette160.zip", "caltech101_160.zip")
-        for entry in _held_out([e for e in entries(data / source) if e.folder != "BACKGROUND_Google"])
+        for entry, held_out in split(data / source, ["BACKGROUND_Google"])
+        if held_out
     ]
     for number in range(HELD_OUT_PHOTOS):
         entry = kept[number * len(kept) // HELD_OUT_PHOTOS]
         path = folder / entry.folder / entry.path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(entry.read())
-
-
-def _held_out(found: list[Any]) -> Iterator[Any]:
-    return (entry for entry, flag in zip(found, held_out_flags(found), strict=True) if flag)
 
 
 def prepare_boxes(data: Path, folder: Path) -> None:

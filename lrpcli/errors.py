@@ -74,3 +74,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" for a misspelt word, to put behind a message; nothing if no known word is close."""
     close = get_close_matches(word, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def require_one_of(option: str, value: str, known: tuple[str, ...], *others: str) -> None:
+    """UsageError if an option's value is none of the known ones; `others` are choices that the message names too."""
+    if value not in known:
+        choices = ", ".join((*known, *others))
+        raise UsageError(f"--{option} {value!r} is not known.{suggestion(value, known)} Choose one of {choices}.")

@@ -85,13 +85,18 @@ def held_out_flags(found: list[Entry]) -> list[bool]:
     return flags
 
 
+def split(source: Path, skip: Iterable[str] = ()) -> list[tuple[Entry, bool]]:
+    """The images of a source but for the class folders in `skip`, each with whether it is held out."""
+    found = [entry for entry in entries(source) if entry.folder not in set(skip)]
+    return list(zip(found, held_out_flags(found), strict=True))
+
+
 def load_photos(sources: Iterable[Path], side: int, work: Path, skip: Iterable[str] = ()) -> Photos:
     """Photos of all sources together, each squashed to side x side; decoded into `work` at the first call only."""
     sources = list(sources)
     rows: list[tuple[Entry, bool, int]] = []
     for number, source in enumerate(sources):
-        found = [entry for entry in entries(source) if entry.folder not in set(skip)]
-        rows += [(entry, flag, number) for entry, flag in zip(found, held_out_flags(found), strict=True)]
+        rows += [(entry, flag, number) for entry, flag in split(source, skip)]
     classes = list(dict.fromkeys(entry.folder for entry, _, _ in rows))
     label = torch.tensor([classes.index(entry.folder) for entry, _, _ in rows])
     held_out, source = torch.tensor([row[1] for row in rows]), torch.tensor([row[2] for row in rows])

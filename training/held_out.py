@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from training.data import entries, held_out_flags
+from training.data import split
 from training.labels import readable
 
 
@@ -22,8 +22,7 @@ def write_photos(sources: Iterable[Path], folder: Path, skip: Iterable[str]) -> 
     """Writes the held-out photos of the sources as folder/source/class/name; returns how many."""
     count = 0
     for source in sources:
-        found = [entry for entry in entries(source) if entry.folder not in set(skip)]
-        for entry, held_out in zip(found, held_out_flags(found), strict=True):
+        for entry, held_out in split(source, skip):
             if held_out:
                 target = folder / source.stem / readable(entry.folder) / entry.path.name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lrpcli.errors import UsageError, suggestion
+from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.decode import DecodePolicy
 
 ORDERS = ("morf", "lerf", "both")
@@ -29,9 +29,9 @@ class PerturbationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require_one_of("order", self.order, ORDERS)
-        _require_one_of("fill", self.fill, FILLS)
-        _require_one_of("score", self.score, SCORES)
+        require_one_of("order", self.order, ORDERS)
+        require_one_of("fill", self.fill, FILLS)
+        require_one_of("score", self.score, SCORES)
         for name in ("region", "steps", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -68,12 +68,5 @@ class EvaluationSettings:
                 if given.count(name) > 1:
                     raise UsageError(f"--{option} {name} is given twice. Name it once.")
         for control in self.controls:
-            _require_one_of("control", control, CONTROLS)
-        _require_one_of("precision", self.precision, PRECISIONS)
-
-
-def _require_one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"--{option} {value!r} is not known.{suggestion(value, known)} Choose one of {', '.join(known)}."
-        )
+            require_one_of("control", control, CONTROLS)
+        require_one_of("precision", self.precision, PRECISIONS)

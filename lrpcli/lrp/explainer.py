@@ -151,11 +151,15 @@ def choose_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(
+            f"The device {str(device)!r} cannot be used here: it is not known. Use auto, cpu, cuda, cuda:1 (the second "
+            "GPU) or mps."
+        ) from error
+    try:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        if reason.startswith("Expected one of"):
-            reason = "it is not known. Use auto, cpu, cuda, cuda:1 (the second GPU) or mps."
         raise UsageError(f"The device {str(device)!r} cannot be used here: {reason}") from error
     return chosen
 

@@ -25,17 +25,20 @@ def require_same_run(output: Path, description: Mapping[str, Any]) -> None:
     if before is None:
         return
     now = json.loads(json.dumps(description, default=str))
-    differing = list(differences(before, now))
+    # The rules of the layers follow from the rest, and are worth naming only where that is the same.
+    differing = list(differences(_without_rules(before), _without_rules(now))) or list(differences(before, now))
     if not differing:
         return
-    # The rules of the layers follow from the config, and count only where that alone explains nothing.
-    differing = [text for text in differing if not text.startswith("rules.")] or differing
     shown = "; ".join(differing[:SHOWN])
     more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     raise UsageError(
         f"The output folder {str(output)!r} holds results that were made otherwise: {shown}{more}. Choose another "
         "output folder, or compute everything anew with --force."
     )
+
+
+def _without_rules(description: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in description.items() if key != "rules"}
 
 
 def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lrpcli.errors import UsageError, suggestion
+from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.decode import DecodePolicy
 from lrpcli.output.picture import PictureStyle
 
@@ -47,7 +47,7 @@ class ExplainSettings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        _require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class OutputSettings:
         if "none" in self.save:
             raise UsageError("--save none stands alone; it cannot be given together with kinds of files.")
         for kind in self.save:
-            _require_one_of("save", kind, KINDS)
+            require_one_of("save", kind, KINDS)
         if isinstance(self.scale, str):
-            _require_one_of("scale", self.scale, SCALES, "a number larger than 0")
-        _require_one_of("map-space", self.map_space, MAP_SPACES)
-        _require_one_of("channels", self.channels, CHANNELS)
-        _require_one_of("dtype", self.dtype, MAP_TYPES)
+            require_one_of("scale", self.scale, SCALES, "a number larger than 0")
+        require_one_of("map-space", self.map_space, MAP_SPACES)
+        require_one_of("channels", self.channels, CHANNELS)
+        require_one_of("dtype", self.dtype, MAP_TYPES)
         if self.overlay_size is not None and not 1 <= self.overlay_size <= MAXIMAL_SIDE:
             raise UsageError(f"--overlay-size must be 1 to {MAXIMAL_SIDE} pixels or 'model', not {self.overlay_size}.")
 
@@ -98,9 +98,3 @@ class RunSettings:
     device: str = "auto"
     batch_size: int | None = None
     jobs: int = 1
-
-
-def _require_one_of(option: str, value: str, known: tuple[str, ...], *others: str) -> None:
-    if value not in known:
-        choices = ", ".join((*known, *others))
-        raise UsageError(f"--{option} {value!r} is not known.{suggestion(value, known)} Choose one of {choices}.")

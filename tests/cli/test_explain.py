@@ -221,6 +221,8 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
         (["empty", "out"], "empty"),
         (["in", "in/a.png"], "is a file. Name a folder"),
         (["in", "out", "--save", "overlays"], "Did you mean 'overlay'?"),
+        (["in", "out", "--save", "none,map"], "--save none stands alone"),
+        (["in", "out", "--scale", "biggest"], "Choose one of image, run, a number larger than 0."),
         (["in", "out", "--style", "contuor"], "Did you mean 'contour'?"),
         (["in", "out", "--cmap", "jet"], "not known as a diverging one"),
         (["in", "out", "--scale", "-3"], "--scale must be"),
@@ -261,7 +263,7 @@ def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     result = explain(photo(tmp_path / "a.png"), tmp_path / "out")
-    assert result.exit_code == 3 and "can be made and written to" in result.stderr
+    assert result.exit_code == 3 and "Name an output folder that can be made and written to" in result.stderr
 
 
 def test_batches_are_of_one_size_and_the_last_is_filled_up(tmp_path, monkeypatch):
@@ -330,6 +332,24 @@ def test_a_lost_device_is_exit_3(tmp_path, monkeypatch):
     monkeypatch.setattr(lrpcli.Explainer, "__call__", lost)
     result = explain(folder_of_photos(tmp_path / "in", 3), tmp_path / "out")
     assert result.exit_code == 3 and "The device was lost (CUDA error" in result.stderr
+
+
+def test_quiet_still_tells_of_failures_and_nothing_else(tmp_path):
+    folder_of_photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    result = explain(tmp_path / "in", tmp_path / "out", "-q")
+    assert result.exit_code == 1
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("decode: ") and "broken.png" in told
+
+
+def test_a_refused_run_prints_its_error_and_no_summary(tmp_path):
+    folder_of_photos(tmp_path / "in", 2)
+    explain(tmp_path / "in", tmp_path / "out")
+    result = explain(tmp_path / "in", tmp_path / "out", "--cmap", "seismic")
+    assert result.exit_code == 2
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("Error: ") and "images:" not in told
 
 
 def test_a_map_that_is_not_finite_fails_alone(tmp_path, monkeypatch):

@@ -230,7 +230,7 @@ def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out")
-    assert result.exit_code == 3 and "can be made and written to" in result.stderr
+    assert result.exit_code == 3 and "Name an output folder that can be made and written to" in result.stderr
 
 
 def test_labels_and_paths_of_any_characters(tmp_path):

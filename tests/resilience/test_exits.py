@@ -170,7 +170,10 @@ def test_a_folder_that_may_not_be_written_is_exit_3(tmp_path):
         line = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override", *line]
     result = subprocess.run(line, capture_output=True, env=environment(), check=False)
     assert result.returncode == 3, result.stderr
-    assert b"Permission denied" in result.stderr and b"can be made and written to" in result.stderr
+    assert (
+        b"Permission denied" in result.stderr
+        and b"Name an output folder that can be made and written to" in result.stderr
+    )
     assert list(out.iterdir()) == []
 
 

@@ -67,6 +67,7 @@ def test_other_settings_are_refused_with_what_differs_and_forced_with_force(tmp_
     assert other.returncode == 2 and tree(out) == before
     text = other.stderr.decode()
     assert 'explain.config was "composite" and is now "epsilon"' in text and "--force" in text
+    assert "rules." not in text
     assert 'output.picture.cmap was "bwr" and is now "seismic"' in text or "more" in text
     forced = explain(source, out, "--config", "epsilon", "--force", "--json")
     assert forced.returncode == 0 and set(statuses(forced).values()) == {"ok"}
