@@ -99,8 +99,10 @@ def _evaluate(sources: list[Any], output: Path, values: dict[str, Any], *, as_js
     from lrpcli.evaluation.results import write_results
     from lrpcli.evaluation.run import Record, describe, failed_row, image_row, run
     from lrpcli.evaluation.summary import Summary
+    from lrpcli.lrp.memory import keep_freed_memory
     from lrpcli.models import load_model
 
+    keep_freed_memory()
     file, force = values.pop("boxes"), values.pop("force")
     boxes = read_boxes(file) if file else None
     if boxes:

@@ -117,8 +117,10 @@ def _explain(
     jobs = values.pop("jobs") or usable_cpus()
     # The processes that decode get ready while torch is imported and the model loaded.
     with Workers(max(1, min(jobs, reporter.total)), timeout or None) as workers:
+        from lrpcli.lrp.memory import keep_freed_memory
         from lrpcli.pipeline.run import prepare_run
 
+        keep_freed_memory()
         run = prepare_run(_settings(output, values, jobs))
         with Interrupts() as interrupts, reporter:
             rows = run.rows(sources, workers, part=part, force=force, stop=interrupts.stop)

@@ -113,6 +113,12 @@ class Convolution(LinearOperation):
         result.weight, result.bias = weight, bias
         return result
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See LinearOperation; on a processor, with channels last, in which every layer from here on then computes."""
+        super().to(device, dtype)
+        if device.type == "cpu" and self.weight.dim() == 4:
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """See LinearOperation."""
         return torch.convolution(
