@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lrpcli.errors import ConfigError, UsageError, suggestion
-from lrpcli.lrp import linear, normalization, pooling, structure
+from lrpcli.lrp import linear_rules, normalization, pooling, structure
 from lrpcli.lrp.graph import Graph, Layer, is_unchanged
 from lrpcli.lrp.operation import Rule
 from lrpcli.lrp.select import Entry, best_entry, check_position
@@ -18,7 +18,7 @@ from lrpcli.lrp.targets import STARTS, top_count
 
 _LINEAR_KINDS = ("convolution", "fully-connected")
 RULES: dict[str, dict[str, type[Rule]]] = {
-    **{kind: {**linear.RULES, "gradient": structure.Gradient} for kind in _LINEAR_KINDS},
+    **{kind: {**linear_rules.RULES, "gradient": structure.Gradient} for kind in _LINEAR_KINDS},
     "lrn": {**normalization.RULES, "gradient": structure.Gradient},
     "max-pool": {**pooling.MAX_RULES, "gradient": structure.Gradient},
     "average-pool": {**pooling.AVERAGE_RULES, "gradient": structure.Gradient},

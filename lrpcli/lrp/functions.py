@@ -17,6 +17,7 @@ from lrpcli.lrp.structure import (
     Maximum,
     Pad,
     Product,
+    Rectifier,
     Scalar,
     Softmax,
     Sum,
@@ -78,6 +79,8 @@ def _view(call: Call) -> Translated:
 
 def _activation(call: Call) -> Translated:
     """An activation, always out of place so that no remembered activation is overwritten."""
+    if call.label == "relu":
+        return call.layer(Rectifier())
     function: Callable[..., Tensor] = getattr(functional, call.label, None) or getattr(torch, call.label)
     # The only boolean argument of these functions is `inplace`.
     arguments = tuple(value for value in call.arguments[1:] if not isinstance(value, bool))

@@ -12,7 +12,7 @@ from lrpcli.lrp.linear import Convolution, FullyConnected
 from lrpcli.lrp.normalization import LocalResponseNorm, NormalizationOperation
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.pooling import AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, MaxPool
-from lrpcli.lrp.structure import Activation, Affine, Pad, Softmax, View, unchanged
+from lrpcli.lrp.structure import Activation, Affine, Pad, Rectifier, Softmax, View, unchanged
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -49,6 +49,8 @@ def translate_module(module: nn.Module, name: str) -> Operation:
         return _batch_norm(module, name)
     if isinstance(module, DROPOUTS):
         return Activation(unchanged)
+    if isinstance(module, nn.ReLU):
+        return Rectifier()
     if isinstance(module, ACTIVATIONS):
         return Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))
     if isinstance(module, NORMALIZATIONS):

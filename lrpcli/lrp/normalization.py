@@ -141,6 +141,8 @@ class Taylor(NormalizationRule):
     x_k cancels in z_jk / sum_i z_ik, and the denominator over u_k is never below 0.264: nothing to stabilise.
     """
 
+    at_zero = "passes"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_j = u_j q_j + x_j^2 W[c q]_j with q_k = R_k / (u_k + c_k N_k)."""
         layer = step.operation.layer
@@ -154,6 +156,8 @@ class Taylor(NormalizationRule):
 class TaylorUnnormalized(NormalizationRule):
     """The terms themselves as weights, as the authors' Caffe code does; conserves nothing, for reproduction only."""
 
+    at_zero = "zero"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_j = x_j u_j R_j + x_j^2 W[c x R]_j."""
         squares, _, centre, slope = step.operation.terms(step)
@@ -165,6 +169,8 @@ class TaylorUnnormalized(NormalizationRule):
 class Identity(Rule):
     """R passes to the centre unchanged: the paper's baseline."""
 
+    at_zero = "passes"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_j = R_j."""
         return (relevance,)
@@ -174,6 +180,7 @@ class Identity(Rule):
 class NormalizationEpsilon(NormalizationRule):
     """The epsilon rule over the Taylor terms: z_jk / (z_k + epsilon sign(z_k)), z_k the sum of the terms."""
 
+    at_zero = "zero"
     epsilon: float = 0.01
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
@@ -189,6 +196,7 @@ class NormalizationEpsilon(NormalizationRule):
 class NormalizationAlphaBeta(NormalizationRule):
     """Alpha-beta over the Taylor terms, alpha = 1 + beta: centre and neighbours have opposite signs."""
 
+    at_zero = "zero"
     beta: float = 1.0
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Relevances = Sequence[Tensor | None]
 """Relevance of each tensor input of a layer, in the order of its inputs; None where nothing is sent."""
 
 
 class Operation:
-    """One layer's computation: a pure function of its tensor inputs that changes none of them.
+    """One layer's computation: `run` is a pure function of its tensor inputs that changes none of them.
 
     `kind` is what configs call it. Parameters are private copies or shared views of the model's, never written to.
     """
@@ -47,6 +48,8 @@ class Step:
     """Sizes that the layer read off other tensors, such as the arguments of a reshape."""
     nonnegative: bool = False
     """Whether the input is known to hold no negative value (it comes from a ReLU)."""
+    rectified: bool = False
+    """Whether `output` holds what the ReLU behind it made of it, and relevance is zero where that is zero."""
 
 
 class Rule(ABC):
@@ -54,6 +57,8 @@ class Rule(ABC):
 
     keeps: ClassVar[frozenset[str]] = frozenset()
     """What the forward pass must remember for it: any of inputs, output, memo."""
+    at_zero: ClassVar[str] = "any"
+    """What an input of 0 gets: "zero" nothing, "passes" nothing if no output of 0 got anything, "any" who knows."""
 
     def misfit(self, operation: Operation) -> str:
         """Why it cannot serve a layer of its own kind, as a sentence; empty if it can."""
@@ -73,7 +78,12 @@ def smallest(dtype: torch.dtype) -> float:
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator with x / 0 = 0, so that a zero denominator drops the share instead of making NaN."""
     zero = denominator.abs() < smallest(denominator.dtype)
-    return (numerator / denominator.masked_fill(zero, 1.0)).masked_fill_(zero, 0.0)
+    return numerator / denominator.masked_fill(zero, torch.inf)
+
+
+def divide_by_nonnegative(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The same for denominators that are never negative but for rounding; such a negative one counts as zero."""
+    return numerator / functional.threshold(denominator, smallest(denominator.dtype), torch.inf)
 
 
 def stabilise(denominator: Tensor, epsilon: float) -> Tensor:

@@ -27,6 +27,14 @@ class MaxPool(Operation):
             inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil
         )
 
+    def scatter(self, values: Tensor, winners: Tensor, shape: torch.Size) -> Tensor:
+        """Each value (N, C, h, w) added to its winner in zeros of `shape` (N, C, H, W)."""
+        result: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+            values, _template(winners, values, shape), self.kernel, self.stride, self.padding, self.dilation, self.ceil,
+            winners,
+        )  # fmt: skip
+        return result
+
     def window_sum(self, x: Tensor) -> Tensor:
         """Sum of `x` over each window (padding holds nothing), and what scatters such sums back: see scatter_sum."""
         return functional.avg_pool2d(x, self.kernel, self.stride, self.padding, self.ceil, True, 1)
@@ -57,6 +65,19 @@ class AdaptiveMaxPool(Operation):
         """Maxima (N, C, h, w) and their flat indices in H x W."""
         result: tuple[Tensor, Tensor] = functional.adaptive_max_pool2d(inputs[0], self.size, return_indices=True)
         return result
+
+    def scatter(self, values: Tensor, winners: Tensor, shape: torch.Size) -> Tensor:
+        """Each value (N, C, h, w) added to its winner in zeros of `shape` (N, C, H, W)."""
+        template = _template(winners, values, shape)
+        result: Tensor = torch.ops.aten.adaptive_max_pool2d_backward(values, template, winners)
+        return result
+
+
+def _template(winners: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor of `shape` in the memory format of the pooling's input, of which backward kernels read no number."""
+    last = winners.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=layout)
 
 
 class AveragePool(Operation):
@@ -133,12 +154,11 @@ class Winner(Rule):
     """Winner takes all: R goes to the first maximum in row-major order; overlapping windows add."""
 
     keeps = frozenset({"memo"})
+    at_zero = "passes"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Scatters R to the remembered winners."""
-        result = relevance.new_zeros(step.shapes[0])
-        result.flatten(-2).scatter_add_(-1, step.memo.flatten(-2), relevance.flatten(-2))
-        return (result,)
+        return (step.operation.scatter(relevance, step.memo, step.shapes[0]),)
 
 
 @dataclass(frozen=True)
@@ -146,6 +166,7 @@ class MaxPoolAverage(Rule):
     """Max pooling treated as a sum: R is shared in proportion to the activations of the window; 0/0 = 0."""
 
     keeps = frozenset({"inputs"})
+    at_zero = "zero"
 
     def misfit(self, operation: Operation) -> str:
         """Sums over windows with gaps are not written."""
@@ -171,6 +192,7 @@ class Proportional(Rule):
     """The z-rule: R is shared in proportion to the inputs, whatever their sign; 0/0 = 0."""
 
     keeps = frozenset({"inputs", "output"})
+    at_zero = "zero"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (n_j y_j) R_j."""

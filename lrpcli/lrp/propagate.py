@@ -9,6 +9,8 @@ from torch import Tensor
 from lrpcli.errors import ModelError
 from lrpcli.lrp.graph import Graph, Layer
 from lrpcli.lrp.operation import Rule, Step
+from lrpcli.lrp.rectified import overwritten
+from lrpcli.lrp.structure import Rectifier
 
 
 @dataclass
@@ -26,12 +28,20 @@ def forward(graph: Graph, rules: list[Rule] | None, x: Tensor) -> Trace:
     """
     values: dict[int, Any] = {0: x}
     steps: list[Step | None] = [None]
+    written_over = overwritten(graph, rules)
     for index, layer in enumerate(graph.layers[1:], 1):
         inputs = tuple(values[i] for i in layer.inputs)
         scalars = tuple(values[i] for i in layer.scalars)
-        output, memo = _run(layer, inputs, scalars)
+        if isinstance(layer.operation, Rectifier) and layer.inputs[0] in written_over:
+            output, memo = layer.operation.overwrite(inputs[0]), None
+        else:
+            output, memo = _run(layer, inputs, scalars)
         values[index] = output
-        steps.append(_step(layer, rules[index], inputs, scalars, output, memo) if rules else None)
+        if rules:
+            rectified = written_over.get(index, False)
+            steps.append(_step(layer, rules[index], inputs, scalars, output, memo, rectified))
+        else:
+            steps.append(None)
         for source in {*layer.inputs, *layer.scalars}:
             if graph.last_use[source] == index and source != graph.output:
                 del values[source]
@@ -51,7 +61,13 @@ def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tup
 
 
 def _step(
-    layer: Layer, rule: Rule, inputs: tuple[Any, ...], scalars: tuple[Any, ...], output: Any, memo: Any
+    layer: Layer,
+    rule: Rule,
+    inputs: tuple[Any, ...],
+    scalars: tuple[Any, ...],
+    output: Any,
+    memo: Any,
+    rectified: bool,
 ) -> Step | None:
     if layer.kind == "scalar":
         return None
@@ -63,6 +79,7 @@ def _step(
         memo if "memo" in rule.keeps else None,
         scalars,
         layer.nonnegative,
+        rectified,
     )
 
 
@@ -116,7 +133,7 @@ def backward(
 
 
 def _record(result: Redistributed, names: tuple[str, ...], relevance: Tensor, keep: bool) -> None:
-    total = relevance.flatten(1).sum(1)
+    total = relevance.sum(tuple(range(1, relevance.dim())))
     for name in names:
         result.totals[name] = total
         if keep:

@@ -32,6 +32,17 @@ class Activation(Operation):
             self.function = copy.deepcopy(self.function).to(device, dtype)
 
 
+class Rectifier(Activation):
+    """A ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.relu, nonnegative=True)
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The same, written over the input."""
+        return torch.relu_(x)
+
+
 def unchanged(x: Tensor) -> Tensor:
     """The input: what dropout and its kin do when a model is used."""
     return x
@@ -173,6 +184,8 @@ class Scalar(Operation):
 class Pass(Rule):
     """R unchanged."""
 
+    at_zero = "passes"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R_i = R_i."""
         return (relevance,)
@@ -181,6 +194,8 @@ class Pass(Rule):
 @dataclass(frozen=True)
 class ConcatRule(Rule):
     """Each input gets its slice."""
+
+    at_zero = "passes"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Slices of R."""
@@ -193,6 +208,7 @@ class SumRule(Rule):
     """The z-rule: R in proportion to the addends; a constant is a bias (its share is lost unless bias = "ignore")."""
 
     keeps = frozenset({"inputs", "output"})
+    at_zero = "zero"
     bias: str = "absorb"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
@@ -212,6 +228,8 @@ class SumRule(Rule):
 class ProductRule(Rule):
     """All relevance to the signal, none to the gate."""
 
+    at_zero = "passes"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R to the signal, summed where it was broadcast."""
         signal = step.operation.signal
@@ -223,6 +241,7 @@ class MaximumRule(Rule):
     """Winner takes all; the first of equals."""
 
     keeps = frozenset({"memo"})
+    at_zero = "passes"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R where the input won, else 0."""
@@ -254,6 +273,8 @@ class PadRule(Rule):
     It is 0 for the rules that share in proportion to x; flat, w-square and z-box of the next layer lose its share.
     """
 
+    at_zero = "passes"
+
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """R without its border."""
         return (functional.pad(relevance, tuple(-size for size in step.operation.sizes)),)
@@ -262,6 +283,8 @@ class PadRule(Rule):
 @dataclass(frozen=True)
 class ViewRule(Rule):
     """The same view backwards: what the view left out gets 0, what it repeats gets the sum."""
+
+    at_zero = "passes"
 
     def relevance(self, step: Step, relevance: Tensor) -> Relevances:
         """Writes R through the same view of an empty input; where it copies or repeats, through a view of indices."""
