@@ -16,6 +16,11 @@ from torch.nn import functional
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.phases import split_into_phases, spread_by_phases
 
+SPARSE = 0.6
+"""Entries of a gradient (N, D) that are not zero, as a share of D, below which reading their rows alone is faster."""
+BAGS = 8
+"""Parts in which the rows of a single image are summed, for several threads."""
+
 
 class Kernel:
     """A weight of a layer's shape; `phases` is what `spread` makes of it where that is faster."""
@@ -190,7 +195,11 @@ class FullyConnected(LinearOperation):
         return functional.linear(x, kernel.weight, bias)
 
     def spread(self, gradient: Tensor, kernel: Kernel, shape: torch.Size) -> Tensor:
-        """See LinearOperation."""
+        """See LinearOperation; reads only the rows of the weight that meet a gradient, if those are few."""
+        if gradient.dim() == 2 and gradient.device.type == "cpu":
+            places = gradient.nonzero()
+            if 0 < len(places) < SPARSE * gradient.shape[1]:
+                return _spread_rows(gradient, places, kernel.weight)
         return gradient @ kernel.weight
 
     @property
@@ -201,6 +210,22 @@ class FullyConnected(LinearOperation):
     def describe(self) -> str:
         """Sizes for the layer table."""
         return f"{self.weight.shape[1]}->{self.weight.shape[0]}"
+
+
+def _spread_rows(gradient: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+    """gradient @ weight for a gradient (N, D) that is zero but at `places` (M, 2).
+
+    A product of few images with a large matrix takes the time to read the matrix. ReLUs leave few outputs that have
+    relevance, the start relevance leaves one.
+    """
+    images, rows = places.unbind(1)
+    if len(gradient) > 1:
+        starts = torch.searchsorted(images, torch.arange(len(gradient)))
+    else:
+        starts = torch.arange(0, len(rows), -(-len(rows) // BAGS))
+    scales = gradient[images, rows]
+    sums: Tensor = functional.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=scales)
+    return sums if len(gradient) > 1 else sums.sum(0, keepdim=True)
 
 
 def _short(sizes: tuple[int, ...]) -> str:

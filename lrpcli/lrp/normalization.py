@@ -66,7 +66,8 @@ class LocalResponseNorm(nn.Module):
         """Normalised activations and the neighbour sum of squares, which the relevance pass uses again."""
         squares = x * x
         neighbours = self.neighbour_sum(squares)
-        return x * negative_power(self.scale(squares, neighbours), self.beta), neighbours
+        power = negative_power(self.scale(squares, neighbours), self.beta)
+        return (x * power if torch.is_grad_enabled() else power.mul_(x)), neighbours
 
     def extra_repr(self) -> str:
         """Parameters for repr()."""
@@ -87,15 +88,14 @@ def _beside(values: Tensor, axis: int, reach: int) -> Tensor:
 
 def negative_power(base: Tensor, beta: float) -> Tensor:
     """base^(-beta) for base > 0; the exponents nets really use avoid the slow pow. Autograd can differentiate it."""
-    if beta == 0.75:
-        root = base.rsqrt()
-        return root.sqrt() * root
+    if beta not in (0.5, 0.75, 1.75):
+        return base.pow(-beta)
+    root = base.rsqrt()
     if beta == 0.5:
-        return base.rsqrt()
-    if beta == 1.75:
-        root = base.rsqrt()
-        return root.sqrt() * root / base
-    return base.pow(-beta)
+        return root
+    quarter = root.sqrt()
+    power = quarter * root if torch.is_grad_enabled() else quarter.mul_(root)
+    return power if beta == 0.75 else power / base
 
 
 class NormalizationOperation(Operation):
@@ -122,7 +122,7 @@ class NormalizationOperation(Operation):
         """x^2, N, u and c of the module's docstring, each (N, C, ...)."""
         (x,), neighbours = step.inputs, step.memo
         squares = x * x
-        centre = negative_power(squares * self.layer.factor + self.layer.offset, self.layer.beta)
+        centre = negative_power((squares * self.layer.factor).add_(self.layer.offset), self.layer.beta)
         slope = negative_power(self.layer.scale(squares, neighbours), self.layer.beta + 1)
         slope.mul_(-2 * self.layer.factor * self.layer.beta)
         return squares, neighbours, centre, slope

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrpcli import Explainer
+from lrpcli.lrp.linear import FullyConnected
 from lrpcli.lrp.propagate import backward, forward
 from tests.lrp import reference
 
@@ -128,3 +129,13 @@ def test_transposed_and_one_dimensional_convolutions_conserve():
     explainer = Explainer(model, {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}, dtype=torch.float64)
     result = explainer(torch.rand(2, 2, 10, dtype=torch.float64))
     torch.testing.assert_close(result.conservation["input"], result.start, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 1.0])
+def test_spreading_few_rows_equals_the_product(images, share):
+    torch.manual_seed(images)
+    layer = FullyConnected(nn.Linear(7, 40).double())
+    gradient = torch.randn(images, 40, dtype=torch.float64) * (torch.rand(images, 40) < share)
+    found = layer.spread(gradient, layer.kernel("signed"), torch.Size((images, 7)))
+    torch.testing.assert_close(found, gradient @ layer.weight, rtol=1e-12, atol=1e-12)

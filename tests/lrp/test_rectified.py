@@ -22,7 +22,9 @@ def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch
     monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
     plain = explainer(photos(2, shape), keep_layers=True)
     assert found.layers.keys() == plain.layers.keys()
-    for one, other in zip((*found.layers.values(), found.relevance), (*plain.layers.values(), plain.relevance)):
+    for one, other in zip(
+        (*found.layers.values(), found.relevance), (*plain.layers.values(), plain.relevance), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11 * float(other.abs().max()))
 
 
