@@ -33,7 +33,7 @@ LOW, HIGH = -120.0, 150.0
 
 
 def random_net(name: str) -> nn.Module:
-    """A net's layout with weights that keep activations at the size of the input, frozen; torch's own LRN and no softmax."""
+    """A net's layout with weights that keep activations at its input's size, frozen; torch's own LRN, no softmax."""
     torch.manual_seed(0)
     net: nn.Module = load_architecture(name).module
     for layer in net.modules():

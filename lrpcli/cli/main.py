@@ -22,11 +22,16 @@ from lrpcli.errors import LrpError
 from lrpcli.output.text import printable
 
 BUG = 3
+THREADS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000"}
+"""For libraries that are not loaded yet. numpy multiplies only small matrices, so that its threads would be in the way
+of torch's; and torch's, waiting for each other, shall soon leave the processor to those that decode and write."""
 
 
 class _Root(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs a command. click alone would turn Ctrl-C and a closed pipe into exit 1."""
+        for name, value in THREADS.items():
+            os.environ.setdefault(name, value)
         try:
             check_variables(self, os.environ)
             result = super().invoke(context)

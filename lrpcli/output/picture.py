@@ -3,15 +3,17 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lrpcli.errors import UsageError, suggestion
-from lrpcli.output.colours import Floats, colourise, lookup_table
+from lrpcli.output.colours import STEPS, Floats, colour_index, lookup_table
 
 STYLES = ("overlay", "heatmap", "side-by-side", "contour")
+Packed = NDArray[np.uint32]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the picture: the part that the model saw."""
 
@@ -21,6 +23,10 @@ BEND = 0.75
 """Exponent of the opacity: below one, so that half the scale is more than half visible."""
 FULL = 99.5
 """Percentile of the sizes in a map that gets the full colour: a handful of pixels must not darken all others."""
+UNSEEN_INDEX = 2 * STEPS + 1
+"""Where a colour index (see colours.colour_index) goes on: what the model did not see."""
+RUN_LENGTHS = 3
+"""zlib's name, Z_RLE, for looking for repeated bytes alone: photos hold little else to find."""
 LEVELS = (0.2, 0.4, 0.7)
 """Shares of the scale at which contour lines run."""
 
@@ -52,15 +58,16 @@ def smoothed(relevance: Floats, percent: float) -> Floats:
     if sigma <= 0:
         return relevance
     down, across = (_gaussian(side, sigma) for side in relevance.shape)
-    blurred: Floats = (down @ relevance.astype(np.float64) @ across.T).astype(np.float32)
+    blurred: Floats = down @ relevance.astype(np.float32) @ across.T
     return blurred
 
 
-def _gaussian(side: int, sigma: float) -> NDArray[np.float64]:
+@lru_cache(16)
+def _gaussian(side: int, sigma: float) -> Floats:
     """A matrix (side, side) each of whose columns spreads one pixel over its neighbours and sums to one."""
     distance = np.arange(side)[:, None] - np.arange(side)[None, :]
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
-    spread: NDArray[np.float64] = weights / weights.sum(0)
+    spread: Floats = (weights / weights.sum(0)).astype(np.float32)
     return spread
 
 
@@ -78,14 +85,11 @@ def draw(photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, s
 
     `photo` is RGB at picture size; `relevance` (h, w) covers `box` of it; `scale` as picture_scale gives it.
     """
-    pixels = np.asarray(photo, np.float32)
-    seen = np.zeros(pixels.shape[:2], bool)
-    field = np.zeros(pixels.shape[:2], np.float32)
     rows, columns = _span(box[1], box[3], photo.height), _span(box[0], box[2], photo.width)
-    seen[rows, columns] = True
-    field[rows, columns] = _enlarged(smoothed(relevance, style.smooth), seen[rows, columns].shape)
-    drawn = DRAWERS[style.style](pixels, field, seen, style, scale)
-    return Image.fromarray(np.rint(drawn).clip(0, 255).astype(np.uint8))
+    index = np.full((photo.height, photo.width), UNSEEN_INDEX, np.intp)
+    field = _enlarged(smoothed(relevance, style.smooth), index[rows, columns].shape)
+    index[rows, columns] = colour_index(field, scale)
+    return DRAWERS[style.style](photo, index, style)
 
 
 def _span(start: float, end: float, side: int) -> slice:
@@ -100,40 +104,66 @@ def _enlarged(relevance: Floats, shape: tuple[int, ...]) -> Floats:
     return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)
 
 
-def _base(pixels: Floats, seen: NDArray[np.bool_]) -> Floats:
-    """The photo in grey, so that none of its colours is taken for relevance; dark where the model did not look."""
-    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-    grey *= np.where(seen, np.float32(SEEN), np.float32(UNSEEN))
-    return np.repeat(grey[..., None], 3, axis=2)
+@cache
+def _overlay_table(cmap: str, alpha: float) -> Packed:
+    """Colours (2 STEPS + 2, 256) by index and grey: what relevance makes of the photo.
+
+    The photo is grey, so that none of its colours is taken for relevance, and dark where the model did not look. The
+    colour says the sign, the opacity the size: pale colours of small values would only veil the photo.
+    """
+    shares = np.arange(-STEPS, STEPS + 1) / STEPS
+    opacity = (alpha * np.abs(shares) ** BEND)[:, None, None]
+    negative, positive = lookup_table(cmap)[[0, -1]].astype(np.float64)
+    colours = np.where(shares[:, None] > 0, positive, negative)[:, None, :]
+    grey = np.arange(256.0)[None, :, None].repeat(3, axis=2)
+    return _packed(np.concatenate([(1 - opacity) * SEEN * grey + opacity * colours, UNSEEN * grey]))
 
 
-def _overlay(pixels: Floats, field: Floats, seen: NDArray[np.bool_], style: PictureStyle, scale: float) -> Floats:
-    """The colour says the sign, the opacity the size: pale colours of small values would only veil the photo."""
-    sizes = np.clip(np.abs(field) / scale, 0, 1) if scale > 0 else np.zeros_like(field)
-    opacity = (style.alpha * sizes**BEND)[..., None]
-    negative, positive = lookup_table(style.cmap)[[0, -1]].astype(np.float32)
-    blended: Floats = (1 - opacity) * _base(pixels, seen) + opacity * np.where(field[..., None] > 0, positive, negative)
-    return blended
+@cache
+def _heatmap_table(cmap: str) -> Packed:
+    """Colours (2 STEPS + 2) by index; what the model did not see is a dark zero."""
+    colours = lookup_table(cmap).astype(np.float64)
+    return _packed(np.concatenate([colours, UNSEEN * colours[STEPS : STEPS + 1]]))
 
 
-def _heatmap(pixels: Floats, field: Floats, seen: NDArray[np.bool_], style: PictureStyle, scale: float) -> Floats:
-    coloured = colourise(field, scale, style.cmap).astype(np.float32)
-    coloured[~seen] *= UNSEEN
-    return coloured
+def _packed(colours: NDArray[np.float64]) -> Packed:
+    """RGB colours (..., 3) as one number each (...), which is looked up faster than three."""
+    words = np.zeros((*colours.shape[:-1], 4), np.uint8)
+    words[..., :3] = np.rint(colours).clip(0, 255)
+    packed: Packed = words.view(np.uint32)[..., 0]
+    return packed
 
 
-def _side_by_side(pixels: Floats, field: Floats, seen: NDArray[np.bool_], style: PictureStyle, scale: float) -> Floats:
-    heatmap = _heatmap(pixels, field, seen, style, scale)
-    return np.concatenate([pixels, heatmap], axis=1)
+def _unpacked(packed: Packed) -> Image.Image:
+    """The picture (H, W) of packed colours."""
+    height, width = packed.shape
+    return Image.frombytes("RGB", (width, height), packed.tobytes(), "raw", "RGBX")
 
 
-def _contour(pixels: Floats, field: Floats, seen: NDArray[np.bool_], style: PictureStyle, scale: float) -> Floats:
-    lines = _base(pixels, seen)
-    ends = lookup_table(style.cmap)[[0, -1]].astype(np.float32)
-    for sign, colour in zip((-1, 1), ends, strict=True):
-        for level in LEVELS if scale > 0 else ():
-            lines[_edge(sign * field >= level * scale)] = colour
-    return lines
+def _overlay(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
+    table = _overlay_table(style.cmap, style.alpha)
+    return _unpacked(table.ravel().take(index * 256 + np.asarray(photo.convert("L"))))
+
+
+def _heatmap(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
+    return _unpacked(_heatmap_table(style.cmap).take(index))
+
+
+def _side_by_side(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
+    both = Image.new("RGB", (2 * photo.width, photo.height))
+    both.paste(photo, (0, 0))
+    both.paste(_heatmap(photo, index, style), (photo.width, 0))
+    return both
+
+
+def _contour(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
+    seen = index != UNSEEN_INDEX
+    lines = np.array(_overlay(photo, np.where(seen, STEPS, UNSEEN_INDEX), style))
+    shares = np.where(seen, index - STEPS, 0)
+    for sign, colour in zip((-1, 1), lookup_table(style.cmap)[[0, -1]], strict=True):
+        for level in LEVELS:
+            lines[_edge(sign * shares >= level * STEPS)] = colour
+    return Image.fromarray(lines)
 
 
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -142,7 +172,7 @@ def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return inside & ~(wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:])
 
 
-DRAWERS: dict[str, Callable[[Floats, Floats, NDArray[np.bool_], PictureStyle, float], Floats]] = {
+DRAWERS: dict[str, Callable[[Image.Image, NDArray[np.intp], PictureStyle], Image.Image]] = {
     "overlay": _overlay,
     "heatmap": _heatmap,
     "side-by-side": _side_by_side,
@@ -151,7 +181,7 @@ DRAWERS: dict[str, Callable[[Floats, Floats, NDArray[np.bool_], PictureStyle, fl
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """A picture as the content of a PNG file."""
+    """A picture as the content of a PNG file; packed in half the usual time, and a fourteenth larger for it."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)
+    picture.save(buffer, "PNG", compress_level=1, compress_type=RUN_LENGTHS)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lrpcli.errors import UsageError
+from lrpcli.output.colours import lookup_table
 from lrpcli.output.picture import STYLES, PictureStyle, draw, picture_scale, png_bytes, smoothed
 
 SHARP = PictureStyle(smooth=0.0)
@@ -89,3 +90,18 @@ def test_a_png_opens_again():
     again = Image.open(io.BytesIO(png_bytes(picture)))
     assert again.format == "PNG"
     np.testing.assert_array_equal(np.asarray(again), np.asarray(picture))
+
+
+@pytest.mark.parametrize("cmap", ["bwr", "PiYG_r"])
+def test_the_overlay_is_the_formula_within_a_level(cmap):
+    """Grey photo, darkened, under a colour whose opacity is alpha (|R| / scale)^0.75; tables only round it."""
+    generator = np.random.default_rng(5)
+    relevance = generator.normal(size=(40, 60)).astype(np.float32)
+    style, scale = PictureStyle(cmap=cmap, alpha=0.7, smooth=0.0), 1.5
+    got = np.asarray(draw(photo(), relevance, (0, 0, 60, 40), style, scale)).astype(float)
+    grey = np.asarray(photo().convert("L")).astype(float)[..., None] * 0.8
+    opacity = 0.7 * np.clip(np.abs(relevance) / scale, 0, 1)[..., None] ** 0.75
+    negative, positive = lookup_table(cmap)[[0, -1]].astype(float)
+    expected = (1 - opacity) * grey + opacity * np.where(relevance[..., None] > 0, positive, negative)
+    # Near zero the opacity is steep: half a step of the table is up to 1 % of opacity.
+    assert np.abs(got - expected).max() < 4 and np.abs(got - expected).mean() < 0.5

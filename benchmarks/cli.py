@@ -1,0 +1,119 @@
+"""The whole command beside its parts: python -m benchmarks.cli PHOTOS... [--images 1000] [--model caffenet-small]
+
+Makes so many JPEG files from crops of the photos, explains them with `lrp explain` into a folder, and measures in this
+process what cannot be avoided: the engine on the same batches, and the processor time of decoding and of drawing and
+writing. The least a run can take is the engine plus the rest spread over the processors; the ratio is what the
+command, less its start, takes of that. The start is the time of one photo.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lrpcli.images.find import Discovery
+from lrpcli.lrp.memory import keep_freed_memory
+from lrpcli.pipeline.compute import Explained
+from lrpcli.pipeline.run import prepare_run
+from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, OutputSettings, RunSettings
+
+SAMPLE = 64
+"""Photos on which the parts are measured."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="+")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--width", type=int, default=640, help="of the photos, in pixels; three quarters as high")
+    parser.add_argument("--model", default="caffenet-small")
+    parser.add_argument("--prototxt")
+    parser.add_argument("--config", default="composite")
+    parser.add_argument("--repeat", type=int, default=2)
+    options = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_photos([Path(path) for path in options.photos], folder / "in", options.images, options.width)
+        measure(options, folder)
+
+
+def make_photos(photos: list[Path], folder: Path, count: int, width: int) -> None:
+    """JPEG files (quality 90) of width x 3/4 width: crops of the photos that differ in their place, and mirrored."""
+    folder.mkdir()
+    sources = [Image.open(source.path).convert("RGB") for source in Discovery([str(path) for path in photos])]
+    size = (width, width * 3 // 4)
+    for number in range(count):
+        photo = sources[number % len(sources)]
+        turn = number // len(sources)
+        side = (photo.width * 9 // 10, photo.height * 9 // 10)
+        left, top = (
+            turn * step % (whole - part + 1) for step, whole, part in zip((7, 5), photo.size, side, strict=True)
+        )
+        crop = photo.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + side[0], top + side[1]))
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if turn % 2 else crop
+        crop.save(folder / f"{number:05}.jpg", quality=90)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Prints milliseconds an image of the parts and of the command."""
+    settings = RunSettings(
+        ModelSettings(options.model, prototxt=options.prototxt), ExplainSettings(options.config),
+        OutputSettings(folder / "parts"),
+    )  # fmt: skip
+    (folder / "parts").mkdir()
+    shard = prepare_run(settings).shard
+    sources = list(Discovery([str(folder / "in")]))[:SAMPLE]
+    prepared, decoding = by_processor(lambda: [shard.preparation(source) for source in sources])
+    batches = [prepared[start : start + shard.batch_size] for start in range(0, len(prepared), shard.batch_size)]
+    shard.engine(batches[0])
+    started = perf_counter()
+    explained = [item for batch in batches for item in shard.engine(batch)]
+    engine = (perf_counter() - started) / len(sources)
+    usable = [(item, answer) for item, answer in zip(prepared, explained, strict=True) if isinstance(answer, Explained)]
+    _, writing = by_processor(lambda: [shard.finisher(item, answer, 0) for item, answer in usable])
+    start = min(command(options, folder, one=True) for _ in range(3))
+    whole = min(command(options, folder) for _ in range(options.repeat))
+    per_image = (whole - start) / (options.images - 1)
+    cpus = len(os.sched_getaffinity(0))
+    least = engine + (decoding + writing) / cpus
+    print(f"{options.images} photos of {options.width} x {options.width * 3 // 4}, {options.model}, {options.config}, "
+          f"{cpus} CPUs, {torch.get_num_threads()} threads, batch {shard.batch_size}")  # fmt: skip
+    for what, seconds in (("engine", engine), ("decode and preprocess, one CPU", decoding),
+                          ("draw and write, one CPU", writing), ("least: engine + the rest over the CPUs", least),
+                          ("lrp explain, less its start", per_image)):  # fmt: skip
+        print(f"{what:44}{1000 * seconds:8.2f} ms an image")
+    print(f"{'start: lrp explain of one photo':44}{start:8.2f} s")
+    print(f"{'lrp explain of all photos':44}{whole:8.2f} s, {options.images / whole:.0f} images/s")
+    print(f"{'ratio to the least':44}{per_image / least:8.2f}")
+
+
+def by_processor(run: Callable[[], list[Any]]) -> tuple[list[Any], float]:
+    """What it gives, and processor seconds for each of its results."""
+    started = process_time()
+    results = run()
+    return results, (process_time() - started) / len(results)
+
+
+def command(options: argparse.Namespace, folder: Path, *, one: bool = False) -> float:
+    """Wall seconds of `lrp explain` for one photo or for all."""
+    source = folder / "in" / "00000.jpg" if one else folder / "in"
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        words = ["explain", "--model", options.model, "--config", options.config, "--quiet", str(source), output]
+        if options.prototxt:
+            words += ["--prototxt", options.prototxt]
+        started = perf_counter()
+        subprocess.run([sys.executable, "-m", "lrpcli", *words], check=True, stdout=subprocess.DEVNULL)
+        return perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
