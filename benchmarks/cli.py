@@ -16,6 +16,8 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the command has it, before numpy is loaded
+
 import torch
 from PIL import Image
 

@@ -16,6 +16,7 @@ import lrpcli
 from lrpcli.evaluation.evaluator import Evaluator
 from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
 from lrpcli.images.find import Discovery, Source
+from lrpcli.lrp.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    keep_freed_memory()
     shape = tuple(map(int, options.input_shape.split(","))) if options.input_shape else None
     model = lrpcli.load_model(options.model, prototxt=options.prototxt, input_shape=shape)
     settings = EvaluationSettings(

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import click
 import torch
 from torch import nn
 
@@ -19,8 +20,15 @@ def peers(net: nn.Module, x: torch.Tensor, low: float, high: float) -> dict[str,
     makers = {"zennit": _zennit, "captum": _captum, "autolrp": _autolrp}
     runs: dict[str, Run] = {}
     for module, make in makers.items():
-        if find_spec(module) is not None:
-            runs.update(make(copy.deepcopy(net), x, low, high))
+        if find_spec(module) is None:
+            continue
+        for name, run in make(copy.deepcopy(net), x, low, high).items():
+            try:
+                run()
+            except Exception as error:
+                click.echo(f"{name} fails: {type(error).__name__}: {error}")
+            else:
+                runs[name] = run
     return runs
 
 
