@@ -45,7 +45,7 @@ def main(paths: list[str]) -> None:
     model = lrpcli.load_model("caffenet-small")
     photos = [decode(path) for path in paths]
     inputs, placements = zip(*(model.preprocess(photo) for photo in photos), strict=True)
-    maps = lrpcli.Explainer(model)(torch.cat(inputs)).relevance.sum(1)
+    maps = lrpcli.Explainer(model, "composite")(torch.cat(inputs)).relevance.sum(1)
     sheet = Image.new("RGB", (TITLE + len(photos) * (SIDE + 4), len(VARIANTS) * (SIDE + 4)), "white")
     pen = ImageDraw.Draw(sheet)
     for row, (title, style) in enumerate(VARIANTS.items()):
