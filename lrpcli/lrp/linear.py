@@ -20,6 +20,8 @@ SPARSE = 0.6
 """Entries of a gradient (N, D) that are not zero, as a share of D, below which reading their rows alone is faster."""
 BAGS = 8
 """Parts in which the rows of a single image are summed, for several threads."""
+PREPARED = 32
+"""Things prepared for one layer that are kept at most; a few kernels, and sums for each size of input."""
 
 
 class Kernel:
@@ -81,10 +83,13 @@ class LinearOperation(Operation):
         return self.prepare((name, gamma), lambda: Kernel(KERNELS[name](self.weight, gamma)))  # type: ignore[no-any-return]
 
     def prepare(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for each key."""
-        if key not in self._prepared:
-            self._prepared[key] = make()
-        return self._prepared[key]
+        """What `make` gives, made once for each key; all is forgotten when inputs come in ever new sizes."""
+        value = self._prepared.get(key)
+        if value is None:
+            if len(self._prepared) >= PREPARED:
+                self._prepared.clear()
+            value = self._prepared[key] = make()
+        return value
 
     @property
     def bias_shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrpcli import Explainer
-from lrpcli.lrp.linear import FullyConnected
+from lrpcli.lrp.linear import PREPARED, FullyConnected
 from lrpcli.lrp.propagate import backward, forward
 from tests.lrp import reference
 
@@ -139,3 +139,11 @@ def test_spreading_few_rows_equals_the_product(images, share):
     gradient = torch.randn(images, 40, dtype=torch.float64) * (torch.rand(images, 40) < share)
     found = layer.spread(gradient, layer.kernel("signed"), torch.Size((images, 7)))
     torch.testing.assert_close(found, gradient @ layer.weight, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_kept_for_inputs_of_many_sizes_is_bounded():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    explainer = Explainer(net, {"kind": {"convolution": "flat"}})
+    for side in range(3, 3 + 2 * PREPARED):
+        explainer(torch.randn(1, 1, side, side))
+    assert len(explainer.graph.layers[1].operation._prepared) <= PREPARED
