@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     keep_freed_memory()

@@ -60,11 +60,11 @@ def studies(shared: Path) -> list[Study]:
         Study("cifar10-caffe", "CIFAR-10, net trained with Caffe", "cifar10", cifar_caffe, everything),
         Study("caffenet-small", "caffenet-small, held-out photos", "held-out", ("--model", "caffenet-small"),
               everything),
-        # The perturbed images of one photo take minutes on a processor: one order for all configs, both for one.
+        # The perturbed images of one photo take a minute on a processor: one order for all configs, both for two.
         Study("googlenet", "GoogLeNet, ImageNet photos, MoRF", "boxes", googlenet, (*everything, "--order", "morf"),
               120),
         Study("googlenet-both", "GoogLeNet, ImageNet photos, both orders", "boxes", googlenet,
-              ("--config", "composite", *RULES), 30),
+              ("--config", "epsilon-1", "--config", "composite", *RULES), 30),
         Study("googlenet-boxes", "GoogLeNet, localisation", "boxes", googlenet,
               (*configs, *RULES, "--control", "gradient", "--control", "gradient-times-input", "--order", "morf",
                "--steps", "1", "--boxes", "boxes.csv")),

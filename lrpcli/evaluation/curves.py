@@ -69,22 +69,34 @@ class Walk:
     grid: Grid
     steps: int
 
+    def along(self, image: int, track: Track, step: Tensor) -> Tensor:
+        """(K, C, h, w): one image on one of the tracks after `step` (K,) steps."""
+        turn = track.rank[image].to(self.x.device)[self.grid.region_of_pixel().to(self.x.device)]
+        return perturbation.perturbed(self.x[image], self.fills[track.fill, image], turn, step)
+
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Perturbed images (B, C, h, w) with the numbers (B,) of the images they come from, made when asked for.
 
         In the order image, track, step 1..L; B is `size` but for the last batch.
         """
-        device, length = self.x.device, len(self.tracks) * self.steps
-        ranks = torch.stack([track.rank.to(device) for track in self.tracks])  # (T, N, G)
-        fill_of_track = torch.tensor([track.fill for track in self.tracks], device=device)
-        region_of_pixel = self.grid.region_of_pixel().to(device)
-        fills = self.fills.flatten(0, 1)  # (F * N, C, h, w)
-        for first in range(0, len(self.x) * length, size):
-            place = torch.arange(first, min(first + size, len(self.x) * length), device=device)
-            image, track, step = place // length, place // self.steps % len(self.tracks), place % self.steps + 1
-            fill = fills.index_select(0, fill_of_track[track] * len(self.x) + image)
-            x = self.x.index_select(0, image)
-            yield perturbation.perturbed(x, fill, ranks[track, image], step, region_of_pixel), image
+        whole = len(self.x) * len(self.tracks) * self.steps
+        for first in range(0, whole, size):
+            places = range(first, min(first + size, whole))
+            parts = [
+                self.along(image, self.tracks[track], torch.arange(steps.start, steps.stop, device=self.x.device))
+                for image, track, steps in self._stretches(places)
+            ]
+            image = torch.arange(places.start, places.stop, device=self.x.device) // (len(self.tracks) * self.steps)
+            yield torch.cat(parts) if len(parts) > 1 else parts[0], image
+
+    def _stretches(self, places: range) -> Iterator[tuple[int, int, range]]:
+        """Image, track and steps of consecutive perturbed images, those of one track together."""
+        first = places.start
+        while first < places.stop:
+            track, step = divmod(first, self.steps)
+            last = min(self.steps, step + places.stop - first)
+            yield *divmod(track, len(self.tracks)), range(step + 1, last + 1)
+            first += last - step
 
     def scores(
         self, predict: Predict, target: Tensor, start: Tensor, score: str, batch_size: int, progress: Progress

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrpcli.errors import DeviceError, UsageError
+from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationSettings
 from lrpcli.lrp.explainer import Explainer
+from lrpcli.lrp.memory import Room
 from lrpcli.models.model import Model
 
 RANDOM = "random"
@@ -61,6 +62,7 @@ class Maps:
         # Built anew for each config but the same: the weights, and what rules derive from them, are held once.
         for explainer in self.explainers[1:]:
             explainer.graph = self.explainers[0].graph
+        self._room_to_predict, self._room_to_explain = Room(), Room()
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +70,8 @@ class Maps:
         return self.explainers[0].device
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, C, h, w); in smaller batches where the memory is too small for all."""
-        return in_halves(self.explainers[0].predict, x)
+        """Logits (N, classes) of images (N, C, h, w); in parts where there is no room for all at once."""
+        return in_parts(self._room_to_predict, self.explainers[0].predict, x)
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         """(M, N, h, w): scores per pixel for the classes `target` (N,), methods without a map left out."""
@@ -82,22 +84,19 @@ class Maps:
             relevance = self.explainers[place](x, target).relevance
             return relevance.norm(dim=1) if self.methods[place].norm else relevance.sum(1)
 
-        return in_halves(explain, x, target)
+        return in_parts(self._room_to_explain, explain, x, target)
 
 
-def in_halves(function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """The function's answer for a batch; where the memory does not hold it, those of its halves, one after the other.
-
-    DeviceError if the memory does not even hold one image.
-    """
-    size = len(batch[0])
-    try:
-        return function(*batch)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if size == 1:
-            raise DeviceError(
-                "The device has too little memory even for one image. Use another --device, or a smaller model."
-            ) from error
-    torch.cuda.empty_cache()
-    first = in_halves(function, *(part[: size // 2] for part in batch))
-    return torch.cat([first, in_halves(function, *(part[size // 2 :] for part in batch))])
+def in_parts(room: Room, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+    """The function's answer for a batch, one after the other for parts of it where there is no room for all at once."""
+    size, parts, done = len(batch[0]), [], 0
+    while done < size:
+        count = min(room.images, size - done)
+        try:
+            parts.append(function(*(values[done : done + count] for values in batch)))
+        except (RuntimeError, MemoryError) as error:
+            if not room.refused(count, error):
+                raise
+            continue
+        done += count
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -64,12 +64,12 @@ def ranks(scores: Tensor, *, descending: bool) -> Tensor:
     return order.argsort(dim=-1)
 
 
-def perturbed(x: Tensor, fill: Tensor, rank: Tensor, step: Tensor, region_of_pixel: Tensor) -> Tensor:
-    """Images (B, C, h, w) in which the regions that come before `step` (B,) are replaced by `fill` (B, C, h, w).
+def perturbed(x: Tensor, fill: Tensor, turn: Tensor, step: Tensor) -> Tensor:
+    """One image (C, h, w) after each of the steps `step` (K,): what had its turn before is that of `fill` (C, h, w).
 
-    `rank` (B, G) as `ranks` gives it. Step 0 is the image itself, step G has nothing of it left.
+    `turn` (h, w) is the rank of each pixel's region, as `ranks` gives it. (K, C, h, w); step 0 is the image itself.
     """
-    replaced = (rank < step[:, None])[:, region_of_pixel]  # (B, h, w)
+    replaced = turn < step[:, None, None]
     return torch.where(replaced[:, None], fill, x)
 
 

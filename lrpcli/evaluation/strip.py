@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from lrpcli.errors import ImageError
-from lrpcli.evaluation.curves import Walk, class_scores
+from lrpcli.evaluation.curves import class_scores
 from lrpcli.evaluation.evaluator import Evaluator, Loaded
-from lrpcli.evaluation.perturbation import perturbed
 from lrpcli.evaluation.plots import plain, png
 from lrpcli.images.find import Source
 from lrpcli.images.preprocess import Preprocessing
@@ -48,20 +47,11 @@ def _row(evaluator: Evaluator, item: Loaded) -> tuple[str, list[Picture]]:
     walk = evaluator.walk(x, evaluator.maps(x, target))
     last = min(evaluator.steps, STEPS[-1])
     steps = torch.tensor([*(step for step in STEPS if step < last), last], device=x.device)
-    images = _along(walk, steps)
+    images = walk.along(0, walk.tracks[0], steps)
     score = evaluator.settings.perturbation.score
     scores = class_scores(evaluator.maps.predict(images), target.expand(len(steps)), score)
     pictures = [as_picture(image, evaluator.model.preprocessing) for image in images.float().cpu().numpy()]
     return evaluator.model.label(int(target)), list(zip(pictures, steps.tolist(), scores.tolist(), strict=True))
-
-
-def _along(walk: Walk, steps: torch.Tensor) -> torch.Tensor:
-    """(K, C, h, w): the walk's first image on its first track, after `steps` (K,)."""
-    track, count = walk.tracks[0], len(steps)
-    fill = walk.fills[track.fill].expand(count, -1, -1, -1)
-    rank = track.rank.to(steps.device).expand(count, -1)
-    region_of_pixel = walk.grid.region_of_pixel().to(steps.device)
-    return perturbed(walk.x.expand(count, -1, -1, -1), fill, rank, steps, region_of_pixel)
 
 
 def as_picture(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -1,6 +1,11 @@
-"""How the process keeps its memory between layers and batches."""
+"""How the process keeps its memory between layers and batches, and how many images the device's memory holds."""
 
 import ctypes
+import sys
+
+import torch
+
+from lrpcli.errors import DeviceError
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
@@ -15,3 +20,31 @@ def keep_freed_memory() -> None:
     if tune is not None:
         tune(_TRIM_THRESHOLD, -1)
         tune(_MMAP_MAX, 0)
+
+
+class Room:
+    """How many images at once the device has room for, learnt from the batches that were too large."""
+
+    def __init__(self) -> None:
+        self.images = sys.maxsize
+
+    def refused(self, images: int, error: Exception) -> bool:
+        """Whether `error`, met with so many images, says that the memory is full; only half as many are tried then.
+
+        DeviceError if it does not even hold one image.
+        """
+        if not _is_full(error):
+            return False
+        if images == 1:
+            raise DeviceError(
+                "The device has too little memory even for one image. Use another --device, or a smaller model."
+            ) from error
+        self.images = min(self.images, images // 2)
+        torch.cuda.empty_cache()
+        return True
+
+
+def _is_full(error: Exception) -> bool:
+    """torch has an error of its own for a GPU's memory; others are known by their text alone."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "out of memory" in text or "alloc" in text

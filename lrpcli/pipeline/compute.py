@@ -1,7 +1,7 @@
-"""A batch of prepared images through the engine; what is too large for the memory is halved."""
+"""Prepared images through the engine, as many at once as the memory holds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ from torch import Tensor
 
 from lrpcli.errors import DeviceError, ImageError, LrpError
 from lrpcli.lrp.explainer import Explainer, Result
+from lrpcli.lrp.memory import Room
 from lrpcli.pipeline.prepare import Prepared
 from lrpcli.pipeline.targets import Targets
 
 TOP = 5
+_Asked = tuple[Prepared, Any]
+"""An image and the classes asked of it, as Targets.of names them."""
 
 
 @dataclass
@@ -40,19 +43,21 @@ class Explained:
 class Engine:
     """The explainer, and what it is asked for each image; `keep_layers` for the relevance of every layer.
 
-    A batch of fewer than `size` images is filled up with copies of its last one: the last digits of a result depend on
-    the size of the batch, and a run that was stopped and goes on has other images left than one that was not.
+    It computes `size` images at once, or fewer where the memory has no `room` for them. What is left over is filled up
+    to that size with copies of the last image: the last digits of a result depend on the size of the batch, and a run
+    that was stopped and goes on has other images left than one that was not.
     """
 
     explainer: Explainer
     targets: Targets
     keep_layers: bool = False
     size: int = 1
+    room: Room = field(default_factory=Room)
 
     def __call__(self, batch: Sequence[Prepared]) -> list[Explained | ImageError]:
-        """One answer per image, in order. DeviceError if the memory does not even hold one image."""
+        """One answer per image, in order. DeviceError if the device is lost or has no room even for one image."""
         answers: list[Explained | ImageError] = []
-        usable: list[tuple[Prepared, tuple[int, ...] | None]] = []
+        usable: list[_Asked] = []
         for item in batch:
             try:
                 usable.append((item, self.targets.of(item.source)))
@@ -60,47 +65,55 @@ class Engine:
                 answers.append(error)
             else:
                 answers.append(ImageError("compute", ""))
-        results = iter(self._explain(usable, self.size))
+        results = iter(self._explain(usable))
         return [answer if str(answer) else next(results) for answer in answers]
 
-    def _explain(self, batch: list[tuple[Prepared, Any]], size: int = 1) -> list[Explained | ImageError]:
-        if not batch:
-            return []
+    def _explain(self, batch: list[_Asked]) -> list[Explained | ImageError]:
+        answers: list[Explained | ImageError] = []
+        while len(answers) < len(batch):
+            size = min(self.size, self.room.images)
+            part = batch[len(answers) : len(answers) + size]
+            try:
+                answers += self._run(part + part[-1:] * (size - len(part)))[: len(part)]
+            except LrpError:
+                raise
+            except (RuntimeError, MemoryError) as error:
+                if not self.room.refused(size, error):
+                    answers += map(self._alone, part)
+        return answers
+
+    def _alone(self, asked: _Asked) -> Explained | ImageError:
+        """One of the images of a batch that failed: the others need not suffer for it."""
         try:
-            return list(self._run(batch, size))
+            return self._run([asked])[0]
         except LrpError:
             raise
-        except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 and size <= 1:
-                return [_single_failure(batch[0][0], error)]
-        # Out of memory, or one image that the others need not suffer for: the halves are tried by themselves.
-        if self.explainer.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            return self._explain(batch)
-        middle = len(batch) // 2
-        return self._explain(batch[:middle]) + self._explain(batch[middle:])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if isinstance(error, torch.AcceleratorError):
+                raise DeviceError(
+                    f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps "
+                    "with another --device."
+                ) from error
+            name = asked[0].source.path
+            return ImageError("compute", f"The relevance of {name!r} cannot be computed: {reason}")
 
-    def _run(self, batch: list[tuple[Prepared, Any]], size: int) -> list[Explained | ImageError]:
-        filled = batch + batch[-1:] * (size - len(batch))
-        x = torch.from_numpy(np.stack([item.pixels for item, _ in filled]))
-        target = self.targets.batch([classes for _, classes in filled])
-        result = self.explainer(x, target, keep_layers=self.keep_layers)
+    def _run(self, batch: list[_Asked]) -> list[Explained | ImageError]:
+        x = torch.from_numpy(np.stack([item.pixels for item, _ in batch]))
+        if self.explainer.device.type == "cuda":  # copied while the processor goes on
+            x = x.pin_memory().to(self.explainer.device, non_blocking=True)
+        target = self.targets.batch([classes for _, classes in batch])
+        result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers))
         return [_answer(item, result, place) for place, (item, _) in enumerate(batch)]
 
 
-def _single_failure(item: Prepared, error: Exception) -> ImageError:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error).lower():
-        raise DeviceError(
-            "The device has too little memory even for one image. Use another --device, or a smaller model."
-        ) from error
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, torch.AcceleratorError):
-        raise DeviceError(
-            f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps with "
-            "another --device."
-        ) from error
-    return ImageError("compute", f"The relevance of {item.source.path!r} cannot be computed: {reason}")
+def _on_processor(result: Result) -> Result:
+    """All at once: every copy from a GPU waits for it."""
+    layers = {name: values.cpu() for name, values in result.layers.items()}
+    relevance, logits, target, start = (
+        values.cpu() for values in (result.relevance, result.logits, result.target, result.start)
+    )
+    return replace(result, relevance=relevance, logits=logits, target=target, start=start, layers=layers)
 
 
 def _answer(item: Prepared, result: Result, place: int) -> Explained | ImageError:
@@ -109,7 +122,7 @@ def _answer(item: Prepared, result: Result, place: int) -> Explained | ImageErro
     def numbers(values: Tensor) -> NDArray[np.float32]:
         """(K, ...) of this image."""
         mine = values[place] if several else values[place][None]
-        return mine.float().cpu().numpy()
+        return mine.float().numpy()
 
     relevance, probabilities = numbers(result.relevance), result.logits[place].double().softmax(0)
     if not np.isfinite(relevance).all():

@@ -297,23 +297,23 @@ def test_a_filled_batch_that_is_too_large_is_tried_without_filling(tmp_path, mon
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", greedy)
     assert explain(source, tmp_path / "out", "-b", 4).exit_code == 0
-    assert sizes == [4, 1]
+    assert sizes == [4, 2, 1]
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path, monkeypatch):
-    folder_of_photos(tmp_path / "in", 5)
+def test_a_batch_that_was_too_large_for_the_memory_is_not_tried_again(tmp_path, monkeypatch):
+    folder_of_photos(tmp_path / "in", 7)
     original, sizes = lrpcli.Explainer.__call__, []
 
     def greedy(self, x, *arguments, **keywords):
         sizes.append(len(x))
         if len(x) > 2:
-            raise torch.OutOfMemoryError("out of memory")
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
         return original(self, x, *arguments, **keywords)
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", greedy)
-    result = explain(tmp_path / "in", tmp_path / "out", "-b", 5)
-    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 5
-    assert sizes == [5, 2, 3, 1, 2]
+    result = explain(tmp_path / "in", tmp_path / "out", "-b", 4)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 7
+    assert sizes == [4, 2, 2, 2, 2], "batches of 4 and 3; the last part is filled up"
 
 
 def test_one_image_too_large_for_the_memory_is_exit_3(tmp_path, monkeypatch):
@@ -327,7 +327,7 @@ def test_one_image_too_large_for_the_memory_is_exit_3(tmp_path, monkeypatch):
 
 def test_a_lost_device_is_exit_3(tmp_path, monkeypatch):
     def lost(self, x, *arguments, **keywords):
-        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", lost)
     result = explain(folder_of_photos(tmp_path / "in", 3), tmp_path / "out")

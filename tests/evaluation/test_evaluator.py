@@ -253,12 +253,13 @@ def test_a_map_that_is_not_finite_fails_alone(model, sources, monkeypatch):
         np.testing.assert_allclose(measured.curves["beta-1"]["morf"], alone.curves["beta-1"]["morf"], atol=1e-6)
 
 
-def test_a_batch_too_large_for_the_memory_is_halved(model, sources, monkeypatch):
+def test_batches_too_large_for_the_memory_are_taken_in_parts(model, sources, monkeypatch):
     usual = measure(evaluator(model, steps=5), sources[:3])
-    original = lrpcli.Explainer.predict
+    original, sizes = lrpcli.Explainer.predict, []
 
     def greedy(limit):
         def predict(self, x):
+            sizes.append(len(x))
             if len(x) > limit:
                 raise torch.OutOfMemoryError("out of memory")
             return original(self, x)
@@ -268,6 +269,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(model, sources, monkeypatch)
     monkeypatch.setattr(lrpcli.Explainer, "predict", greedy(3))
     for one, two in zip(usual, measure(evaluator(model, steps=5), sources[:3]), strict=True):
         np.testing.assert_allclose(two.curves["epsilon"]["lerf"], one.curves["epsilon"]["lerf"], atol=1e-6)
+    assert sizes.count(3) > 0 and sum(size > 3 for size in sizes) <= 7, "what was too large once is not tried again"
     monkeypatch.setattr(lrpcli.Explainer, "predict", greedy(0))
     with pytest.raises(DeviceError, match="too little memory even for one image"):
         measure(evaluator(model), sources[:1])
