@@ -134,6 +134,8 @@ def _settings(values: dict[str, Any]) -> Any:
     names = ("region", "steps", "order", "fill", "score", "repeats", "seed")
     perturbation = PerturbationSettings(**{name: values.pop(name) for name in names})
     controls = values.pop("controls") or ("random",)
+    if "none" in controls and len(controls) > 1:
+        raise UsageError("--control none stands alone; it cannot be given together with other controls.")
     return EvaluationSettings(
         values.pop("configs") or (DEFAULT_CONFIG,),
         values.pop("lrn"),

@@ -13,6 +13,7 @@ from lrpcli.evaluation.curves import Progress
 from lrpcli.evaluation.evaluator import Evaluator, Loaded
 from lrpcli.evaluation.measured import Measured
 from lrpcli.images.find import Source, file_state
+from lrpcli.output.differences import told_differences
 from lrpcli.output.files import output_error, write_whole
 from lrpcli.output.journal import FOLDER, Journal, json_line, json_path
 
@@ -183,15 +184,8 @@ def _read_description(output: Path) -> dict[str, Any] | None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What has changed, with its values where they are short."""
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if "methods" in changed:
-        names = (", ".join(method["name"] for method in side.get("methods", [])) for side in (before, now))
-        return f"it measured {next(names)}, not {next(names)}"
-
-    def told(key: str) -> str:
-        values = (before.get(key), now.get(key))
-        short = all(isinstance(value, (int, float, str, type(None))) and len(str(value)) < 40 for value in values)
-        return f"{key} was {values[0]}, not {values[1]}" if short else key
-
-    return ", ".join(told(key) for key in changed)
+    """What has changed: the methods, or else what they were measured with."""
+    if before.get("methods") == now["methods"]:
+        return told_differences(before, now)
+    names = (", ".join(method["name"] for method in side.get("methods", [])) for side in (before, now))
+    return f"it measured {next(names)}, not {next(names)}"

@@ -130,8 +130,8 @@ def test_other_settings_are_refused_unless_forced(tmp_path):
     path, out = photo(tmp_path / "a.png"), tmp_path / "out"
     assert evaluate(path, "-o", out, "--config", "epsilon").exit_code == 0
     for options, message in (
-        (("--config", "epsilon", "--steps", "5"), "steps was 12, not 5"),
-        (("--config", "epsilon", "--seed", "1"), "seed was 0, not 1"),
+        (("--config", "epsilon", "--steps", "5"), "steps was 12 and is now 5"),
+        (("--config", "epsilon", "--seed", "1"), "seed was 0 and is now 1"),
         (("--config", "beta-1"), "it measured epsilon, random, not beta-1, random"),
         (("--config", "epsilon", "--mean", "1,2,3"), "preprocessing"),
     ):
@@ -205,6 +205,7 @@ def test_some_of_the_images():
         (["in", "-o", "out", "--config", "epsilon", "--config", "epsilon"], "--config epsilon is given twice"),
         (["in", "-o", "out", "--lrn", "tailor"], "Did you mean 'taylor'?"),
         (["in", "-o", "out", "--control", "randon"], "Did you mean 'random'?"),
+        (["in", "-o", "out", "--control", "none", "--control", "random"], "--control none stands alone"),
         (["in", "-o", "out", "--order", "best"], "--order 'best' is not known"),
         (["in", "-o", "out", "--fill", "black"], "--fill 'black' is not known"),
         (["in", "-o", "out", "--score", "loss"], "--score 'loss' is not known"),
