@@ -7,13 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lrpcli.errors import ConfigError, UsageError, suggestion
 from lrpcli.lrp import linear_rules, normalization, pooling, structure
-from lrpcli.lrp.graph import Graph, Layer, is_unchanged
+from lrpcli.lrp.graph import Graph, Layer
 from lrpcli.lrp.operation import Rule
 from lrpcli.lrp.select import Entry, best_entry, check_position
+from lrpcli.lrp.structure import is_unchanged
 from lrpcli.lrp.targets import STARTS, top_count
 
 _LINEAR_KINDS = ("convolution", "fully-connected")
@@ -269,7 +271,7 @@ def _reads_input(layer: Layer, graph: Graph) -> bool:
 def _bounds(layer: Layer, parameters: dict[str, Any], pixel_range: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
     """Smallest and largest input of a z-box layer: what the config says, else the model's pixel range."""
     bounds = dict(zip(("low", "high"), pixel_range or (None, None), strict=True))
-    bounds.update({key: Tensor([float(value)]).view(1, 1, 1, 1) for key, value in parameters.items()})
+    bounds.update({key: torch.tensor(float(value)) for key, value in parameters.items()})
     low, high = bounds["low"], bounds["high"]
     if low is None or high is None:
         raise ConfigError(

@@ -47,8 +47,9 @@ class Explainer:
     """Explains a model's logits by layer-wise relevance propagation.
 
     `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
-    changed. `config` is a name, a TOML path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range`
-    (low, high), broadcastable to (1, C, H, W), is needed by z-box alone and taken from a Model by itself.
+    changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
+    path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
+    (1, C, H, W), is needed by z-box alone and taken from a Model by itself.
     Errors: ConfigError, UnsupportedLayer, UsageError for a device that is missing.
     """
 
@@ -75,11 +76,11 @@ class Explainer:
             self.composite = self.composite.with_lrn(lrn)
         self.start = check_start(start or self.composite.start)
         self.dtype, self.device = dtype, choose_device(device)
-        self.graph = build_graph(module).to(self.device, dtype)
+        with engine_mode(self.device):
+            self.graph = build_graph(module).to(self.device, dtype)
         self.assignments: list[Assignment] = assign_rules(self.composite, self.graph, pixel_range)
         self._rules = [assignment.rule for assignment in self.assignments]
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
         """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own.
 
@@ -87,8 +88,8 @@ class Explainer:
         """
         if not isinstance(x, Tensor):
             raise UsageError(f"An Explainer takes a tensor (N, C, H, W), as model.preprocess gives it, not {x!r:.60}.")
-        with full_precision(self.device):
-            trace = forward(self.graph, self._rules, x.to(self.device, self.dtype))
+        with engine_mode(self.device):
+            trace = forward(self.graph, self._rules, self._moved(x))
             logits = _as_logits(trace.output)
             chosen = choose_classes(logits, self.composite.target if target is None else target)
             passes = [
@@ -106,11 +107,15 @@ class Explainer:
             {name: _join([item.layers[name] for item in maps], one) for name in maps[0].layers},
         )
 
-    @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
-        with full_precision(self.device):
-            return _as_logits(forward(self.graph, None, x.to(self.device, self.dtype)).output)
+        with engine_mode(self.device):
+            return _as_logits(forward(self.graph, None, self._moved(x)).output)
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """`x` on the engine's device in its dtype, and no inference tensor: those cannot be differentiated."""
+        moved = x.to(self.device, self.dtype)
+        return moved.clone() if moved.is_inference() else moved
 
     def _explain(
         self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
@@ -130,6 +135,14 @@ class Explainer:
     def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
         shaped = start.reshape(trace.output.shape)
         return backward(self.graph, self._rules, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+@contextmanager
+def engine_mode(device: torch.device) -> Iterator[None]:
+    """Without autograd, in the dtype of the tensors and in full precision, whatever the caller has switched on."""
+    automatic = torch.autocast(device.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), automatic, full_precision(device):
+        yield
 
 
 @contextmanager

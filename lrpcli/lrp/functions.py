@@ -32,7 +32,7 @@ ELEMENTWISE = {
     "hardsigmoid", "hardswish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "threshold",
     "_threshold",  # what functional.threshold really is called
 }  # fmt: skip
-NONNEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid", "softplus"}
+NONNEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid"}
 GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid"}
 VIEWS = {
     "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "getitem", "chunk", "split",
@@ -49,6 +49,8 @@ def translate_function(call: Call) -> Translated:
     label = call.label
     if not call.references():
         return Translated(label, value=call.replay()())
+    if call.keywords.get("out") is not None:
+        raise call.unsupported("It writes its result over 'out'.")
     if label in SIZES and not (label == "getattr" and call.arguments[1] not in ("shape", "ndim")):
         return Translated(label, Scalar(call.replay()), (), call.tensors() + call.scalars())
     if not call.tensors():

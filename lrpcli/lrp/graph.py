@@ -8,11 +8,13 @@ import torch
 from torch import fx, nn
 
 from lrpcli.errors import ModelError, UnsupportedLayer
+from lrpcli.lrp.aliases import Aliases
 from lrpcli.lrp.call import Reference, Translated
 from lrpcli.lrp.linear import Convolution, FullyConnected, LinearOperation
 from lrpcli.lrp.modules import is_leaf
 from lrpcli.lrp.operation import Operation
-from lrpcli.lrp.structure import Activation, Affine, Sum, unchanged
+from lrpcli.lrp.pooling import AveragePool
+from lrpcli.lrp.structure import Activation, Affine, Sum, is_unchanged, unchanged
 from lrpcli.lrp.translate import translate
 
 
@@ -61,7 +63,7 @@ class Graph:
         self.last_use = {source: index for index, layer in enumerate(self.layers) for source in _sources(layer)}
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
-        """The same graph with parameters moved; the module it came from keeps its own."""
+        """The same graph with private copies of all parameters; the module it came from keeps its own."""
         for layer in self.layers:
             layer.operation.to(device, dtype)
         return self
@@ -84,6 +86,7 @@ def build_graph(module: nn.Module) -> Graph:
     layers: list[Layer] = []
     values: dict[fx.Node, Any] = {}
     uses: dict[str, int] = {}
+    aliases = Aliases(traced)
     for node in traced.nodes:
         if node.op == "placeholder":
             if layers:
@@ -100,8 +103,10 @@ def build_graph(module: nn.Module) -> Graph:
             name = _unique(_layer_name(node), uses)
             translated = translate(node, name, module, lambda argument: _resolve(argument, values), layers)
             values[node] = _append(layers, name, translated)
-            if translated.in_place and _carries_relevance(translated) and isinstance(node.args[0], fx.Node):
-                values[node.args[0]] = values[node]  # the traced call wrote over it, the layer does not
+            if _carries_relevance(translated):
+                aliases.add(node, translated)
+                if translated.in_place:  # the traced call wrote over its input, the layer does not
+                    values.update(dict.fromkeys(aliases.written_over(node, name), values[node]))
     raise ModelError("The model's graph has no output.")
 
 
@@ -190,11 +195,6 @@ def _strip_softmax(layers: list[Layer], output: int) -> int:
         return layers[index].inputs[0]
     layers[index].operation = Activation(unchanged)
     return output
-
-
-def is_unchanged(operation: Operation) -> bool:
-    """Whether a layer gives back its input, as dropout does."""
-    return isinstance(operation, Activation) and operation.function is unchanged
 
 
 def _ancestors(layers: list[Layer], index: int) -> list[Layer]:
@@ -296,5 +296,7 @@ def _is_nonnegative(operation: Operation, inputs: list[bool]) -> bool:
         return operation.nonnegative or (is_unchanged(operation) and all(inputs))
     if isinstance(operation, Sum):
         return all(inputs) and operation.constant is None and all(sign > 0 for sign in operation.signs)
+    if isinstance(operation, AveragePool) and (operation.arguments[-1] or 1) < 0:
+        return False
     kinds = {"lrn", "max-pool", "average-pool", "concat", "view", "product", "maximum", "pad"}
     return operation.kind in kinds and all(inputs)

@@ -47,8 +47,6 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 class LinearOperation(Operation):
     """A layer z = W x + b. What rules derive from the weight is prepared once, on first use, and kept."""
 
-    default_rule = "epsilon"
-
     def __init__(self, layer: Any) -> None:
         self.weight: Tensor = layer.weight.detach()
         self.bias: Tensor | None = None if layer.bias is None else layer.bias.detach()
@@ -73,9 +71,9 @@ class LinearOperation(Operation):
         return result
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves weight and bias and forgets what was prepared."""
-        self.weight = self.weight.to(device, dtype)
-        self.bias = None if self.bias is None else self.bias.to(device, dtype)
+        """Copies weight and bias and forgets what was prepared."""
+        self.weight = self.weight.to(device, dtype, copy=True)
+        self.bias = None if self.bias is None else self.bias.to(device, dtype, copy=True)
         self._prepared = {}
 
     def kernel(self, name: str, gamma: float = 0.0) -> Kernel:
@@ -92,16 +90,14 @@ class LinearOperation(Operation):
         return value
 
     @property
+    @abstractmethod
     def bias_shape(self) -> tuple[int, ...]:
         """Shape in which the bias is added to an output (N, D, ...)."""
-        raise NotImplementedError
 
-    def bias_part(self, part: str = "whole") -> Tensor | None:
-        """The bias (D,), or its positive part; None where the layer has none."""
-        if self.bias is None or part == "whole":
-            return self.bias
+    def positive_bias(self) -> Tensor | None:
+        """The positive part of the bias (D,); None where the layer has none."""
         bias = self.bias
-        return self.prepare("positive bias", lambda: bias.clamp(min=0))  # type: ignore[no-any-return]
+        return None if bias is None else self.prepare("positive bias", lambda: bias.clamp(min=0))
 
     def without_bias(self, output: Tensor) -> Tensor:
         """z - b of an output z (N, D, ...)."""
@@ -225,9 +221,9 @@ def _spread_rows(gradient: Tensor, places: Tensor, weight: Tensor) -> Tensor:
     """
     images, rows = places.unbind(1)
     if len(gradient) > 1:
-        starts = torch.searchsorted(images, torch.arange(len(gradient)))
+        starts = torch.searchsorted(images, torch.arange(len(gradient), device=rows.device))
     else:
-        starts = torch.arange(0, len(rows), -(-len(rows) // BAGS))
+        starts = torch.arange(0, len(rows), -(-len(rows) // BAGS), device=rows.device)
     scales = gradient[images, rows]
     sums: Tensor = functional.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=scales)
     return sums if len(gradient) > 1 else sums.sum(0, keepdim=True)

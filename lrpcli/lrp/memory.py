@@ -8,6 +8,8 @@ import torch
 from lrpcli.errors import DeviceError
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's malloc.h
+_FULL = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed")
+"""What torch, its allocators on processors, and CUDA's libraries say."""
 
 
 def keep_freed_memory() -> None:
@@ -33,7 +35,7 @@ class Room:
 
         DeviceError if it does not even hold one image.
         """
-        if not _is_full(error):
+        if not is_full(error):
             return False
         if images == 1:
             raise DeviceError(
@@ -44,7 +46,7 @@ class Room:
         return True
 
 
-def _is_full(error: Exception) -> bool:
-    """torch has an error of its own for a GPU's memory; others are known by their text alone."""
+def is_full(error: Exception) -> bool:
+    """Whether an error says that memory is full: torch has one of its own for GPUs, others are known by their text."""
     text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "out of memory" in text or "alloc" in text
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in text for words in _FULL)

@@ -6,6 +6,7 @@ neighbours of k, centre left out. Expanded at the data point with only x_k kept,
     z_kk = x_k u_k,  u_k = (k0 + a x_k^2)^(-beta)        z_jk = c_k x_k x_j^2,  c_k = -2 a beta s_k^(-beta-1)
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -102,10 +103,13 @@ class NormalizationOperation(Operation):
     """LRN in the graph; its memo is the neighbour sum of squares."""
 
     kind = "lrn"
-    default_rule = "taylor"
 
     def __init__(self, layer: LocalResponseNorm) -> None:
         self.layer = layer
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Copies the layer, which holds numbers alone."""
+        self.layer = copy.copy(self.layer)
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised activations and the neighbour sum of squares."""

@@ -16,11 +16,10 @@ Relevances = Sequence[Tensor | None]
 class Operation:
     """One layer's computation: `run` is a pure function of its tensor inputs that changes none of them.
 
-    `kind` is what configs call it. Parameters are private copies or shared views of the model's, never written to.
+    `kind` is what configs call it. Parameters are the model's own, never written to, until `to` copies them.
     """
 
     kind: ClassVar[str]
-    default_rule: ClassVar[str] = "default"
 
     def run(self, *inputs: Any) -> tuple[Any, Any]:
         """The output, and a memo that the layer's rule may use again (or None)."""
@@ -31,7 +30,7 @@ class Operation:
         return ""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves parameters; the model's own tensors stay as they are."""
+        """Makes private copies of all parameters there, so that no later change of the model is seen in part."""
 
 
 @dataclass

@@ -16,7 +16,6 @@ class MaxPool(Operation):
     """Max pooling (N, C, H, W); ceil sizes clip the last window as Caffe does. The memo: index of each winner."""
 
     kind = "max-pool"
-    default_rule = "winner"
 
     def __init__(self, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil: bool) -> None:
         self.kernel, self.stride, self.padding, self.dilation, self.ceil = kernel, stride, padding, dilation, ceil
@@ -56,7 +55,6 @@ class AdaptiveMaxPool(Operation):
     """Max pooling to a fixed size; the memo: index of each winner."""
 
     kind = "max-pool"
-    default_rule = "winner"
 
     def __init__(self, size: Any) -> None:
         self.size = size
@@ -84,7 +82,6 @@ class AveragePool(Operation):
     """Average pooling (N, C, H, W)."""
 
     kind = "average-pool"
-    default_rule = "proportional"
 
     def __init__(self, kernel: Size, stride: Size, padding: Size, ceil: bool, count_padding: bool, divisor: int | None):
         self.arguments = (kernel, stride, padding, ceil, count_padding, divisor)
@@ -109,7 +106,6 @@ class AdaptiveAveragePool(Operation):
     """Average pooling to a fixed size."""
 
     kind = "average-pool"
-    default_rule = "proportional"
 
     def __init__(self, size: Any) -> None:
         self.size = size
@@ -129,7 +125,6 @@ class Mean(Operation):
     """Mean over axes, as global average pooling is often written."""
 
     kind = "average-pool"
-    default_rule = "proportional"
 
     def __init__(self, axes: tuple[int, ...], keep: bool) -> None:
         self.axes, self.keep = axes, keep

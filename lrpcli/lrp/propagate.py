@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lrpcli.errors import ModelError
 from lrpcli.lrp.graph import Graph, Layer
+from lrpcli.lrp.memory import is_full
 from lrpcli.lrp.operation import Rule, Step
 from lrpcli.lrp.rectified import overwritten
 from lrpcli.lrp.structure import Rectifier
@@ -52,7 +53,7 @@ def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tup
     try:
         return layer.operation.run(*inputs, *scalars)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)) or "out of memory" in str(error):
+        if isinstance(error, torch.AcceleratorError) or is_full(error):
             raise
         shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in inputs)
         raise ModelError(

@@ -1,9 +1,9 @@
 """Where a ReLU may write over its input, and where relevance is then known to be zero."""
 
-from lrpcli.lrp.graph import Graph, is_unchanged
+from lrpcli.lrp.graph import Graph
 from lrpcli.lrp.linear import LinearOperation
 from lrpcli.lrp.operation import Operation, Rule
-from lrpcli.lrp.structure import Activation, Affine, Rectifier, Sum
+from lrpcli.lrp.structure import Activation, Affine, Rectifier, Sum, is_unchanged
 
 
 def overwritten(graph: Graph, rules: list[Rule] | None) -> dict[int, bool]:

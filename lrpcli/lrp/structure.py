@@ -27,8 +27,8 @@ class Activation(Operation):
         return self.function(inputs[0]), None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves a copy of the parameters of a module such as PReLU."""
-        if isinstance(self.function, torch.nn.Module) and next(self.function.parameters(), None) is not None:
+        """Copies a module such as PReLU with its parameters."""
+        if isinstance(self.function, torch.nn.Module):
             self.function = copy.deepcopy(self.function).to(device, dtype)
 
 
@@ -46,6 +46,11 @@ class Rectifier(Activation):
 def unchanged(x: Tensor) -> Tensor:
     """The input: what dropout and its kin do when a model is used."""
     return x
+
+
+def is_unchanged(operation: Operation | None) -> bool:
+    """Whether a layer gives back its input, as dropout does."""
+    return isinstance(operation, Activation) and operation.function is unchanged
 
 
 class Concat(Operation):
@@ -77,9 +82,9 @@ class Sum(Operation):
         return (total if self.constant is None else total + self.constant), None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves a constant tensor."""
+        """Copies a constant tensor."""
         if isinstance(self.constant, Tensor):
-            self.constant = self.constant.to(device, dtype)
+            self.constant = self.constant.to(device, dtype, copy=True)
 
 
 class Product(Operation):
@@ -128,9 +133,9 @@ class Affine(Operation):
         return (product if self.shift is None else product + self.broadcast(self.shift, x.dim())), None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves scale and shift."""
-        self.scale = self.scale.to(device, dtype) if isinstance(self.scale, Tensor) else self.scale
-        self.shift = self.shift.to(device, dtype) if isinstance(self.shift, Tensor) else self.shift
+        """Copies scale and shift."""
+        self.scale = self.scale.to(device, dtype, copy=True) if isinstance(self.scale, Tensor) else self.scale
+        self.shift = self.shift.to(device, dtype, copy=True) if isinstance(self.shift, Tensor) else self.shift
 
 
 class View(Operation):

@@ -235,6 +235,39 @@ def test_convolutions_on_a_gpu_are_not_rounded():
         assert convolution.fp32_precision == before
 
 
+@pytest.mark.parametrize("name", ["epsilon", "composite", "gradient-times-input"])
+def test_later_changes_of_the_model_are_not_seen(name):
+    """All weights are those at construction, whichever of them were prepared or laid out anew."""
+    net, x = caffenet(), photos(2, NETS["caffenet"][1])
+    net.append(nn.BatchNorm1d(net(x).shape[1]).eval()).append(nn.PReLU())
+    explain, untouched = (explainer(net, name) for _ in range(2))
+    before = explain.predict(x)
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.mul_(3)
+    for module in net.modules():
+        if hasattr(module, "alpha"):
+            module.alpha *= 3
+    assert torch.equal(explain.predict(x), before)
+    assert torch.equal(explain(x).relevance, untouched(x).relevance)
+    assert not torch.equal(explainer(net, name).predict(x), before)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "composite", "gradient-times-input", "gradient"])
+@pytest.mark.parametrize("mode", [torch.autocast("cpu"), torch.inference_mode(), torch.enable_grad()], ids=type)
+def test_modes_that_the_caller_switched_on_change_nothing(name, mode):
+    net, shape = caffenet(), NETS["caffenet"][1]
+    explain = explainer(net, name, torch.float32)
+    expected = explain(photos(2, shape))
+    with mode:
+        found, new = explain(photos(2, shape)), explainer(net, name, torch.float32)(photos(2, shape))
+        logits = explain.predict(photos(2, shape))
+    for result in (found, new):
+        assert torch.equal(result.relevance, expected.relevance)
+        assert not result.relevance.requires_grad
+    assert torch.equal(logits, expected.logits)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "mps", "nonsense"])
 def test_a_missing_device_is_refused(device):
     with pytest.raises(UsageError, match=f"The device '{device}' cannot be used here: ."):

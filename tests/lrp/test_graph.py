@@ -319,10 +319,38 @@ def test_the_input_is_not_changed():
     lambda self, x: functional.relu(y := self.conv(x), inplace=True).mean((2, 3)) + y.mean((2, 3)),
     lambda self, x: self.relu(y := self.conv(x)).mean((2, 3)) + y.mean((2, 3)),
     lambda self, x: (y := self.conv(x)).add_(1.0).mean((2, 3)) + y.mean((2, 3)),
+    lambda self, x: functional.relu(input=(y := self.conv(x)), inplace=True).mean((2, 3)) + y.mean((2, 3)),
+    # through another name of the same tensor: dropout, Identity and detach give back their input
+    lambda self, x: self.relu(self.drop(y := self.conv(x))).mean((2, 3)) + y.mean((2, 3)),
+    lambda self, x: torch.relu_(functional.dropout(y := self.conv(x), training=False)).mean((2, 3)) + y.mean((2, 3)),
+    lambda self, x: (z := self.drop(y := self.conv(x))).mean((2, 3)) + torch.relu_(y).mean((2, 3)) + z.mean((2, 3)),
+    lambda self, x: (z := (y := self.conv(x)).add_(1.0)).mean((2, 3)) + torch.relu_(y).mean((2, 3)) + z.mean((2, 3)),
+    # a copy stays as it was
+    lambda self, x: torch.relu_((y := self.conv(x)).clone()).mean((2, 3)) + y.mean((2, 3)),
+    # a view of what nobody reads any more, but for its size
+    lambda self, x: torch.relu_((y := self.conv(x)).flatten(1)).view(-1, y.size(1), 36).mean(2),
 ])  # fmt: skip
 def test_what_an_in_place_call_overwrites_is_seen_by_later_readers(function):
-    net = Call(function, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(inplace=True)).double()
+    net = Call(function, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(inplace=True), drop=nn.Dropout()).double().eval()
     torch.testing.assert_close(explainer(net)(X).logits, net(X).detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [
+    lambda self, x: torch.relu_((y := self.conv(x))[:, :2]).mean((2, 3)) + y[:, :2].mean((2, 3)),
+    lambda self, x: torch.relu_((y := self.conv(x)).flatten(1))[:, :4] + y.mean((2, 3)),
+    lambda self, x: (z := (y := self.conv(x)).flatten(2)).mean(2) + torch.relu_(y).mean((2, 3)) + z.mean(2),
+    lambda self, x: torch.relu_((y := self.conv(x)).chunk(2, 1)[0]).mean((2, 3)) + y.mean((2, 3))[:, :2],
+])  # fmt: skip
+def test_writing_over_a_view_of_what_is_read_later_is_refused(function):
+    net = Call(function, conv=nn.Conv2d(3, 4, 3)).double()
+    with pytest.raises(UnsupportedLayer, match="'relu_' writes over its input, and '.*another view.*inplace=False"):
+        build_graph(net)
+
+
+def test_a_result_written_over_another_tensor_is_refused():
+    net = Call(lambda self, x: torch.add(y := self.conv(x), 1.0, out=y).mean((2, 3)), conv=nn.Conv2d(3, 4, 3))
+    with pytest.raises(UnsupportedLayer, match="'add' .* writes its result over 'out'"):
+        build_graph(net)
 
 
 def test_in_place_counting_of_sizes_changes_no_tensor():
@@ -379,6 +407,19 @@ def test_nonnegative_inputs_are_known_as_such():
                c=nn.Conv2d(4, 4, 1), d=nn.Conv2d(4, 4, 1), fc=nn.Linear(4, 5))  # fmt: skip
     known = {layer.name: layer.nonnegative for layer in build_graph(net).layers if layer.position}
     assert known == {"a": False, "b": True, "c": False, "d": False, "fc": False}
+
+
+@pytest.mark.parametrize("inner", [
+    Call(lambda x: functional.softplus(x, beta=-1.0)),
+    nn.Softplus(beta=-1.0),
+    Call(lambda x: functional.avg_pool2d(torch.relu(x), 2, divisor_override=-4)),
+    nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, divisor_override=-4)),
+])  # fmt: skip
+def test_what_a_parameter_makes_negative_is_not_taken_for_nonnegative(inner):
+    """The rules for inputs >= 0 would give a wrong map without a word."""
+    net = Call(lambda self, x: self.fc(self.inner(x).mean((2, 3))), inner=inner, fc=nn.Linear(3, 5)).double()
+    assert float(inner(X).max()) <= 0
+    assert not build_graph(net).layers[-1].nonnegative
 
 
 def test_positions_count_linear_layers_and_branches_share_the_first_place():

@@ -10,6 +10,7 @@ from torch import nn
 from lrpcli import Explainer
 from lrpcli.lrp.linear import PREPARED, FullyConnected
 from lrpcli.lrp.propagate import backward, forward
+from lrpcli.lrp.rectified import overwritten
 from tests.lrp import reference
 
 LOW, HIGH = -3.0, 5.0
@@ -60,6 +61,16 @@ def geometries(draw):
             "inputs": inputs, "outputs": outputs, "size": size}  # fmt: skip
 
 
+def drawn(g):
+    """A random convolution of that geometry, its neurons, and an input."""
+    layer = nn.Conv2d(g["inputs"], g["outputs"], g["kernel"], g["stride"], g["padding"], g["dilation"], g["groups"])
+    layer = layer.double()
+    x = torch.randn(1, g["inputs"], *g["size"], dtype=torch.float64) + 0.3
+    neurons, _ = reference.convolution(layer.weight.detach().numpy(), layer.bias.detach().numpy(), g["size"],
+                                       g["stride"], g["padding"], g["dilation"], g["groups"])  # fmt: skip
+    return layer, neurons, x
+
+
 def explained(layer, x, entry, nonnegative):
     """Relevance of the input and the random relevance that arrived at the layer's output, each for one image."""
     explainer = Explainer(Two(layer, nonnegative), {"kind": {"linear": entry}}, dtype=torch.float64)
@@ -86,16 +97,35 @@ def check(neurons, x, name, layer):
 @settings(max_examples=15, deadline=None)
 def test_convolution_equals_the_loop(name, geometry, seed):
     torch.manual_seed(seed)
-    g = geometry
-    layer = nn.Conv2d(g["inputs"], g["outputs"], g["kernel"], g["stride"], g["padding"], g["dilation"], g["groups"])
-    layer = layer.double()
-    x = torch.randn(1, g["inputs"], *g["size"], dtype=torch.float64) + 0.3
-    neurons, _ = reference.convolution(layer.weight.detach().numpy(), layer.bias.detach().numpy(), g["size"],
-                                       g["stride"], g["padding"], g["dilation"], g["groups"])  # fmt: skip
+    layer, neurons, x = drawn(geometry)
     check(neurons, x, name, layer)
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name != "z-box"])
+@pytest.mark.parametrize("nonnegative", [True, False])
+@pytest.mark.parametrize("name", RULES)
+@given(geometry=geometries(), seed=st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_a_layer_that_a_relu_writes_over_equals_the_loop(name, nonnegative, geometry, seed):
+    """Relevance is zero where the ReLU is, which the rules know and use."""
+    torch.manual_seed(seed)
+    layer, neurons, x = drawn(geometry)
+    first = nn.ReLU() if nonnegative else nn.Identity()
+    outputs = layer(x).numel()
+    net = nn.Sequential(first, layer, nn.ReLU(), nn.Flatten(), nn.Linear(outputs, 3).double())
+    entry, share = RULES[name]
+    explainer = Explainer(net, {"kind": {"linear": "epsilon"}, "name": {"1": entry}}, dtype=torch.float64)
+    layers = {layer.name: index for index, layer in enumerate(explainer.graph.layers)}
+    assert overwritten(explainer.graph, [item.rule for item in explainer.assignments])[layers["1"]]
+    found = explainer(x, keep_layers=True)
+    read, arrived = first(x).numpy().ravel(), found.layers["1"].numpy().ravel()
+    low, high = np.full(read.size, LOW), np.full(read.size, HIGH)
+    expected = reference.redistribute(neurons, read, arrived, share or reference.z_box(low, high))
+    np.testing.assert_allclose(
+        found.relevance.numpy().ravel(), expected, rtol=0, atol=1e-10 * max(np.abs(expected).max(), 1e-6)
+    )
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_fully_connected_equals_the_loop(name):
     torch.manual_seed(3)
     layer = nn.Linear(11, 6).double()

@@ -13,10 +13,34 @@ from tests.lrp.nets import NETS, photos
 BOX = (torch.full((1, 3, 1, 1), -110.0), torch.full((1, 3, 1, 1), 145.0))
 
 
+class Sums(nn.Module):
+    """ReLUs behind a sum, a difference and a factor of its own, whose rules read their outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.side, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 4)
+        self.norm = nn.BatchNorm2d(6, affine=False)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x) - 0.1)
+        x = torch.relu(self.norm(torch.relu(x + self.side(x)).clone() * 2.0))
+        return self.last(torch.relu(x - self.side(x)).mean((2, 3)))
+
+
+def sums():
+    torch.manual_seed(4)
+    net = Sums()
+    net.norm.running_mean.fill_(0.2)
+    return net.eval()
+
+
+ALL_NETS = {**NETS, "sums": (sums, (3, 9, 9))}
+
+
 @pytest.mark.parametrize("name", builtin_names())
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch):
-    make, shape = NETS[net]
+    make, shape = ALL_NETS[net]
     explainer = Explainer(make(), name, dtype=torch.float64, pixel_range=BOX)
     found = explainer(photos(2, shape), keep_layers=True)
     monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
