@@ -1,6 +1,7 @@
 """A torch.nn.Module as a flat list of layers in execution order: traced by torch.fx, BatchNorm folded, all named."""
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,27 @@ class Graph:
                 yield name, layer
 
 
+def _recorded(function: Callable[[Any, Any], Any]) -> Callable[["_Proxy", Any], fx.Proxy]:
+    """An operator such as += that is traced as what it is, under the name of the plain one."""
+
+    def record(proxy: "_Proxy", other: Any) -> fx.Proxy:
+        name = function.__name__.removeprefix("i")
+        return proxy.tracer.create_proxy("call_function", function, (proxy, other), {}, name)
+
+    return record
+
+
+class _Proxy(fx.Proxy):
+    """torch.fx takes x += y for x = x + y; but other names of the same tensor see what was added."""
+
+    __iadd__, __isub__ = _recorded(operator.iadd), _recorded(operator.isub)
+    __imul__, __itruediv__ = _recorded(operator.imul), _recorded(operator.itruediv)
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return is_leaf(module)
 

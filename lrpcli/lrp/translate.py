@@ -29,15 +29,22 @@ def translate(
         result.in_place = getattr(module, "inplace", False) is True
         return result
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    label = target if target.startswith("_") else target.rstrip("_")
+    label = _label(target)
     result = translate_function(Call(node, name, label, arguments, keywords, layers))
     result.in_place = _writes_over_input(target, label, arguments, keywords)
     return result
 
 
+def _label(target: str) -> str:
+    """What a function or method is called without the mark of writing over its input: add for add_ and iadd."""
+    if target in IN_PLACE_OPERATORS:
+        return target.removeprefix("i")
+    return target if target.startswith("_") else target.rstrip("_")
+
+
 def _writes_over_input(target: str, label: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
     """Whether a function or method changes its first argument: relu_, x += y, or inplace=True."""
-    if label in IN_PLACE_OPERATORS or target != label:
+    if target != label:
         return True
     if keywords.get("inplace", False) is True:
         return True

@@ -314,6 +314,15 @@ def test_the_input_is_not_changed():
     assert torch.equal(x, X)
 
 
+def added(x):
+    """Another x in the place of x."""
+    x += 3.0
+    x *= 0.5
+    x -= 0.1
+    x /= 2.0
+    return x
+
+
 @pytest.mark.parametrize("function", [
     lambda self, x: torch.relu_(y := self.conv(x)).mean((2, 3)) + y.mean((2, 3)),
     lambda self, x: functional.relu(y := self.conv(x), inplace=True).mean((2, 3)) + y.mean((2, 3)),
@@ -325,6 +334,7 @@ def test_the_input_is_not_changed():
     lambda self, x: torch.relu_(functional.dropout(y := self.conv(x), training=False)).mean((2, 3)) + y.mean((2, 3)),
     lambda self, x: (z := self.drop(y := self.conv(x))).mean((2, 3)) + torch.relu_(y).mean((2, 3)) + z.mean((2, 3)),
     lambda self, x: (z := (y := self.conv(x)).add_(1.0)).mean((2, 3)) + torch.relu_(y).mean((2, 3)) + z.mean((2, 3)),
+    lambda self, x: added(y := self.conv(x)).mean((2, 3)) + y.mean((2, 3)),
     # a copy stays as it was
     lambda self, x: torch.relu_((y := self.conv(x)).clone()).mean((2, 3)) + y.mean((2, 3)),
     # a view of what nobody reads any more, but for its size
