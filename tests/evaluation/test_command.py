@@ -75,8 +75,8 @@ def test_json_and_a_broken_image(tmp_path):
     first, broken, second, summary = rows_of(result)  # 0.png, 0a.png, cats/1.png
     assert [first["status"], broken["status"], second["status"]] == ["ok", "failed", "ok"]
     assert broken["error"]["kind"] == "decode" and broken["input"].endswith("0a.png")
-    assert first["score"] - first["methods"]["epsilon-1"]["auc"] == pytest.approx(
-        first["methods"]["epsilon-1"]["aopc"], abs=1e-6
+    assert first["score"] - first["methods"]["composite"]["auc"] == pytest.approx(
+        first["methods"]["composite"]["aopc"], abs=1e-6
     )
     assert {key: summary[key] for key in ("type", "images", "ok", "skipped", "failed", "errors", "passes")} == {
         "type": "summary", "images": 3, "ok": 2, "skipped": 0, "failed": 1, "errors": {"decode": 1},
@@ -251,7 +251,7 @@ def test_as_a_real_process_and_without_a_terminal(tmp_path):
     command = [sys.executable, "-W", "error", "-m", "lrpcli", "evaluate", *TINY_OPTIONS, path, "-o", tmp_path / "out"]
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert "epsilon-1" in result.stdout and "|" not in result.stderr
+    assert "composite" in result.stdout and "|" not in result.stderr
 
 
 def test_the_measure_is_that_of_the_library(tmp_path):

@@ -66,7 +66,7 @@ def test_other_settings_are_refused_with_what_differs_and_forced_with_force(tmp_
     other = explain(source, out, "--config", "epsilon", "--cmap", "seismic")
     assert other.returncode == 2 and tree(out) == before
     text = other.stderr.decode()
-    assert 'explain.config was "epsilon-1" and is now "epsilon"' in text and "--force" in text
+    assert 'explain.config was "composite" and is now "epsilon"' in text and "--force" in text
     assert "rules." not in text
     assert 'output.picture.cmap was "bwr" and is now "seismic"' in text or "more" in text
     forced = explain(source, out, "--config", "epsilon", "--force", "--json")
