@@ -14,12 +14,14 @@ from lrpcli.cli.inputs import decode_policy, find_sources, input_options
 from lrpcli.cli.options import Texts, grouped, model_option, model_options, model_settings, verbosity
 from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.errors import UsageError
+from lrpcli.lrp.default import DEFAULT_CONFIG
 from lrpcli.output.text import printable
 
 method_options = grouped(
-    click.option("--config", "configs", metavar="NAME|FILE", multiple=True, type=Texts(),
+    click.option("--config", "configs", metavar="NAME|FILE", multiple=True, type=Texts(), default=(DEFAULT_CONFIG,),
+                 show_default=True,
                  help="A config to measure; can be given several times, and the first is what the others are compared "
-                 "to.  [default: the default of 'lrp explain']"),
+                 "to."),
     click.option("--lrn", metavar="RULE", multiple=True, type=Texts(),
                  help="Measure every config with this rule in its LRN layers; can be given several times.  [default: "
                  "each config's own]"),
@@ -129,7 +131,6 @@ def _evaluate(sources: list[Any], output: Path, values: dict[str, Any], *, as_js
 def _settings(values: dict[str, Any]) -> Any:
     """EvaluationSettings from the options' values."""
     from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
-    from lrpcli.lrp.explainer import DEFAULT_CONFIG
 
     names = ("region", "steps", "order", "fill", "score", "repeats", "seed")
     perturbation = PerturbationSettings(**{name: values.pop(name) for name in names})
@@ -137,7 +138,7 @@ def _settings(values: dict[str, Any]) -> Any:
     if "none" in controls and len(controls) > 1:
         raise UsageError("--control none stands alone; it cannot be given together with other controls.")
     return EvaluationSettings(
-        values.pop("configs") or (DEFAULT_CONFIG,),
+        values.pop("configs"),
         values.pop("lrn"),
         () if controls == ("none",) else controls,
         perturbation,

@@ -22,9 +22,11 @@ from lrpcli.cli.options import (
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.errors import UsageError
+from lrpcli.lrp.default import DEFAULT_CONFIG
 
 explanation_options = grouped(
-    click.option("--config", metavar="NAME|FILE", help="Rules for every layer, see 'lrp configs list'."),
+    click.option("--config", default=DEFAULT_CONFIG, show_default=True, metavar="NAME|FILE",
+                 help="Rules for every layer, see 'lrp configs list'."),
     click.option("--lrn", metavar="RULE", help="Rule of every LRN layer, whatever the config says."),
     click.option("--target", "targets", metavar="CLASS", multiple=True, type=Texts(),
                  help="What to explain: top, topK such as top3, an index, a label, or from-folder. Indices and labels "
@@ -147,7 +149,6 @@ def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[
 
 def _settings(output: Path, values: dict[str, Any], jobs: int) -> Any:
     """RunSettings from the options' values."""
-    from lrpcli.lrp.explainer import DEFAULT_CONFIG
     from lrpcli.output.picture import PictureStyle
     from lrpcli.pipeline.settings import ExplainSettings, OutputSettings, RunSettings
 
@@ -162,10 +163,9 @@ def _settings(output: Path, values: dict[str, Any], jobs: int) -> Any:
         picture=picture,
         scale=colour_scale(values.pop("scale")),
     )
-    explanation = {key: values.pop(key) for key in ("config", "lrn", "start", "targets", "precision")}
     return RunSettings(
         model,
-        ExplainSettings(**{**explanation, "config": explanation["config"] or DEFAULT_CONFIG}),
+        ExplainSettings(**{key: values.pop(key) for key in ("config", "lrn", "start", "targets", "precision")}),
         files,
         decode_policy(values),
         values.pop("device"),

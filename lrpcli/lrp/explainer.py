@@ -12,14 +12,10 @@ from torch import Tensor, nn
 
 from lrpcli.errors import ModelError, UsageError
 from lrpcli.lrp.config import Assignment, Composite, assign_rules, load_composite
+from lrpcli.lrp.default import DEFAULT_CONFIG
 from lrpcli.lrp.graph import build_graph
 from lrpcli.lrp.propagate import Redistributed, Trace, backward, forward
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
-
-DEFAULT_CONFIG = "composite"
-"""Chosen by region perturbation (docs/evaluation.md): MoRF < random < LeRF is the least that a map must show. Of the
-configs that show it on all four nets, this one with its LRN rule, Taylor, has the lowest AUC, level with `beta-1` and
-ahead of it in ABPC. `epsilon-1` has a lower AUC on nets of few layers, but fails in LeRF on GoogLeNet."""
 
 
 @dataclass
