@@ -79,6 +79,32 @@ def test_exit_codes_of_real_processes(tmp_path, case, arguments, code):
         assert b"cannot be written" in result.stderr
 
 
+FULL = "Error: Standard output cannot be written: No space left on device.\n"
+LINES = [["explain", *TINY_OPTIONS, "a.png", "out"], ["evaluate", *TINY_OPTIONS, "a.png", "-o", "out", "--steps", "2"],
+         ["models", "list"], ["configs", "show", "composite"], ["env"], ["--help"], ["explain", "--help"],
+         ["--version"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line[0]}_{line[-1]}")
+def test_a_full_standard_output_is_told_in_one_sentence(tmp_path, line, unbuffered):
+    """Whether the text fails when it is written or, from a buffer, at the very end."""
+    photo(tmp_path / "a.png")
+    with Path("/dev/full").open("wb") as stdout:
+        result = subprocess.run(command(*map(str, line)), stdout=stdout, stderr=subprocess.PIPE, cwd=tmp_path,
+                                env=environment(PYTHONUNBUFFERED=unbuffered), text=True, check=False)  # fmt: skip
+    assert result.returncode == 3 and result.stderr.endswith(FULL), result.stderr
+    assert "Traceback" not in result.stderr and "ignored" not in result.stderr
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line[0]}_{line[-1]}")
+def test_a_closed_standard_output_is_no_error(tmp_path, line):
+    photo(tmp_path / "a.png")
+    closing = ["bash", "-c", '"$@" >&-', "-", *command(*map(str, line))]
+    result = subprocess.run(closing, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True, check=False)
+    assert result.returncode == 0 and "rror" not in result.stderr, result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_in_order_and_is_raised_again(tmp_path, number):
     running, _, out = slow_run(tmp_path, "--json")
