@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 from lrpcli.images.find import Discovery
-from lrpcli.lrp.memory import keep_freed_memory
-from lrpcli.pipeline.compute import Explained
+from lrpcli.lrp.batch_limit import keep_freed_memory
+from lrpcli.pipeline.explain import Explained
 from lrpcli.pipeline.run import prepare_run
 from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, OutputSettings, RunSettings
 

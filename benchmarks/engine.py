@@ -23,8 +23,8 @@ from torch import nn
 
 from benchmarks.peers import peers
 from lrpcli import Explainer, LocalResponseNorm
-from lrpcli.lrp.config import builtin_names
-from lrpcli.lrp.memory import keep_freed_memory
+from lrpcli.lrp.batch_limit import keep_freed_memory
+from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.models import load_architecture
 
 CONFIGS = ("epsilon", "epsilon-plus-flat", "epsilon-plus", "epsilon-gamma-box", "composite", "epsilon-alpha2-beta1")

@@ -16,7 +16,7 @@ import lrpcli
 from lrpcli.evaluation.evaluator import Evaluator
 from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
 from lrpcli.images.find import Discovery, Source
-from lrpcli.lrp.memory import keep_freed_memory
+from lrpcli.lrp.batch_limit import keep_freed_memory
 
 
 def main() -> None:

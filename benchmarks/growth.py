@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.cli import command, make_photos
 from benchmarks.engine import HIGH, LOW, SIZES, explainer, random_net
-from lrpcli.lrp.memory import keep_freed_memory
+from lrpcli.lrp.batch_limit import keep_freed_memory
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10000)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 import lrpcli
 from lrpcli.images.decode import decode
-from lrpcli.output.picture import PictureStyle, draw, picture_scale
+from lrpcli.pictures.picture import PictureStyle, draw, picture_scale
 
 SIDE, TITLE = 190, 120
 DEFAULT = PictureStyle()

@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Explainer": "lrpcli.lrp.explainer",
     "Result": "lrpcli.lrp.explainer",
-    "Composite": "lrpcli.lrp.config",
-    "load_composite": "lrpcli.lrp.config",
-    "LocalResponseNorm": "lrpcli.lrp.normalization",
+    "Composite": "lrpcli.lrp.composites.composite",
+    "load_composite": "lrpcli.lrp.composites.composite",
+    "LocalResponseNorm": "lrpcli.lrp.layers.normalization",
     "Model": "lrpcli.models.model",
     "load_model": "lrpcli.models",
     "LrpError": "lrpcli.errors",
@@ -24,9 +24,9 @@ __all__ = ["Composite", "Explainer", "LocalResponseNorm", "LrpError", "Model", "
 
 if TYPE_CHECKING:
     from lrpcli.errors import LrpError
-    from lrpcli.lrp.config import Composite, load_composite
+    from lrpcli.lrp.composites.composite import Composite, load_composite
     from lrpcli.lrp.explainer import Explainer, Result
-    from lrpcli.lrp.normalization import LocalResponseNorm
+    from lrpcli.lrp.layers.normalization import LocalResponseNorm
     from lrpcli.models import load_model
     from lrpcli.models.model import Model
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lrpcli.images.preprocess import Preprocessing
-from lrpcli.lrp.normalization import LocalResponseNorm
+from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from training.data import Photos
 
 BATCH = 250

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrpcli.lrp.normalization import LocalResponseNorm
+from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from training.layout import Conv, Drop, Layer, Layout, Linear, Norm, Pool, Relu
 
 

@@ -7,7 +7,7 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import print_table
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 
 @click.group()
@@ -20,7 +20,7 @@ def configs() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the built-in composites."""
-    from lrpcli.lrp.config import builtin_names, load_composite
+    from lrpcli.lrp.composites.composite import builtin_names, load_composite
 
     composites = [load_composite(name) for name in builtin_names()]
     if as_json:
@@ -41,7 +41,7 @@ def list_(as_json: bool, quiet: bool) -> None:
 @verbosity
 def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
     """Show a composite, or with --model the rule of every layer and the reason."""
-    from lrpcli.lrp.config import load_composite
+    from lrpcli.lrp.composites.composite import load_composite
 
     composite = load_composite(config)
     composite = composite if lrn is None else composite.with_lrn(lrn)
@@ -64,7 +64,7 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
 @verbosity
 def check(files: tuple[str, ...], quiet: bool) -> None:
     """Check composites: exit 2 and the reason if one cannot be used."""
-    from lrpcli.lrp.config import load_composite
+    from lrpcli.lrp.composites.composite import load_composite
 
     for file in files:
         composite = load_composite(file)
@@ -83,8 +83,8 @@ def _as_mapping(composite: Any) -> dict[str, Any]:
 
 
 def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bool) -> None:
-    from lrpcli.lrp.config import assign_rules
-    from lrpcli.lrp.graph import build_graph
+    from lrpcli.lrp.composites.composite import assign_rules
+    from lrpcli.lrp.tracing.graph import build_graph
     from lrpcli.models import load_architecture
 
     chosen = model_settings(model, values)

@@ -14,8 +14,8 @@ from lrpcli.cli.inputs import decode_policy, find_sources, input_options
 from lrpcli.cli.options import Texts, grouped, model_option, model_options, model_settings, verbosity
 from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.errors import UsageError
-from lrpcli.lrp.default import DEFAULT_CONFIG
-from lrpcli.output.text import printable
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.records.text import printable
 
 method_options = grouped(
     click.option("--config", "configs", metavar="NAME|FILE", multiple=True, type=Texts(), default=(DEFAULT_CONFIG,),
@@ -97,11 +97,11 @@ def _evaluate(sources: list[Any], output: Path, values: dict[str, Any], *, as_js
     """Runs and reports; how many images failed."""
     from lrpcli.evaluation.evaluator import Evaluator
     from lrpcli.evaluation.localisation import read_boxes
-    from lrpcli.evaluation.measured import Measured
+    from lrpcli.evaluation.measurement import Measured
     from lrpcli.evaluation.results import write_results
     from lrpcli.evaluation.run import Record, describe, failed_row, image_row, run
     from lrpcli.evaluation.summary import Summary
-    from lrpcli.lrp.memory import keep_freed_memory
+    from lrpcli.lrp.batch_limit import keep_freed_memory
     from lrpcli.models import load_model
 
     keep_freed_memory()
@@ -208,6 +208,6 @@ class _Reporter:
             click.echo(f"{images}: {told}; {speed}. See {folder}", err=True)
 
     def _write(self, row: dict[str, Any]) -> None:
-        from lrpcli.output.journal import json_line
+        from lrpcli.records.journal import json_line
 
         click.echo(json_line(row))

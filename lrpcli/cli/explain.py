@@ -22,7 +22,7 @@ from lrpcli.cli.options import (
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.errors import UsageError
-from lrpcli.lrp.default import DEFAULT_CONFIG
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 
 explanation_options = grouped(
     click.option("--config", default=DEFAULT_CONFIG, show_default=True, metavar="NAME|FILE",
@@ -93,8 +93,8 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     """
     inputs, output = _divided(paths, values.pop("output"), bool(values["files_from"]))
     sources, skipped = find_sources(inputs, output, values)
-    from lrpcli.cli.report import Reporter
-    from lrpcli.pipeline.part import parse_part
+    from lrpcli.cli.console import Reporter
+    from lrpcli.pipeline.shard import parse_part
 
     part = parse_part(values.pop("shard"), os.environ)
     flow = {name: values.pop(name) for name in ("force", "fail_fast", "timeout")}
@@ -119,7 +119,7 @@ def _explain(
     jobs = values.pop("jobs") or usable_cpus()
     # The processes that decode get ready while torch is imported and the model loaded.
     with Workers(max(1, min(jobs, reporter.total)), timeout or None) as workers:
-        from lrpcli.lrp.memory import keep_freed_memory
+        from lrpcli.lrp.batch_limit import keep_freed_memory
         from lrpcli.pipeline.run import prepare_run
 
         keep_freed_memory()
@@ -149,7 +149,7 @@ def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[
 
 def _settings(output: Path, values: dict[str, Any], jobs: int) -> Any:
     """RunSettings from the options' values."""
-    from lrpcli.output.picture import PictureStyle
+    from lrpcli.pictures.picture import PictureStyle
     from lrpcli.pipeline.settings import ExplainSettings, OutputSettings, RunSettings
 
     model = model_settings(values.pop("model"), values)

@@ -21,7 +21,7 @@ from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
 from lrpcli.errors import LrpError, OutputError
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 BUG = 3
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

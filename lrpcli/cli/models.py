@@ -7,7 +7,7 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
@@ -25,8 +25,8 @@ def models() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the models that go by name, and whether their weights are here."""
-    from lrpcli.models.registry import named_models
-    from lrpcli.models.weights import state
+    from lrpcli.models.zoo.registry import named_models
+    from lrpcli.models.zoo.weights import state
 
     rows = [
         {
@@ -53,7 +53,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
     chosen = model_settings(model, values)
     loaded = load_architecture(chosen.name, **chosen.keywords())
     # Below, so that a misspelt name is refused before torch is imported.
-    from lrpcli.models.table import layer_table, parameter_count
+    from lrpcli.models.layer_table import layer_table, parameter_count
 
     layers = [{"layer": row.name, "kind": row.kind, "output": row.output, "details": row.details}
               for row in layer_table(loaded)]  # fmt: skip
@@ -84,8 +84,8 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 @verbosity
 def fetch(names: tuple[str, ...], quiet: bool) -> None:
     """Fetch the weights of named models into the cache, check their hash, and print where they lie."""
-    from lrpcli.models.registry import named_model
-    from lrpcli.models.weights import fetch as fetch_weights
+    from lrpcli.models.zoo.registry import named_model
+    from lrpcli.models.zoo.weights import fetch as fetch_weights
 
     for model in [named_model(name) for name in names]:
         click.echo(fetch_weights(model, progress=not quiet))
@@ -98,8 +98,8 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Check cached weights against their hash; without NAME, all that are here. Exit 3 if any is not right."""
     from lrpcli.errors import WeightsError
-    from lrpcli.models.registry import named_model, named_models
-    from lrpcli.models.weights import verify as verify_weights
+    from lrpcli.models.zoo.registry import named_model, named_models
+    from lrpcli.models.zoo.weights import verify as verify_weights
 
     chosen = [named_model(name) for name in names] or list(named_models().values())
     states = {model.name: verify_weights(model) for model in chosen}
@@ -118,16 +118,16 @@ def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 @verbosity
 def path(name: str | None, quiet: bool) -> None:
     """Print the cache folder, or where the weights of NAME lie or would lie."""
-    from lrpcli.models.registry import named_model
-    from lrpcli.models.weights import cache_folder, weights_path
+    from lrpcli.models.zoo.registry import named_model
+    from lrpcli.models.zoo.weights import cache_folder, weights_path
 
     click.echo(cache_folder() if name is None else weights_path(named_model(name)))
 
 
 def _registry_facts(name: str) -> dict[str, Any]:
     """What the registry says of a model; nothing for a path."""
-    from lrpcli.models.registry import named_models
-    from lrpcli.models.weights import state
+    from lrpcli.models.zoo.registry import named_models
+    from lrpcli.models.zoo.weights import state
 
     entry = named_models().get(name)
     if entry is None:
@@ -139,7 +139,7 @@ def _registry_facts(name: str) -> dict[str, Any]:
 
 def _file_facts(source: str) -> dict[str, Any]:
     """What a .safetensors file says of itself for people, JSON objects as such."""
-    from lrpcli.models.safetensors_file import read_safetensors
+    from lrpcli.models.self_describing import read_safetensors
 
     if not source.lower().endswith(".safetensors"):
         return {}

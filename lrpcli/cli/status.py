@@ -18,7 +18,7 @@ def status(output: str, as_json: bool, quiet: bool) -> None:
     The count is of the last run: images that it did not reach, that were under way when it was killed, or whose files
     are gone are missing. The same command as before does what is missing and tries again what failed.
     """
-    from lrpcli.output.status import read_status
+    from lrpcli.records.status import read_status
 
     known = read_status(Path(output))
     counts = {"images": known.images, "done": known.done, "failed": known.failed, "missing": known.missing}

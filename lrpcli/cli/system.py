@@ -10,7 +10,7 @@ import click
 import lrpcli
 from lrpcli.cli.options import verbosity
 from lrpcli.cli.settings import PREFIX, usable_cpus
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "click")
 SHELLS = ("bash", "zsh", "fish")
@@ -25,7 +25,7 @@ def env(as_json: bool, quiet: bool) -> None:
 
     import torch
 
-    from lrpcli.models.weights import cache_folder, is_offline
+    from lrpcli.models.zoo.weights import cache_folder, is_offline
 
     facts: dict[str, Any] = {
         "lrp": lrpcli.__version__,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

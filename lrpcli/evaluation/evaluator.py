@@ -15,7 +15,7 @@ from torch import Tensor
 from lrpcli.errors import ImageError
 from lrpcli.evaluation.curves import Progress, Walk, class_scores, fills_for, mean_curves, tracks_for
 from lrpcli.evaluation.localisation import Boxes, inside_boxes, points_inside, share_inside
-from lrpcli.evaluation.measured import Measured
+from lrpcli.evaluation.measurement import Measured
 from lrpcli.evaluation.methods import RANDOM, Maps, methods_of
 from lrpcli.evaluation.perturbation import Grid, default_region
 from lrpcli.evaluation.settings import EvaluationSettings

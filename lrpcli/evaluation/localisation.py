@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lrpcli.errors import UsageError
 from lrpcli.images.placement import Placement
-from lrpcli.output.picture import smoothed
+from lrpcli.pictures.picture import smoothed
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright photo."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationSettings
+from lrpcli.lrp.batch_limit import BatchLimit
 from lrpcli.lrp.explainer import Explainer
-from lrpcli.lrp.memory import Room
 from lrpcli.models.model import Model
 
 RANDOM = "random"
@@ -62,7 +62,7 @@ class Maps:
         # Built anew for each config but the same: the weights, and what rules derive from them, are held once.
         for explainer in self.explainers[1:]:
             explainer.graph = self.explainers[0].graph
-        self._room_to_predict, self._room_to_explain = Room(), Room()
+        self._predict_limit, self._explain_limit = BatchLimit(), BatchLimit()
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +71,7 @@ class Maps:
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, h, w); in parts where there is no room for all at once."""
-        return in_parts(self._room_to_predict, self.explainers[0].predict, x)
+        return in_parts(self._predict_limit, self.explainers[0].predict, x)
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         """(M, N, h, w): scores per pixel for the classes `target` (N,), methods without a map left out."""
@@ -84,18 +84,18 @@ class Maps:
             relevance = self.explainers[place](x, target).relevance
             return relevance.norm(dim=1) if self.methods[place].norm else relevance.sum(1)
 
-        return in_parts(self._room_to_explain, explain, x, target)
+        return in_parts(self._explain_limit, explain, x, target)
 
 
-def in_parts(room: Room, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+def in_parts(limit: BatchLimit, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
     """The function's answer for a batch, one after the other for parts of it where there is no room for all at once."""
     size, parts, done = len(batch[0]), [], 0
     while done < size:
-        count = min(room.images, size - done)
+        count = min(limit.images, size - done)
         try:
             parts.append(function(*(values[done : done + count] for values in batch)))
         except (RuntimeError, MemoryError) as error:
-            if not room.refused(count, error):
+            if not limit.refused(count, error):
                 raise
             continue
         done += count

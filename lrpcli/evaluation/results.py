@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.evaluation.evaluator import Evaluator
-from lrpcli.evaluation.measured import METRICS
+from lrpcli.evaluation.filmstrip import strip_picture
+from lrpcli.evaluation.measurement import METRICS
 from lrpcli.evaluation.plots import curves_picture
-from lrpcli.evaluation.strip import strip_picture
 from lrpcli.evaluation.summary import Summary
 from lrpcli.images.find import Source
-from lrpcli.output.files import write_whole
+from lrpcli.records.store import write_whole
 
 COLUMNS = ("input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area")
 

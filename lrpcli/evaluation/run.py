@@ -11,11 +11,11 @@ import lrpcli
 from lrpcli.errors import ImageError, UsageError
 from lrpcli.evaluation.curves import Progress
 from lrpcli.evaluation.evaluator import Evaluator, Loaded
-from lrpcli.evaluation.measured import Measured
+from lrpcli.evaluation.measurement import Measured
 from lrpcli.images.find import Source, file_state
-from lrpcli.output.differences import told_differences
-from lrpcli.output.files import output_error, write_whole
-from lrpcli.output.journal import FOLDER, Journal, json_line, json_path
+from lrpcli.records.differences import describe_differences
+from lrpcli.records.journal import FOLDER, Journal, json_line, json_path
+from lrpcli.records.store import translate_os_error, write_whole
 
 JOURNAL, DESCRIPTION = "evaluate.jsonl", "evaluate.json"
 Row = dict[str, Any]
@@ -157,7 +157,7 @@ def _whole_lines(path: Path) -> list[bytes]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise output_error(error, path) from error
+        raise translate_os_error(error, path) from error
     return [line for line in lines if line.endswith(b"\n") and _is_json(line)]
 
 
@@ -186,6 +186,6 @@ def _read_description(output: Path) -> dict[str, Any] | None:
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What has changed: the methods, or else what they were measured with."""
     if before.get("methods") == now["methods"]:
-        return told_differences(before, now)
+        return describe_differences(before, now)
     names = (", ".join(method["name"] for method in side.get("methods", [])) for side in (before, now))
     return f"it measured {next(names)}, not {next(names)}"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpcli.evaluation.measured import METRICS, Measured
+from lrpcli.evaluation.measurement import METRICS, Measured
 from lrpcli.evaluation.methods import Method
 
 Floats = NDArray[np.float64]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lrpcli.errors import ModelError, UsageError
-from lrpcli.lrp.config import Assignment, Composite, assign_rules, load_composite
-from lrpcli.lrp.default import DEFAULT_CONFIG
-from lrpcli.lrp.graph import build_graph
+from lrpcli.lrp.composites.composite import Assignment, Composite, assign_rules, load_composite
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.lrp.propagate import Redistributed, Trace, backward, forward
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
+from lrpcli.lrp.tracing.graph import build_graph
 
 
 @dataclass

@@ -54,12 +54,12 @@ class Step:
 class Rule(ABC):
     """Redistributes relevance from a layer's output to its inputs; data only, so one object serves many threads."""
 
-    keeps: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset()
     """What the forward pass must remember for it: any of inputs, output, memo."""
-    at_zero: ClassVar[str] = "any"
+    relevance_at_zero: ClassVar[str] = "any"
     """What an input of 0 gets: "zero" nothing, "passes" nothing if no output of 0 got anything, "any" who knows."""
 
-    def misfit(self, operation: Operation) -> str:
+    def why_unfit(self, operation: Operation) -> str:
         """Why it cannot serve a layer of its own kind, as a sentence; empty if it can."""
         return ""
 

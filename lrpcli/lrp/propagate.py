@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ModelError
-from lrpcli.lrp.graph import Graph, Layer
-from lrpcli.lrp.memory import is_full
+from lrpcli.lrp.batch_limit import is_full
+from lrpcli.lrp.in_place import overwritten
+from lrpcli.lrp.layers.elementwise import Rectifier
 from lrpcli.lrp.operation import Rule, Step
-from lrpcli.lrp.rectified import overwritten
-from lrpcli.lrp.structure import Rectifier
+from lrpcli.lrp.tracing.graph import Graph, Layer
 
 
 @dataclass
@@ -75,9 +75,9 @@ def _step(
     return Step(
         layer.operation,
         tuple(tensor.shape for tensor in inputs),
-        inputs if "inputs" in rule.keeps else (),
-        output if "output" in rule.keeps else None,
-        memo if "memo" in rule.keeps else None,
+        inputs if "inputs" in rule.needs else (),
+        output if "output" in rule.needs else None,
+        memo if "memo" in rule.needs else None,
         scalars,
         layer.nonnegative,
         rectified,

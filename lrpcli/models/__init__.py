@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from lrpcli.errors import ModelError
-from lrpcli.models.details import Details, PreprocessingChoice
-from lrpcli.models.registry import named_model, named_models
+from lrpcli.models.description import Description, PreprocessingChoice
+from lrpcli.models.zoo.registry import named_model, named_models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,14 +33,14 @@ def load_model(
     Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines.
     Raises ModelError, UnsupportedLayer or WeightsError.
     """
-    details = Details(None, prototxt, input_shape, preprocessing, labels)
+    details = Description(None, prototxt, input_shape, preprocessing, labels)
     if not isinstance(model, (str, Path)):
         return _wrapped(model, weights, details)
     if not is_name(model):
         if weights is not None:
             raise ModelError(f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name.")
         return _load_file(model, details)
-    from lrpcli.models.weights import fetch
+    from lrpcli.models.zoo.weights import fetch
 
     entry = named_model(str(model))
     return _load_file(fetch(entry) if weights is None else weights, details.over(entry.details()))
@@ -59,13 +59,13 @@ def load_architecture(
 
     Good for layer tables; its `weights_sha256` is None. Bundled models and paths are loaded as they are.
     """
-    details = Details(None, prototxt, input_shape, preprocessing, labels)
+    details = Description(None, prototxt, input_shape, preprocessing, labels)
     entry = named_model(str(model)) if is_name(model) else None
     if entry is None or entry.architecture is None or weights is not None:
         return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape,
                           preprocessing=preprocessing, labels=labels)  # fmt: skip
+    from lrpcli.models.caffe.assemble import assemble
     from lrpcli.models.caffe.files import Weights
-    from lrpcli.models.caffe.load import assemble
 
     return assemble(Weights(entry.architecture, None, None, None), details.over(entry.details()))
 
@@ -78,7 +78,7 @@ def is_name(model: str | Path) -> bool:
     return model in named_models() or not looks_like_path
 
 
-def _load_file(path: str | Path, details: Details) -> "Model":
+def _load_file(path: str | Path, details: Description) -> "Model":
     name = Path(path).name.lower()
     if not name.endswith(SUFFIXES):
         raise ModelError(
@@ -86,16 +86,16 @@ def _load_file(path: str | Path, details: Details) -> "Model":
             f"{SUFFIXES[-1]}. Any other net can be explained in Python: lrpcli.load_model(module, input_shape=...)."
         )
     if name.endswith(".safetensors"):
-        from lrpcli.models.safetensors_file import load_safetensors
+        from lrpcli.models.self_describing import load_safetensors
 
         return load_safetensors(path, details)
+    from lrpcli.models.caffe.assemble import assemble
     from lrpcli.models.caffe.files import read_weights
-    from lrpcli.models.caffe.load import assemble
 
     return assemble(read_weights(path), details)
 
 
-def _wrapped(module: "nn.Module", weights: str | Path | None, details: Details) -> "Model":
+def _wrapped(module: "nn.Module", weights: str | Path | None, details: Description) -> "Model":
     from torch import nn
 
     from lrpcli.models.module import wrap_module

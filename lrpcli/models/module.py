@@ -6,13 +6,13 @@ from torch import nn
 
 from lrpcli.errors import ModelError
 from lrpcli.images.preprocess import Preprocessing
-from lrpcli.models.caffe.load import checked_shape, fitted
-from lrpcli.models.details import Details
+from lrpcli.models.caffe.assemble import checked_shape, fitted
+from lrpcli.models.description import Description
 from lrpcli.models.labels import read_labels
 from lrpcli.models.model import Model
 
 
-def wrap_module(module: nn.Module, details: Details) -> Model:
+def wrap_module(module: nn.Module, details: Description) -> Model:
     """The module, unchanged, with an input shape, preprocessing and labels. ModelError if the shape is missing."""
     name = details.name or type(module).__name__
     if details.input_shape is None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import UsageError
-from lrpcli.output.differences import told_differences
-from lrpcli.output.journal import read_description
+from lrpcli.records.differences import describe_differences
+from lrpcli.records.journal import read_description
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
@@ -22,7 +22,7 @@ def require_same_run(output: Path, description: Mapping[str, Any]) -> None:
     before = read_description(output)
     if before is None:
         return
-    told = told_differences(before, json.loads(json.dumps(description, default=str)))
+    told = describe_differences(before, json.loads(json.dumps(description, default=str)))
     if not told:
         return
     raise UsageError(

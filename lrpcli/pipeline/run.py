@@ -18,17 +18,17 @@ from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
-from lrpcli.output.journal import over_outputs, write_description
-from lrpcli.pipeline.compute import Engine
+from lrpcli.pipeline.decode import Preparation
+from lrpcli.pipeline.explain import Engine
 from lrpcli.pipeline.fingerprint import fingerprint, require_same_run
-from lrpcli.pipeline.finish import Finisher, Row
-from lrpcli.pipeline.part import WHOLE, Part
-from lrpcli.pipeline.prepare import Preparation
-from lrpcli.pipeline.progress import Progress
 from lrpcli.pipeline.settings import RunSettings
-from lrpcli.pipeline.shard import Shard, run_shard
+from lrpcli.pipeline.shard import WHOLE, Part
+from lrpcli.pipeline.stream import Shard, run_shard
 from lrpcli.pipeline.targets import choose_targets
 from lrpcli.pipeline.workers import Workers
+from lrpcli.pipeline.write import Finisher, Row
+from lrpcli.records.journal import map_outputs, write_description
+from lrpcli.records.resume import Progress
 
 BATCH = {"cpu": 16, "cuda": 64}
 """Images at once where nothing is said: larger batches are hardly faster and only take memory."""
@@ -89,7 +89,7 @@ class Run:
             with closing(_watched(share, shard, workers, progress, stop or threading.Event())) as rows:
                 for row in rows:
                     progress.end(row)
-                    yield over_outputs(row, lambda name: os.path.join(output, name))  # noqa: PTH118 - names are text
+                    yield map_outputs(row, lambda name: os.path.join(output, name))  # noqa: PTH118 - names are text
 
     def _fitted(self, images: int, part: Part) -> Shard:
         """The shard for so many images: batches all of one size, so that hardly any of them has to be filled up."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.decode import DecodePolicy
-from lrpcli.output.picture import PictureStyle
+from lrpcli.pictures.picture import PictureStyle
 
 KINDS = ("overlay", "heatmap", "map", "layers")
 MAP_SPACES = ("model", "image")

@@ -26,7 +26,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the run
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAXIMAL_TEXT, MAXIMAL_TEXT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import lrpcli.pipeline.prepare  # noqa: F401 - what takes long is done before the first image's time runs
+    import lrpcli.pipeline.decode  # noqa: F401 - what takes long is done before the first image's time runs
 
     connection = Connection(descriptor)
     function: Callable[..., Any] | None = None

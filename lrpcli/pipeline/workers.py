@@ -15,7 +15,7 @@ from multiprocessing.connection import Pipe
 from typing import Any
 
 from lrpcli.errors import ImageError, StoppedError
-from lrpcli.output.text import printable
+from lrpcli.records.text import printable
 
 TIMEOUT = 60.0
 """Seconds that one image may take to decode, where nothing else is said."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lrpcli.evaluation.measured import Measured
+from lrpcli.evaluation.measurement import Measured
 from lrpcli.evaluation.methods import Method
 from lrpcli.evaluation.summary import Summary, paired_intervals
 from lrpcli.evaluation.table import results_table

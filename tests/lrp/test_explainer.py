@@ -7,7 +7,7 @@ from torch import nn
 
 from lrpcli import Explainer, load_model
 from lrpcli.errors import ConfigError, UsageError
-from lrpcli.lrp.config import builtin_names
+from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.lrp.explainer import full_precision
 from tests.lrp.helpers import agree
 from tests.lrp.nets import NETS, caffenet, googlenet, photos

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from lrpcli import Explainer, LocalResponseNorm
 from lrpcli.errors import ModelError, UnsupportedLayer
-from lrpcli.lrp.graph import build_graph
 from lrpcli.lrp.propagate import forward
+from lrpcli.lrp.tracing.graph import build_graph
 from tests.lrp.helpers import Call, agree
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

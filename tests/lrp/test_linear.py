@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrpcli import Explainer
-from lrpcli.lrp.linear import PREPARED, FullyConnected
+from lrpcli.lrp.in_place import overwritten
+from lrpcli.lrp.layers.linear import PREPARED, FullyConnected
 from lrpcli.lrp.propagate import backward, forward
-from lrpcli.lrp.rectified import overwritten
 from tests.lrp import reference
 
 LOW, HIGH = -3.0, 5.0

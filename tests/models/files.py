@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from google.protobuf import text_format
 
+from lrpcli.models.caffe.assemble import assemble
 from lrpcli.models.caffe.files import Weights
-from lrpcli.models.caffe.load import assemble
 from lrpcli.models.caffe.network import modern_type
 from lrpcli.models.caffe.schema import ENUMS, messages
-from lrpcli.models.details import Details
+from lrpcli.models.description import Description
 
 Blobs = Mapping[str, Sequence[np.ndarray]]
 
@@ -32,7 +32,7 @@ layer { name: "prob" type: "Softmax" bottom: "fc2" top: "prob" }
 def random_blobs(prototxt: Path, seed: int = 0) -> dict[str, list[np.ndarray]]:
     """Weights and biases for every convolution and fully connected layer of a net description."""
     random = np.random.default_rng(seed)
-    module = assemble(Weights(prototxt, None, None, None), Details(prototxt=prototxt)).module
+    module = assemble(Weights(prototxt, None, None, None), Description(prototxt=prototxt)).module
     blobs = {}
     for node in module.graph.nodes:
         layer = module.get_submodule(node.target) if node.op == "call_module" else None

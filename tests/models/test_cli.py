@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrpcli.cli.main import main
-from lrpcli.models.registry import named_models
+from lrpcli.models.zoo.registry import named_models
 from tests.models.files import TINY, write_safetensors
 
 

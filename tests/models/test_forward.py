@@ -8,11 +8,11 @@ import torch
 
 import lrpcli
 from lrpcli.models import load_architecture, load_model
+from lrpcli.models.caffe.assemble import assemble
 from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
-from lrpcli.models.caffe.load import assemble
-from lrpcli.models.details import Details
-from lrpcli.models.registry import PACKAGE
-from lrpcli.models.table import layer_table
+from lrpcli.models.description import Description
+from lrpcli.models.layer_table import layer_table
+from lrpcli.models.zoo.registry import PACKAGE
 from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel, write_hdf5
 from tests.shared import shared
 
@@ -42,7 +42,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-5) 
 
 
 def zeros(prototxt: Path) -> lrpcli.Model:
-    return assemble(Weights(prototxt, None, None, None), Details(prototxt=prototxt))
+    return assemble(Weights(prototxt, None, None, None), Description(prototxt=prototxt))
 
 
 def test_googlenet_equals_opencv() -> None:

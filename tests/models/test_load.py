@@ -12,7 +12,7 @@ import lrpcli
 from lrpcli.errors import ModelError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
-from lrpcli.models.registry import PACKAGE, NamedModel
+from lrpcli.models.zoo.registry import PACKAGE, NamedModel
 from tests.models.files import TINY, random_blobs, write_caffemodel, write_hdf5, write_safetensors
 from tests.models.test_forward import images, run
 
@@ -56,7 +56,7 @@ def test_safetensors_with_a_net_description_beside_it(tmp_path, tiny_blobs, tiny
 
 def test_a_bundled_model_goes_by_name(self_describing, monkeypatch, tmp_path) -> None:
     from lrpcli import models
-    from lrpcli.models import registry, weights
+    from lrpcli.models.zoo import registry, weights
 
     (tmp_path / "bundled").mkdir()
     self_describing.rename(tmp_path / "bundled" / "ours.safetensors")
@@ -287,7 +287,7 @@ def test_label_files(tmp_path, tiny_caffemodel) -> None:
 
 
 def test_facts_for_people_are_kept(self_describing) -> None:
-    from lrpcli.models.safetensors_file import read_safetensors
+    from lrpcli.models.self_describing import read_safetensors
 
     facts = read_safetensors(self_describing).facts
     assert facts == {"accuracy": json.dumps({"top1": 0.5}), "licence": "CC0"}

@@ -8,9 +8,9 @@ import pytest
 
 from lrpcli.errors import ModelError
 from lrpcli.models import load_architecture, load_model
-from lrpcli.models.registry import PACKAGE, named_model, named_models
-from lrpcli.models.table import layer_table, parameter_count
-from lrpcli.models.weights import state, verify
+from lrpcli.models.layer_table import layer_table, parameter_count
+from lrpcli.models.zoo.registry import PACKAGE, named_model, named_models
+from lrpcli.models.zoo.weights import state, verify
 
 OFFICIAL = [name for name, model in named_models().items() if not model.bundled]
 NAMES = {
@@ -112,7 +112,7 @@ def test_misspelt_names_get_a_suggestion() -> None:
 
 def test_the_registry_is_cheap() -> None:
     code = (
-        "import sys, lrpcli.models, lrpcli.models.weights as w; [w.state(m) for m in "
+        "import sys, lrpcli.models, lrpcli.models.zoo.weights as w; [w.state(m) for m in "
         "lrpcli.models.named_models().values()]; "
         "print([m for m in ('torch', 'numpy', 'PIL', 'pooch', 'requests', 'google.protobuf') if m in sys.modules])"
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lrpcli.errors import WeightsError
-from lrpcli.models import weights
-from lrpcli.models.registry import NamedModel, named_model, named_models
+from lrpcli.models.zoo import weights
+from lrpcli.models.zoo.registry import NamedModel, named_model, named_models
 
 CONTENT = b"weights" * 50_000
 

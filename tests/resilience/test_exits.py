@@ -234,5 +234,5 @@ def _is_alive(pid):
 
 
 def test_the_python_that_decodes_imports_no_torch():
-    code = "import sys; import lrpcli.pipeline.worker, lrpcli.pipeline.prepare; sys.exit('torch' in sys.modules)"
+    code = "import sys; import lrpcli.pipeline.worker, lrpcli.pipeline.decode; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0

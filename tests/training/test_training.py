@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from lrpcli.lrp.normalization import LocalResponseNorm
+from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from training import caffenet_small, cifar10
 from training.augment import Augmentation, mix, random_views, shifted_views
 from training.data import load_photos
@@ -172,7 +172,7 @@ def test_share_says_how_much_of_a_mixed_photo_is_its_own(settings):
 
 
 def test_prototxt_has_the_geometry_that_the_tool_knows():
-    shipped = Path(__file__).parents[2] / "lrpcli/models/architectures/cifar10-full.prototxt"
+    shipped = Path(__file__).parents[2] / "lrpcli/models/zoo/architectures/cifar10-full.prototxt"
     lines = [line for line in shipped.read_text().splitlines() if line.startswith(("layer", "input"))]
     text = prototxt(replace(cifar10_full(), name="CIFAR10_full"))
     assert [line.split() for line in text.splitlines()[1:]] == [line.split() for line in lines]

@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> Weights:
     digest = hashlib.sha256(data).hexdigest()
     if data.startswith(HDF5_MAGIC):
         return Weights(path, hdf5_blobs(io.BytesIO(data), len(data), path), digest, None)
-    with damage_named(path, HELP):
+    with name_damage(path, HELP):
         message, raw = _parse_net(data, path)
         del data
         network = network_from_message(message, path)
@@ -88,7 +88,7 @@ def parse_prototxt(text: str, path: Path) -> Network:
     if len(text) > MAXIMAL_TEXT:
         raise ModelError(f"The net description in {str(path)!r} is too long to be one. Give the deploy .prototxt.")
     message = messages()["NetParameter"]()
-    with damage_named(path, "Give the deploy .prototxt that belongs to the weights."):
+    with name_damage(path, "Give the deploy .prototxt that belongs to the weights."):
         # Caffe ignores nothing, but its forks add fields: what is not known here cannot change a supported layer.
         text_format.Parse(text, message, allow_unknown_field=True)
         return network_from_message(message, path)
@@ -101,7 +101,7 @@ def read_mean(path: str | Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"The mean image {str(path)!r} cannot be read ({error.strerror or error}).") from error
-    with damage_named(path, "Give a mean image as .binaryproto or .npy."):
+    with name_damage(path, "Give a mean image as .binaryproto or .npy."):
         mean = np.load(io.BytesIO(data), allow_pickle=False) if data[:6] == b"\x93NUMPY" else _binaryproto(data, path)
         mean = np.asarray(mean, dtype=np.float32)
     if mean.ndim == 4 and mean.shape[0] == 1:
@@ -143,7 +143,7 @@ def _parse(data: bytes, name: str, blobs: Callable[[Any], Any]) -> tuple[Any, bo
 
 
 @contextmanager
-def damage_named(path: Path, advice: str) -> Iterator[None]:
+def name_damage(path: Path, advice: str) -> Iterator[None]:
     """Turns what parsers raise on a damaged file into a ModelError that names the file."""
     try:
         yield

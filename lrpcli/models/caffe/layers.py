@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrpcli.errors import ModelError, UnsupportedLayer
-from lrpcli.lrp.normalization import LocalResponseNorm
+from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from lrpcli.models.caffe.build import Builder
 from lrpcli.models.caffe.network import SourceLayer
 

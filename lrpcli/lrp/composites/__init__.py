@@ -1,0 +1,1 @@
+"""Configs: which rule each layer gets."""

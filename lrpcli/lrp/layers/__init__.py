@@ -1,0 +1,1 @@
+"""Layers and their relevance rules, one module for each sort."""

@@ -1,0 +1,250 @@
+"""Relevance rules of convolutions and fully connected layers (SPEC section 2).
+
+Notation: z_ij = w_ij x_i, z_j = sum_i z_ij + b_j; v+ = max(v, 0), v- = min(v, 0).
+
+Operations dominate the time, so each rule says how many of `apply` and `spread` it needs where inputs are known to be
+>= 0, as they are after a ReLU. `Step.rectified` saves more: relevance is zero where the output is.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lrpcli.lrp.layers.linear import LinearOperation
+from lrpcli.lrp.operation import Relevances, Rule, Step, divide_by_nonnegative, safe_divide, smallest, stabilise
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j [B15]; epsilon 0 is LRP-0."""
+
+    needs = frozenset({"inputs", "output"})
+    relevance_at_zero = "zero"
+    epsilon: float = 0.01
+    bias: str = "absorb"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One spread."""
+        (x,) = step.inputs
+        return (_epsilon_spread(step, relevance, self.epsilon, self.bias).mul_(x),)
+
+
+def _epsilon_spread(step: Step, relevance: Tensor, epsilon: float, bias: str) -> Tensor:
+    """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
+    layer, total = step.operation, step.output
+    assert total is not None
+    if bias == "ignore":
+        total = layer.without_bias(total)
+    elif step.rectified and epsilon > smallest(total.dtype):
+        return _spread(layer, relevance / (total + epsilon), "signed", step)
+    return _spread(layer, safe_divide(relevance, stabilise(total, epsilon)), "signed", step)
+
+
+def _spread(layer: LinearOperation, share: Tensor, kernel: str, step: Step, gamma: float = 0.0) -> Tensor:
+    return layer.spread(share, layer.kernel(kernel, gamma), step.shapes[0])
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """R_i = sum_j (alpha z+_ij / z+_j - beta z-_ij / z-_j) R_j, alpha = 1 + beta [B15]; a zero sum drops its half.
+
+    z-_j is z_j - z+_j, which saves an application and leaves it an error of about 1e-7 z+_j in float32: where it is
+    n digits smaller than z+_j, 7 - n of its own are right. Take float64 for a net with next to no negative weights.
+    """
+
+    needs = frozenset({"inputs", "output"})
+    relevance_at_zero = "zero"
+    beta: float = 1.0
+    bias: str = "absorb"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One application for z+, as z- = z - z+, and two spreads."""
+        layer, total = step.operation, step.output
+        upper = _positive_sum(step, layer, self.bias)
+        positive = divide_by_nonnegative(relevance, upper)
+        if self.beta == 0:
+            return (_spread_signed(step, positive, None, 1.0, 0.0),)
+        assert total is not None
+        upper.sub_(layer.without_bias(total) if self.bias == "ignore" else total)  # now -z-
+        negative = divide_by_nonnegative(relevance, upper)
+        return (_spread_signed(step, positive, negative, 1 + self.beta, self.beta),)
+
+
+def _positive_sum(step: Step, layer: LinearOperation, bias: str) -> Tensor:
+    """z+_j = sum_i z+_ij, with b+ unless the bias is ignored: one application for inputs >= 0, else two."""
+    (x,) = step.inputs
+    offset = None if bias == "ignore" else layer.positive_bias()
+    if step.nonnegative:
+        return layer.apply(x, layer.kernel("positive"), offset)
+    positive = layer.apply(x.clamp(min=0), layer.kernel("positive"), offset)
+    return positive.add_(layer.apply(x.clamp(max=0), layer.kernel("negative")))
+
+
+def _spread_signed(step: Step, positive: Tensor, negative: Tensor | None, alpha: float, beta: float) -> Tensor:
+    """sum_j alpha z+_ij p_j + beta z-_ij n_j for every input i."""
+    (x,) = step.inputs
+    through = _spread_pair(step, positive, negative, alpha, beta, ("positive", "negative"))
+    if step.nonnegative:
+        return through.mul_(x)
+    crossed = _spread_pair(step, positive, negative, alpha, beta, ("negative", "positive"))
+    return torch.where(x >= 0, through, crossed).mul_(x)
+
+
+def _spread_pair(
+    step: Step, positive: Tensor, negative: Tensor | None, alpha: float, beta: float, kernels: tuple[str, str]
+) -> Tensor:
+    layer = step.operation
+    total = _spread(layer, positive, kernels[0], step)
+    if alpha != 1:
+        total.mul_(alpha)
+    return total if negative is None else total.add_(_spread(layer, negative, kernels[1], step), alpha=beta)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """Alpha-beta with beta = 0: R_i = sum_j z+_ij / z+_j R_j, negative inputs included."""
+
+    needs = frozenset({"inputs"})
+    relevance_at_zero = "zero"
+    bias: str = "absorb"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One application and one spread."""
+        return AlphaBeta(0.0, self.bias).relevance(step, relevance)
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """Generalised gamma [A21]: z_j >= 0 favours z+ (z_ij + gamma z+_ij), z_j < 0 favours z- (z_ij + gamma z-_ij)."""
+
+    needs = frozenset({"inputs", "output"})
+    relevance_at_zero = "zero"
+    gamma: float = 0.25
+    bias: str = "absorb"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One application, and one spread where no relevance comes from z_j < 0, else two."""
+        layer, total = step.operation, step.output
+        assert total is not None
+        upper = _positive_sum(step, layer, self.bias)
+        if step.rectified and self.bias == "absorb":
+            return (self._favour_positive(step, divide_by_nonnegative(relevance, upper.mul_(self.gamma).add_(total))),)
+        whole = total if self.bias == "absorb" else layer.without_bias(total)
+        lower = (whole - upper).clamp_(max=0)
+        up = whole >= 0
+        share = safe_divide(relevance, whole + self.gamma * torch.where(up, upper, lower))
+        favoured = share * (1 + self.gamma)
+        positive, negative = torch.where(up, favoured, share), torch.where(up, share, favoured)
+        return (_spread_signed(step, positive, negative, 1.0, 1.0),)
+
+    def _favour_positive(self, step: Step, share: Tensor) -> Tensor:
+        """sum_j (z_ij + gamma z+_ij) s_j for every input i."""
+        (x,), layer = step.inputs, step.operation
+        through = _spread(layer, share, "positive-favoured", step, self.gamma)
+        if step.nonnegative:
+            return through.mul_(x)
+        crossed = _spread(layer, share, "negative-favoured", step, self.gamma)
+        return torch.where(x >= 0, through, crossed).mul_(x)
+
+
+@dataclass(frozen=True)
+class ByWeight(Rule):
+    """Shares in proportion to a weight alone, the same for every image; padding gets none."""
+
+    kernel: ClassVar[str]
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One spread; the sums are kept."""
+        layer, shape = step.operation, step.shapes[0]
+        sums = layer.prepare((self.kernel, "sums", shape[1:]), lambda: self._sums(layer, shape))
+        return (_spread(layer, relevance / sums, self.kernel, step),)
+
+    def _sums(self, layer: LinearOperation, shape: torch.Size) -> Tensor:
+        """Sum of the weight over each output's inputs (1, D, ...); infinite where it is zero, so that it drops R."""
+        sums = layer.apply(layer.weight.new_ones((1, *shape[1:])), layer.kernel(self.kernel))
+        return sums.masked_fill_(sums < smallest(sums.dtype), torch.inf)
+
+
+@dataclass(frozen=True)
+class Flat(ByWeight):
+    """R_i = sum over j in reach of i of R_j / number of inputs of j."""
+
+    kernel = "ones"
+
+
+@dataclass(frozen=True)
+class WSquare(ByWeight):
+    """R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j."""
+
+    kernel = "squared"
+
+
+@dataclass(frozen=True, eq=False)
+class ZBox(Rule):
+    """Shares (x_i w_ij - l_i w+_ij - h_i w-_ij) / sum_i(...) for inputs between l and h [M17].
+
+    `low` and `high` broadcast to an input (1, C, H, W); they are the model's pixel range, preprocessed.
+    """
+
+    needs = frozenset({"inputs", "output"})
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """Two spreads, as a share is (x_i - l_i) w+_ij + (x_i - h_i) w-_ij; the bounds' sum is kept."""
+        (x,), layer = step.inputs, step.operation
+        assert self.low is not None and self.high is not None and step.output is not None
+        bounds = layer.prepare((self, x.shape[1:]), lambda: self._bounds(layer, x.shape))
+        share = safe_divide(relevance, step.output - bounds)
+        lower = _spread(layer, share, "positive", step).mul_(x - self.low.to(x))
+        upper = _spread(layer, share, "negative", step).mul_(x - self.high.to(x))
+        return (lower.add_(upper),)
+
+    def _bounds(self, layer: LinearOperation, shape: torch.Size) -> Tensor:
+        """sum_i l_i w+_ij + h_i w-_ij + b_j (1, D, ...): what z_j exceeds the denominator by."""
+        assert self.low is not None and self.high is not None
+        low = self.low.to(layer.weight).expand(1, *shape[1:])
+        high = self.high.to(layer.weight).expand(1, *shape[1:])
+        return layer.apply(low, layer.kernel("positive"), layer.bias).add_(layer.apply(high, layer.kernel("negative")))
+
+
+@dataclass(frozen=True)
+class Sign(Rule):
+    """R_i = sign(x_i) sum_j w_ij R_j / (z_j + epsilon sign(z_j)), for the input layer; sign(0) = +1."""
+
+    needs = frozenset({"inputs", "output"})
+    epsilon: float = 0.01
+    bias: str = "absorb"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """The epsilon rule with the sign of the input in place of the input."""
+        (x,), spread = step.inputs, _epsilon_spread(step, relevance, self.epsilon, self.bias)
+        return (torch.where(x >= 0, spread, -spread),)
+
+
+@dataclass(frozen=True)
+class GradientTimesInput(Rule):
+    """x_i sum_j w_ij R_j: with `gradient` in every later layer, gradient times input. Not a relevance."""
+
+    needs = frozenset({"inputs"})
+    relevance_at_zero = "zero"
+
+    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+        """One spread."""
+        (x,) = step.inputs
+        return (_spread(step.operation, relevance, "signed", step).mul_(x),)
+
+
+RULES: dict[str, type[Rule]] = {
+    "epsilon": Epsilon,
+    "alpha-beta": AlphaBeta,
+    "z-plus": ZPlus,
+    "gamma": Gamma,
+    "flat": Flat,
+    "w-square": WSquare,
+    "z-box": ZBox,
+    "sign": Sign,
+    "gradient-times-input": GradientTimesInput,
+}

@@ -1,0 +1,1 @@
+"""A torch.nn.Module in, a graph of named layers out."""

@@ -1,0 +1,125 @@
+"""Models in one .safetensors file: numbers as tensors, everything else as metadata.
+
+Tensors are named "<layer>.weight" and "<layer>.bias". Metadata: `prototxt` (a Caffe net description), and where known
+`name`, `preprocessing` (JSON), `labels` (a line per output); further entries are facts for people.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrpcli.errors import ModelError, WeightsError
+from lrpcli.models.caffe.assemble import assemble
+from lrpcli.models.caffe.files import Weights, parse_prototxt
+from lrpcli.models.caffe.network import Network
+from lrpcli.models.description import Description
+from lrpcli.models.model import Model
+from lrpcli.models.preprocessing import CHOICES
+
+PARTS = ("weight", "bias")
+FOR_LOADING = ("name", "prototxt", "preprocessing", "labels")
+HELP = "Give a file that describes itself, as docs/models.md says."
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """What a file holds: weights with the net's description, details, and facts for people by name."""
+
+    weights: Weights
+    details: Description
+    facts: dict[str, str]
+
+
+def load_safetensors(path: str | Path, details: Description) -> Model:
+    """A Model from a .safetensors file; `details` overrule the file's own. Errors as for assemble."""
+    found = read_safetensors(path)
+    complete = details.over(found.details)
+    if found.weights.network is None and complete.prototxt is None:
+        raise ModelError(
+            f"{str(path)!r} holds weights but does not say which net they belong to. Give its net description: "
+            "--prototxt FILE."
+        )
+    return assemble(found.weights, complete)
+
+
+def read_safetensors(path: str | Path) -> SafetensorsFile:
+    """Reads a file. WeightsError if it is missing, ModelError if it is damaged or holds anything unexpected."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file {str(path)!r} cannot be read ({error.strerror or error}). Check the path."
+        ) from error
+    arrays, metadata = _contents(path)
+    network = _network(metadata, path)
+    weights = Weights(path, _blobs(arrays, path), digest, network)
+    return SafetensorsFile(weights, _details(metadata, path), _facts(metadata))
+
+
+def _contents(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Halves of both kinds become float32; anything that is no number of a net is refused below.
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise ModelError(f"{str(path)!r} is no undamaged safetensors file ({error}). Fetch it again.") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ModelError(f"Tensor {name!r} of {str(path)!r} holds {tensor.dtype} and not floating-point numbers.")
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}, metadata
+
+
+def _blobs(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, tuple[np.ndarray, ...]]:
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, _, part = name.rpartition(".")
+        if not layer or part not in PARTS:
+            raise ModelError(f"Tensor {name!r} of {str(path)!r} is not named <layer>.weight or <layer>.bias. {HELP}")
+        layers.setdefault(layer, {})[part] = array
+    if not layers:
+        raise ModelError(f"{str(path)!r} holds no weights. {HELP}")
+    for layer, parts in layers.items():
+        if "weight" not in parts:
+            raise ModelError(f"Layer {layer!r} of {str(path)!r} has a bias but no weight. Fetch the file again.")
+    return {layer: tuple(parts[part] for part in PARTS if part in parts) for layer, parts in layers.items()}
+
+
+def _network(metadata: Mapping[str, str], path: Path) -> Network | None:
+    return parse_prototxt(metadata["prototxt"], path) if "prototxt" in metadata else None
+
+
+def _details(metadata: Mapping[str, str], path: Path) -> Description:
+    labels = metadata.get("labels")
+    return Description(
+        name=metadata.get("name"),
+        preprocessing=_preprocessing(metadata["preprocessing"], path) if "preprocessing" in metadata else None,
+        labels=None if labels is None else labels.strip("\n").split("\n"),
+    )
+
+
+def _preprocessing(text: str, path: Path) -> dict[str, Any]:
+    """The fields that adjust_preprocessing takes; the size is the net's own."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"The preprocessing in {str(path)!r} is no JSON ({error}). Fetch the file again.") from error
+    if not isinstance(fields, dict):
+        raise ModelError(f"The preprocessing in {str(path)!r} is no JSON object. Fetch the file again.")
+    # A user may name a mean image by its path; a file from anywhere may not have other files read.
+    if isinstance(fields.get("mean"), str):
+        raise ModelError(f"The mean in {str(path)!r} is no list of numbers. Fetch the file again.")
+    return {key: fields[key] for key in CHOICES if key in fields}
+
+
+def _facts(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in sorted(metadata.items()) if key not in FOR_LOADING}

@@ -1,1 +1,0 @@
-"""Relevance to colours to overlay, written so that only whole files exist."""

@@ -1,0 +1,1 @@
+"""Relevance to pixels: colours, overlays, encoded pictures."""

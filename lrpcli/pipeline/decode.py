@@ -1,0 +1,65 @@
+"""One image on its way in: decoded, turned into model input, and kept at picture size."""
+
+import io
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lrpcli.images.decode import DecodePolicy, decode
+from lrpcli.images.find import Source
+from lrpcli.images.placement import Placement
+from lrpcli.images.preprocess import Preprocessing
+from lrpcli.pictures.picture import Box
+
+
+@dataclass
+class Prepared:
+    """What is kept of an image while it waits for its turn: never the photo at full size.
+
+    `pixels` is the model's input (C, h, w), `photo` an RGB picture at picture size (None if no picture is wanted),
+    `box` the part of that picture which the model sees, `note` what the decoder printed about it.
+    """
+
+    source: Source
+    pixels: NDArray[np.float32]
+    placement: Placement
+    photo: Image.Image | None
+    box: Box
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Decodes and preprocesses; plain data, so that it can be sent to another process.
+
+    `overlay_size` is the longest side of a picture, or None for the model's own grid; `pictures`: whether any is drawn.
+    """
+
+    decode: DecodePolicy
+    preprocessing: Preprocessing
+    overlay_size: int | None
+    pictures: bool
+
+    def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
+        """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
+        started = time.perf_counter()
+        image = decode(source.path if content is None else io.BytesIO(content), self.decode)
+        pixels, placement = self.preprocessing.apply(image)
+        photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
+        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)
+
+    def _picture(self, image: Image.Image, placement: Placement) -> tuple[Image.Image, Box]:
+        """The photo at picture size, never enlarged, and the model's part of it."""
+        if self.overlay_size is None:
+            height, width = placement.size
+            return image.resize((width, height), Image.Resampling.BICUBIC, box=placement.box), (0, 0, width, height)
+        shrink = min(1.0, self.overlay_size / max(image.size))
+        size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+        photo = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        across, down = size[0] / image.size[0], size[1] / image.size[1]
+        left, top, right, bottom = placement.box
+        return photo, (left * across, top * down, right * across, bottom * down)

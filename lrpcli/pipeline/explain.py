@@ -1,0 +1,142 @@
+"""Prepared images through the engine, as many at once as the memory holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrpcli.errors import DeviceError, ImageError, LrpError
+from lrpcli.lrp.batch_limit import BatchLimit
+from lrpcli.lrp.explainer import Explainer, Result
+from lrpcli.pipeline.decode import Prepared
+from lrpcli.pipeline.targets import Targets
+
+TOP = 5
+_Asked = tuple[Prepared, Any]
+"""An image and the classes asked of it, as Targets.of names them."""
+
+
+@dataclass
+class Explanation:
+    """One class of one image: relevance (C, h, w) in units of `start`, the total that the backward pass began with."""
+
+    target: int
+    score: float
+    start: float
+    relevance: NDArray[np.float32]
+    layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass
+class Explained:
+    """All maps of one image, and its best classes with their softmax scores."""
+
+    explanations: list[Explanation]
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The explainer, and what it is asked for each image; `keep_layers` for the relevance of every layer.
+
+    It computes `size` images at once, or fewer where the memory has no room for them. What is left over is filled up
+    to that size with copies of the last image: the last digits of a result depend on the size of the batch, and a run
+    that was stopped and goes on has other images left than one that was not.
+    """
+
+    explainer: Explainer
+    targets: Targets
+    keep_layers: bool = False
+    size: int = 1
+    limit: BatchLimit = field(default_factory=BatchLimit)
+
+    def __call__(self, batch: Sequence[Prepared]) -> list[Explained | ImageError]:
+        """One answer per image, in order. DeviceError if the device is lost or has no room even for one image."""
+        answers: list[Explained | ImageError] = []
+        usable: list[_Asked] = []
+        for item in batch:
+            try:
+                usable.append((item, self.targets.of(item.source)))
+            except ImageError as error:
+                answers.append(error)
+            else:
+                answers.append(ImageError("compute", ""))
+        results = iter(self._explain(usable))
+        return [answer if str(answer) else next(results) for answer in answers]
+
+    def _explain(self, batch: list[_Asked]) -> list[Explained | ImageError]:
+        answers: list[Explained | ImageError] = []
+        while len(answers) < len(batch):
+            size = min(self.size, self.limit.images)
+            part = batch[len(answers) : len(answers) + size]
+            try:
+                answers += self._run(part + part[-1:] * (size - len(part)))[: len(part)]
+            except LrpError:
+                raise
+            except (RuntimeError, MemoryError) as error:
+                if not self.limit.refused(size, error):
+                    answers += map(self._alone, part)
+        return answers
+
+    def _alone(self, asked: _Asked) -> Explained | ImageError:
+        """One of the images of a batch that failed: the others need not suffer for it."""
+        try:
+            return self._run([asked])[0]
+        except LrpError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if isinstance(error, torch.AcceleratorError):
+                raise DeviceError(
+                    f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps "
+                    "with another --device."
+                ) from error
+            name = asked[0].source.path
+            return ImageError("compute", f"The relevance of {name!r} cannot be computed: {reason}")
+
+    def _run(self, batch: list[_Asked]) -> list[Explained | ImageError]:
+        x = torch.from_numpy(np.stack([item.pixels for item, _ in batch]))
+        if self.explainer.device.type == "cuda":  # copied while the processor goes on
+            x = x.pin_memory().to(self.explainer.device, non_blocking=True)
+        target = self.targets.batch([classes for _, classes in batch])
+        result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers))
+        return [_answer(item, result, place) for place, (item, _) in enumerate(batch)]
+
+
+def _on_processor(result: Result) -> Result:
+    """All at once: every copy from a GPU waits for it."""
+    layers = {name: values.cpu() for name, values in result.layers.items()}
+    relevance, logits, target, start = (
+        values.cpu() for values in (result.relevance, result.logits, result.target, result.start)
+    )
+    return replace(result, relevance=relevance, logits=logits, target=target, start=start, layers=layers)
+
+
+def _answer(item: Prepared, result: Result, place: int) -> Explained | ImageError:
+    several = result.target.dim() == 2
+
+    def numbers(values: Tensor) -> NDArray[np.float32]:
+        """(K, ...) of this image."""
+        mine = values[place] if several else values[place][None]
+        return mine.float().numpy()
+
+    relevance, probabilities = numbers(result.relevance), result.logits[place].double().softmax(0)
+    if not np.isfinite(relevance).all():
+        return ImageError(
+            "compute", f"The relevance of {item.source.path!r} is not finite; nothing was written for it."
+        )
+    scores, classes = probabilities.topk(min(TOP, len(probabilities)))
+    targets, starts = numbers(result.target).astype(int), numbers(result.start)
+    layers = {name: numbers(values) for name, values in result.layers.items()}
+    explanations = [
+        Explanation(
+            int(index), float(probabilities[index]), float(starts[k]), relevance[k],
+            {name: values[k] for name, values in layers.items()},
+        )
+        for k, index in enumerate(targets)
+    ]  # fmt: skip
+    return Explained(explanations, [(int(c), float(s)) for c, s in zip(classes, scores, strict=True)])

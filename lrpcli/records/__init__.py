@@ -1,0 +1,1 @@
+"""What a run remembers: records of images, journals, resuming, whole files."""

@@ -1,0 +1,108 @@
+"""What journals say of each image."""
+
+import json
+
+import pytest
+
+from lrpcli.errors import OutputError, UsageError
+from lrpcli.records.index import ALONE, DROPPED, FAILED, OK, START, Ledger, journals
+from lrpcli.records.journal import Journal
+from lrpcli.records.store import TEMPORARY, remove_leftovers
+from lrpcli.records.text import json_text, printable
+
+
+def written(output, *rows, name="journal-1-of-1.jsonl"):
+    with Journal(output, name) as journal:
+        for time, row in enumerate(rows):
+            journal.append({"time": time, "run": "r", **row})
+
+
+def done(name, status="ok", **more):
+    return {"type": "done", "name": name, "status": status, **more}
+
+
+def test_the_last_line_counts_over_all_journals_and_only_those_of_this_run(tmp_path):
+    written(tmp_path, {"type": "start", "name": "a"}, done("a"), {"type": "start", "name": "b"}, done("b", "failed"),
+            {"type": "start", "name": "c"}, done("d", run="other"), {"type": "start", "name": "e"},
+            {"type": "drop", "name": "e"})  # fmt: skip
+    written(tmp_path, done("b", time=9), {"type": "start", "name": "a", "time": -1}, name="journal-2-of-2.jsonl")
+    ledger = Ledger(tmp_path, "r")
+    codes = {name: ledger.of(name).code for name in "abcde"}
+    assert codes == {"a": OK, "b": OK, "c": START, "d": DROPPED, "e": DROPPED}
+    assert ledger.of("f") is None
+    assert [(path.name, name) for path, name in ledger.unfinished()] == [("journal-1-of-1.jsonl", "c")]
+    ledger.close()
+
+
+def test_deaths_alone_are_counted_since_the_last_end(tmp_path):
+    alone = {"type": "start", "name": "a", "alone": True}
+    written(tmp_path, alone, alone, done("a", "failed"), {"type": "start", "name": "a"}, alone, alone, alone)
+    ledger = Ledger(tmp_path, "r")
+    assert ledger.of("a")[:2] == (ALONE, 3)
+    ledger.close()
+    written(tmp_path, done("a", "failed", time=99))
+    ledger = Ledger(tmp_path, "r")
+    assert ledger.of("a")[:2] == (FAILED, 0)
+    ledger.close()
+
+
+def test_an_empty_folder_knows_nothing(tmp_path):
+    assert journals(tmp_path) == []
+    ledger = Ledger(tmp_path, "r")
+    assert ledger.of("a") is None and list(ledger.unfinished()) == []
+    ledger.close()
+
+
+def test_a_torn_line_is_ended_and_passed_over(tmp_path):
+    written(tmp_path, done("a"))
+    path = tmp_path / ".lrp" / "journal-1-of-1.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"type": "done", "name": "b", "sta')
+    written(tmp_path, done("c"))
+    assert [line[:1] for line in path.read_bytes().split(b"\n")] == [b"{", b"{", b"{", b""]
+    ledger = Ledger(tmp_path, "r")
+    assert (ledger.of("a").code, ledger.of("b"), ledger.of("c").code) == (OK, None, OK)
+    ledger.close()
+
+
+def test_one_process_alone_may_hold_a_journal(tmp_path):
+    with Journal(tmp_path, "journal.jsonl", alone=True):
+        with pytest.raises(UsageError, match="Another run is at work"):
+            Journal(tmp_path, "journal.jsonl", alone=True)
+        Journal(tmp_path, "other.jsonl", alone=True).__exit__(None, None, None)
+    Journal(tmp_path, "journal.jsonl", alone=True).__exit__(None, None, None)
+
+
+def test_a_line_that_is_cut_short_is_a_full_disk(tmp_path, monkeypatch):
+    with Journal(tmp_path, "journal.jsonl") as journal:
+        file = journal._file
+
+        class Full:
+            def write(self, data):
+                return file.write(data[:5])
+
+        journal._file = Full()
+        with pytest.raises(OutputError, match="the disk is full"):
+            journal.append({"type": "start"})
+        journal._file = file
+    with Journal(tmp_path, "journal.jsonl") as journal:
+        journal.append({"type": "start"})
+    assert json.loads((tmp_path / ".lrp" / "journal.jsonl").read_text().splitlines()[1]) == {"type": "start"}
+
+
+def test_leftovers_are_those_of_one_owner(tmp_path):
+    mine, other = (
+        tmp_path / TEMPORARY.format(owner=owner, unique="0123456789abcdef") for owner in ("1-of-2", "1-of-22")
+    )
+    user = tmp_path / ".lrp-1-of-2-mine.tmp"
+    for path in (mine, other, user):
+        path.touch()
+    assert remove_leftovers(tmp_path, "1-of-2") == 1
+    assert sorted(tmp_path.iterdir()) == sorted([other, user])
+    assert remove_leftovers(tmp_path / "absent", "1-of-2") == 0
+
+
+def test_control_characters_are_escaped():
+    assert printable("a\x1b[2J\x9b\u202eb\udce9\tc\nd") == "a\\x1b[2J\\x9b\\u202eb\\udce9\tc\nd"
+    text = json.dumps({"a": "\x7f\x9b\u2028é"}, ensure_ascii=False)
+    assert json.loads(json_text(text)) == {"a": "\x7f\x9b\u2028é"} and "\x9b" not in json_text(text)
