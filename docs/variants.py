@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 import lrpcli
 from lrpcli.images.decode import decode
-from lrpcli.pictures.picture import PictureStyle, draw, picture_scale
+from lrpcli.pictures.picture import draw, picture_scale
+from lrpcli.pictures.style import PictureStyle
 
 SIDE, TITLE = 190, 120
 DEFAULT = PictureStyle()

@@ -1,67 +1,93 @@
-"""What a run says: results on stdout, everything else on stderr."""
+"""What a run says, whatever its work is: results on stdout; a bar, failures and a summary on stderr."""
 
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from tqdm import tqdm
 
+from lrpcli.cli.options import ConsoleSettings
 from lrpcli.errors import OutputError
-from lrpcli.records.journal import json_line
+from lrpcli.records.json_values import json_line
+from lrpcli.records.record import FAILED, OK, SKIPPED, Record
 from lrpcli.records.text import printable
 
-FIELDS = ("type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations", "error",
-          "seconds")  # fmt: skip
-"""What --json prints of a row; the journal has it all."""
+C = TypeVar("C", bound="Console")
 
 
-class Reporter:
-    """Prints rows as they come: paths or JSON on stdout; a bar (on a terminal), failures and a summary on stderr."""
+class Console:
+    """Shows records as they come: paths or JSON on stdout; a bar (on a terminal), failures and a summary on stderr."""
 
-    def __init__(self, total: int, output: Path, skipped: str, *, as_json: bool, print0: bool, quiet: bool) -> None:
-        self.total, self.output, self.skipped = total, output, skipped
-        self.as_json, self.quiet = as_json, quiet
-        self.end = b"\0" if print0 else b"\n"
+    unit = " images"
+    scaled = False
+    """Whether the bar shortens large numbers."""
+    verb = "explained"
+
+    def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings) -> None:
+        self.total, self.output, self.skipped, self.settings = total, output, skipped, settings
+        self.end = b"\0" if settings.print0 else b"\n"
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.started = perf_counter()
-        self.bar: Any = None
+
+    @property
+    def bar_total(self) -> int:
+        """What the bar counts up to."""
+        return self.total
 
     @property
     def failed(self) -> int:
         """Images that failed so far."""
-        return self.statuses["failed"]
+        return self.statuses[FAILED]
 
-    def __enter__(self) -> "Reporter":
-        hidden = self.quiet or not sys.stderr.isatty()
-        self.bar = tqdm(total=self.total, unit=" images", disable=hidden, file=sys.stderr, dynamic_ncols=True)
+    @property
+    def left(self) -> int:
+        """Images that have no record yet."""
+        return self.total - sum(self.statuses.values())
+
+    def __enter__(self: C) -> C:
+        self.bar = tqdm(
+            total=self.bar_total, unit=self.unit, unit_scale=self.scaled, file=sys.stderr, dynamic_ncols=True,
+            disable=self.settings.quiet or not sys.stderr.isatty(),
+        )  # fmt: skip
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         self.bar.close()
         # A run that was refused has an error to tell and nothing to sum up.
-        if not self.quiet and (self.statuses or error is None):
-            print(self._summary(), file=sys.stderr)
-        if self.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
-            self._write(json_line(self._totals()).encode() + b"\n")
+        if not self.settings.quiet and (self.statuses or error is None):
+            print(self.summary(), file=sys.stderr)
+        if self.settings.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
+            self.write(json_line(self.totals()).encode() + b"\n")
 
-    def show(self, row: dict[str, Any]) -> None:
-        """Tells of one image."""
-        self.statuses[row["status"]] += 1
-        if row["status"] == "failed":
-            self.errors[row["error"]["kind"]] += 1
-            self.bar.write(printable(f"{row['error']['kind']}: {row['error']['message']}"), file=sys.stderr)
+    def show_all(self, records: Iterable[Record], *, fail_fast: bool) -> None:
+        """Shows records as they come, up to the first failure with `fail_fast`."""
+        for record in records:
+            self.show(record)
+            if fail_fast and self.failed:
+                break
+
+    def show(self, record: Record) -> None:
+        """Shows one image."""
+        self.statuses[record.status] += 1
+        if record.failure is not None:
+            self.errors[record.failure.kind] += 1
+            self.bar.write(printable(f"{record.failure.kind}: {record.failure.message}"), file=sys.stderr)
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
-        if self.as_json:
-            self._write(json_line({key: row[key] for key in FIELDS if key in row}).encode() + b"\n")
+        if self.settings.as_json:
+            self.write(json_line(record.as_shown()).encode() + b"\n")
         else:
-            for part in row.get("explanations", [row]):
-                if part.get("outputs"):
-                    self._write(self._line(next(iter(part["outputs"].values()))))
+            for outputs in record.outputs:
+                if outputs.first is not None:
+                    self.write(self._line(outputs.first))
+        self.advance(record)
+
+    def advance(self, record: Record) -> None:
+        """Moves the bar on by one image."""
         self.bar.update()
 
     def _line(self, path: str) -> bytes:
@@ -70,7 +96,8 @@ class Reporter:
             return printable(path).replace("\n", "\\n").encode() + self.end
         return os.fsencode(path) + self.end
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Writes to standard output. OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
         # The bar makes room where both go to one terminal; flushed at once: what reads the pipe begins immediately.
         with tqdm.external_write_mode(file=sys.stdout):
             try:
@@ -81,28 +108,36 @@ class Reporter:
             except OSError as error:
                 raise OutputError(f"Standard output cannot be written: {error.strerror}.") from error
 
-    def _seconds(self) -> float:
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
         return perf_counter() - self.started
 
-    def _summary(self) -> str:
-        seconds = self._seconds()
+    def summary(self) -> str:
+        """The closing lines."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.errors.items()))
         failures = f", {self.failed} failed ({kinds})" if self.failed else ""
         images = f"{self.total} image" + ("" if self.total == 1 else "s")
-        speed = f"{sum(self.statuses.values()) / seconds:.1f}" if seconds else "0"
-        folder = printable(str(self.output))
         skipped = f"\nSkipped: {self.skipped}." if self.skipped else ""
-        before = f", {self.statuses['skipped']} already done" if self.statuses["skipped"] else ""
-        left = self.total - sum(self.statuses.values())
-        stopped = f", {left} left" if left else ""
-        done = f"{images}: {self.statuses['ok']} explained{before}{failures}{stopped}"
-        return f"{done}; {seconds:.1f} s, {speed} images/s. See {folder}{skipped}"
+        stopped = f", {self.left} left" if self.left else ""
+        done = f"{images}: {self.statuses[OK]} {self.verb}{self.before()}{failures}{stopped}"
+        return f"{done}; {self.speed()}. See {printable(str(self.output))}{skipped}"
 
-    def _totals(self) -> dict[str, Any]:
+    def before(self) -> str:
+        """What was done before this run."""
+        return f", {self.statuses[SKIPPED]} already done" if self.statuses[SKIPPED] else ""
+
+    def speed(self) -> str:
+        """Time and rate."""
+        rate = f"{sum(self.statuses.values()) / self.seconds:.1f}" if self.seconds else "0"
+        return f"{self.seconds:.1f} s, {rate} images/s"
+
+    def totals(self) -> dict[str, object]:
+        """The summary object of --json."""
         return {
             "type": "summary",
             "images": self.total,
-            **{status: self.statuses[status] for status in ("ok", "skipped", "failed")},
+            **{status: self.statuses[status] for status in (OK, SKIPPED, FAILED)},
             "errors": dict(sorted(self.errors.items())),
-            "seconds": round(self._seconds(), 3),
+            "seconds": round(self.seconds, 3),
         }

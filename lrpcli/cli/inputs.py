@@ -4,49 +4,52 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO
 
-import click
-
-from lrpcli.cli.options import Texts, grouped
+from lrpcli.cli.options import grouped, options_of_settings
 from lrpcli.errors import UsageError
+from lrpcli.images.formats import DecodePolicy
+from lrpcli.setting import setting
 
-input_options = grouped(
-    click.option("--files-from", metavar="FILE|-", help="Read a list of images, one path a line."),
-    click.option("-0", "--null", is_flag=True, help="Paths in that list end with NUL."),
-    click.option("--all-files", is_flag=True, help="Try every file in a folder, whatever its suffix."),
-    click.option("--follow", is_flag=True, help="Enter folders that are links."),
-    click.option("--allow-format", "formats", multiple=True, type=Texts(), metavar="FORMAT",
-                 help="Decode only these formats.  [default: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF]"),
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
-                 help="Refuse larger images.  [default: 89478485]"),
-    click.option("--truncated", default="refuse", show_default=True, metavar="refuse|accept",
-                 help="What to do with images that are cut off."),
-)  # fmt: skip
+if TYPE_CHECKING:
+    from lrpcli.images.find import Source
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """Where images are looked for beside the INPUTs, and what counts as one."""
+
+    files_from: str | None = setting(None, help="Read a list of images, one path a line.", metavar="FILE|-")
+    null: bool = setting(False, flags=("-0", "--null"), help="Paths in that list end with NUL.")
+    all_files: bool = setting(False, help="Try every file in a folder, whatever its suffix.")
+    follow: bool = setting(False, help="Enter folders that are links.")
+
+
+input_options = grouped(options_of_settings(InputSettings), options_of_settings(DecodePolicy))
 
 
 def find_sources(
-    inputs: tuple[str, ...], output: Path, values: dict[str, Any], *, unique_names: bool = True
-) -> tuple[Sequence[Any], str]:
+    inputs: tuple[str, ...], output: Path, settings: InputSettings, policy: DecodePolicy, *, unique_names: bool = True
+) -> "tuple[Sequence[Source], str]":
     """Every image to read, before any work starts, and what was skipped; only a list of images may be empty.
 
-    `values` are those of input_options; all but the decoding policy are taken out. UsageError if INPUTs hold no image,
-    or if two would have one name in OUTPUT; without `unique_names`, an image that is named twice is read once.
+    UsageError if INPUTs hold no image, or if two would have one name in OUTPUT; without `unique_names`, an image that
+    is named twice is read once.
     """
     from lrpcli.images.find import Discovery, sources_from_list
-    from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy, image_suffixes
+    from lrpcli.images.formats import image_suffixes
     from lrpcli.images.sources import require_unique_names
 
-    listed, null = values.pop("files_from"), values.pop("null")
-    all_files, follow = values.pop("all_files"), values.pop("follow")
-    formats = DecodePolicy(formats=values["formats"]).formats if values["formats"] else DEFAULT_FORMATS
-    suffixes = image_suffixes(formats)
-    found = Discovery(inputs, output=str(output), all_files=all_files, follow=follow, suffixes=suffixes)
-    with nullcontext() if listed is None else _opened(listed) as stream:
-        every = chain(sources_from_list(stream, null=null) if stream else (), found)
-        sources: Sequence[Any] = (
+    found = Discovery(
+        inputs, output=str(output), all_files=settings.all_files, follow=settings.follow,
+        suffixes=image_suffixes(policy.formats),
+    )  # fmt: skip
+    with nullcontext() if settings.files_from is None else _opened(settings.files_from) as stream:
+        every = chain(sources_from_list(stream, null=settings.null) if stream else (), found)
+        sources: Sequence[Source] = (
             require_unique_names(every) if unique_names else list({source.path: source for source in every}.values())
         )
     if inputs and not sources:
@@ -54,15 +57,15 @@ def find_sources(
     return sources, found.skipped()
 
 
-def decode_policy(values: dict[str, Any]) -> Any:
-    """DecodePolicy from the values of input_options, which are taken out of `values`."""
-    from lrpcli.images.formats import DecodePolicy
+def require_folder(output: str) -> Path:
+    """The output folder; UsageError if it is a file."""
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"The output {output!r} is a file. Name a folder; it is made if it does not exist.")
+    return folder
 
-    policy = {key: values.pop(key) for key in ("formats", "max_pixels", "truncated")}
-    return DecodePolicy(**{key: value for key, value in policy.items() if value})
 
-
-def _opened(listed: str) -> Any:
+def _opened(listed: str) -> BinaryIO:
     if listed == "-":
         return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     try:

@@ -1,18 +1,20 @@
-"""Options that several commands share, and what they become."""
+"""Options of the command line, made from the fields of settings dataclasses, and back."""
 
 import math
+import types
 from collections.abc import Callable
-from typing import Any
+from dataclasses import MISSING, Field, dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import click
 
-from lrpcli.errors import UsageError
+from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
+from lrpcli.setting import Setting, setting, settings_of
 
 Decorated = Callable[..., Any]
+S = TypeVar("S")
 VERBOSE = "lrpcli.verbose"
 """Key of the context's meta data that holds how often -v was given."""
-UNSET = "unset"
-"""Default of an option for which None is a value."""
 
 
 def grouped(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
@@ -33,7 +35,7 @@ class Texts(click.types.StringParamType):
 
 
 class Finite(click.FloatRange):
-    """A number within bounds; FloatRange alone lets nan pass."""
+    """A number within bounds; FloatRange by itself lets nan pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Refuses what is no number."""
@@ -43,112 +45,105 @@ class Finite(click.FloatRange):
         return number
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers separated by commas."""
+class Converted(click.ParamType[Any]):
+    """A text of which a function makes the value, or a ValueError that says what is wrong with it."""
 
-    name = "numbers"
+    name = "value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Refuses anything else."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} must be numbers separated by commas, such as 104,117,123.", param, ctx)
-
-
-class Shape(click.ParamType[tuple[int, int, int]]):
-    """Channels, height and width."""
-
-    name = "C,H,W"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
-        """Refuses anything but three whole numbers."""
-        try:
-            channels, height, width = (int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} must be channels, height and width, such as 3,227,227.", param, ctx)
-        return channels, height, width
-
-
-class Resize(click.ParamType[Any]):
-    """A side, height x width, or "none"."""
-
-    name = "SIDE|HxW|none"
+    def __init__(self, function: Callable[[str], Any]) -> None:
+        self.function = function
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuses anything else."""
-        text = str(value).lower()
-        if text in ("none", UNSET):
-            return None if text == "none" else UNSET
-        sides = text.split("x")
-        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-            self.fail(f"{value!r} must be a side such as 256, height x width such as 256x256, or none.", param, ctx)
-        return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+        """Leaves a value as it is that is none of text."""
+        try:
+            return self.function(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-model_option = click.option(
-    "--model",
-    default="caffenet-small",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A named model ('lrp models list') or a .caffemodel, .caffemodel.h5 or .safetensors file.",
-)
-model_options = grouped(
-    click.option("--weights", metavar="FILE", help="Weights of a named model, in place of fetching them."),
-    click.option("--prototxt", metavar="FILE", help="Net description of a .caffemodel that lacks it."),
-    click.option("--labels", metavar="FILE", help="Class names, one a line."),
-    click.option("--input-shape", type=Shape(), help="The net's input, where its files do not say."),
-    click.option("--resize", type=Resize(), default=UNSET, show_default=False,
-                 help="Before the centre crop: shorter side, squashed to HxW, or none to squash to the input."),
-    click.option("--channel-order", metavar="RGB|BGR", help="Order of the colour channels that the net reads."),
-    click.option("--pixel-scale", type=float, help="Factor of the pixels 0..255 before the mean."),
-    click.option("--mean", metavar="NUMBERS|FILE", help="Mean per channel, or a mean image (.binaryproto, .npy)."),
-    click.option("--std", type=Numbers(), help="What is divided by after the mean, per channel."),
-)  # fmt: skip
+def options_of_settings(kind: type[Any], *, but: tuple[str, ...] = ()) -> Callable[[Decorated], Decorated]:
+    """An option for each setting of a dataclass, in their order; `but` are fields that get none."""
+    return grouped(*(_option(item, details) for item, details in settings_of(kind) if item.name not in but))
 
 
-def model_settings(name: str, values: dict[str, Any]) -> Any:
-    """ModelSettings from the values of model_options, which are taken out of `values`."""
-    from lrpcli.pipeline.settings import ModelSettings
-
-    changes = {key: values.pop(key) for key in ("channel_order", "pixel_scale", "mean", "std")}
-    preprocessing = {key: value for key, value in changes.items() if value is not None}
-    resize = values.pop("resize")
-    if resize != UNSET:
-        preprocessing["resize"] = resize
-    if "mean" in preprocessing:
-        preprocessing["mean"] = _mean(preprocessing["mean"])
-    files = {key: values.pop(key) for key in ("weights", "prototxt", "labels", "input_shape")}
-    return ModelSettings(name, preprocessing=preprocessing, **files)
+def from_options(kind: type[S], values: dict[str, Any], **others: Any) -> S:
+    """A settings dataclass from the values of its options; `others` are fields that have none."""
+    chosen = {item.name: values[item.name] for item, _ in settings_of(kind) if item.name in values}
+    return kind(**{**chosen, **others})
 
 
-def _mean(text: str) -> tuple[float, ...] | str:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        return text
+def _option(item: Field[Any], details: Setting) -> Callable[[Decorated], Decorated]:
+    flags = details.flags or (f"--{details.flag(item.name)}",)
+    default = None if item.default is MISSING else item.default
+    text = details.help.replace("{choices}", _in_words(details.choices))
+    if item.type is bool:
+        return click.option(*flags, item.name, is_flag=True, default=default, help=text)
+    if details.as_text:
+        default = ",".join(default) if isinstance(default, tuple) else None if default is None else str(default)
+    several = _base(item.type) is tuple and details.convert is None and not details.as_text
+    if details.shown_default:
+        text += f"  [default: {details.shown_default}]"
+    shown = details.shown_default is None and default not in (None, ())
+    return click.option(
+        *flags, item.name, multiple=several, type=_type(item, details), default=default, metavar=details.metavar,
+        show_default=shown, help=text, shell_complete=_completer(details.choices),
+    )  # fmt: skip
 
 
-def overlay_side(text: str) -> int | None:
-    """--overlay-size: pixels, or None for "model"."""
-    if text == "model":
+def _type(item: Field[Any], details: Setting) -> click.ParamType[Any]:
+    base = _base(item.type)
+    if details.convert is not None:
+        return Converted(details.convert)
+    if details.as_text or base is str:
+        return click.STRING
+    if base is int:
+        return click.IntRange(_whole(details.least), _whole(details.most)) if details.least is not None else click.INT
+    if base is float:
+        return Finite(details.least, details.most) if details.least is not None else click.FLOAT
+    return Texts()
+
+
+def _base(annotation: Any) -> Any:
+    """int of `int | None`, tuple of `tuple[str, ...]`."""
+    if get_origin(annotation) in (types.UnionType, Union):
+        annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
+    return get_origin(annotation) or annotation
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+def _in_words(choices: tuple[str, ...]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
+
+
+def _completer(choices: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]] | None:
+    if not choices:
         return None
-    if not text.isdecimal():
-        raise UsageError(f"--overlay-size must be a number of pixels or 'model', not {text!r}.")
-    return int(text)
+    return lambda context, parameter, incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
-def colour_scale(text: str) -> str | float:
-    """--scale: "image", "run" or a number larger than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--scale must be image, run, or a number larger than 0, not {text}.")
-    return value
+model_option = options_of_settings(ModelSettings, but=("weights", "prototxt", "labels", "input_shape"))
+model_options = grouped(
+    options_of_settings(ModelSettings, but=("name",)),
+    options_of_settings(PreprocessingSettings),
+)
+
+
+def model_settings(name: str, values: dict[str, Any]) -> ModelSettings:
+    """ModelSettings of a model's name and the values of model_options."""
+    preprocessing = from_options(PreprocessingSettings, values)
+    return from_options(ModelSettings, {**values, "name": name}, preprocessing=preprocessing)
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """What a run says on standard output; `quiet` keeps all but failures from standard error."""
+
+    as_json: bool = setting(False, flags=("--json",), help="One JSON object per image on stdout, and a summary last.")
+    print0: bool = setting(False, help="Paths on stdout end with NUL.")
+    quiet: bool = False
 
 
 def verbosity(function: Decorated) -> Decorated:

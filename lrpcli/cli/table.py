@@ -23,11 +23,13 @@ def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def cell_text(value: Any) -> str:
-    """Shapes as 3x227x227, large numbers with commas, nothing as a dash, of an object what is no object itself."""
+    """Shapes as 3x227x227, large numbers and lists with commas, nothing as a dash, of an object its plain values."""
     if value is None:
         return "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, (dict, list)))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -16,8 +16,8 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Track:
-    """One walk from the image to its perturbed end: an order of regions, (N, G) ranks, and which fill replaces them."""
+class PerturbationPath:
+    """One path from the image to its perturbed end: an order of regions, (N, G) ranks, and which fill replaces them."""
 
     method: str
     order: str
@@ -42,60 +42,60 @@ def fills_for(x: Tensor, pixel_range: tuple[Tensor, Tensor], settings: Perturbat
     return torch.stack([perturbation.noise_fill(x, low, high, settings.seed, repeat) for repeat in draws])
 
 
-def tracks_for(
+def paths_for(
     x: Tensor, maps: Mapping[str, Tensor], random: str | None, fills: int, grid: Grid, settings: PerturbationSettings
-) -> list[Track]:
-    """The walks that are measured: every map (N, h, w) in every order under every fill, and random orders by name."""
-    tracks = []
+) -> list[PerturbationPath]:
+    """The paths that are measured: every map (N, h, w) in every order under every fill, and random orders by name."""
+    paths = []
     for name, scores in maps.items():
         sums = grid.sums(scores)
         for order in settings.orders:
             rank = perturbation.ranks(sums, descending=order == "morf")
-            tracks += [Track(name, order, rank, fill) for fill in range(fills)]
+            paths += [PerturbationPath(name, order, rank, fill) for fill in range(fills)]
     if random is not None:
         for repeat in range(settings.repeats):
             rank = perturbation.random_ranks(x, grid.count, settings.seed, repeat)
-            tracks.append(Track(random, "random", rank, repeat % fills))
-    return tracks
+            paths.append(PerturbationPath(random, "random", rank, repeat % fills))
+    return paths
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), tracks and steps."""
+class Perturbation:
+    """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), paths and steps."""
 
     x: Tensor
     fills: Tensor
-    tracks: list[Track]
+    paths: list[PerturbationPath]
     grid: Grid
     steps: int
 
-    def along(self, image: int, track: Track, step: Tensor) -> Tensor:
-        """(K, C, h, w): one image on one of the tracks after `step` (K,) steps."""
-        turn = track.rank[image].to(self.x.device)[self.grid.region_of_pixel().to(self.x.device)]
-        return perturbation.perturbed(self.x[image], self.fills[track.fill, image], turn, step)
+    def along(self, image: int, path: PerturbationPath, step: Tensor) -> Tensor:
+        """(K, C, h, w): one image on one of the paths after `step` (K,) steps."""
+        turn = path.rank[image].to(self.x.device)[self.grid.region_of_pixel().to(self.x.device)]
+        return perturbation.perturbed(self.x[image], self.fills[path.fill, image], turn, step)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Perturbed images (B, C, h, w) with the numbers (B,) of the images they come from, made when asked for.
 
-        In the order image, track, step 1..L; B is `size` but for the last batch.
+        In the order image, path, step 1..L; B is `size` but for the last batch.
         """
-        whole = len(self.x) * len(self.tracks) * self.steps
+        whole = len(self.x) * len(self.paths) * self.steps
         for first in range(0, whole, size):
             places = range(first, min(first + size, whole))
             parts = [
-                self.along(image, self.tracks[track], torch.arange(steps.start, steps.stop, device=self.x.device))
-                for image, track, steps in self._stretches(places)
+                self.along(image, self.paths[path], torch.arange(steps.start, steps.stop, device=self.x.device))
+                for image, path, steps in self._stretches(places)
             ]
-            image = torch.arange(places.start, places.stop, device=self.x.device) // (len(self.tracks) * self.steps)
+            image = torch.arange(places.start, places.stop, device=self.x.device) // (len(self.paths) * self.steps)
             yield torch.cat(parts) if len(parts) > 1 else parts[0], image
 
     def _stretches(self, places: range) -> Iterator[tuple[int, int, range]]:
-        """Image, track and steps of consecutive perturbed images, those of one track together."""
+        """Image, path and steps of consecutive perturbed images, those of one path together."""
         first = places.start
         while first < places.stop:
-            track, step = divmod(first, self.steps)
+            path, step = divmod(first, self.steps)
             last = min(self.steps, step + places.stop - first)
-            yield *divmod(track, len(self.tracks)), range(step + 1, last + 1)
+            yield *divmod(path, len(self.paths)), range(step + 1, last + 1)
             first += last - step
 
     def scores(
@@ -106,15 +106,15 @@ class Walk:
         for batch, image in self.batches(batch_size):
             found.append(class_scores(predict(batch), target[image], score))
             progress(len(batch))
-        later = torch.cat(found).view(len(self.x), len(self.tracks), self.steps)
-        return torch.cat([start[:, None, None].expand(-1, len(self.tracks), 1), later], dim=2)
+        later = torch.cat(found).view(len(self.x), len(self.paths), self.steps)
+        return torch.cat([start[:, None, None].expand(-1, len(self.paths), 1), later], dim=2)
 
 
-def mean_curves(scores: Tensor, tracks: list[Track]) -> dict[str, dict[str, Tensor]]:
+def mean_curves(scores: Tensor, paths: list[PerturbationPath]) -> dict[str, dict[str, Tensor]]:
     """Method -> order -> (N, L + 1): the scores (N, T, L + 1) averaged over repeats."""
     places: dict[tuple[str, str], list[int]] = {}
-    for place, track in enumerate(tracks):
-        places.setdefault((track.method, track.order), []).append(place)
+    for place, path in enumerate(paths):
+        places.setdefault((path.method, path.order), []).append(place)
     curves: dict[str, dict[str, Tensor]] = {}
     for (method, order), chosen in places.items():
         curves.setdefault(method, {})[order] = scores[:, chosen].mean(1)

@@ -1,43 +1,30 @@
 """Images in, what was measured on each out: relevance of all methods, then their perturbed images in full batches."""
 
-import io
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lrpcli.errors import ImageError
-from lrpcli.evaluation.curves import Progress, Walk, class_scores, fills_for, mean_curves, tracks_for
+from lrpcli.errors import ImageError, LrpError
+from lrpcli.evaluation.curves import Perturbation, Progress, class_scores, fills_for, mean_curves, paths_for
 from lrpcli.evaluation.localisation import Boxes, inside_boxes, points_inside, share_inside
-from lrpcli.evaluation.measurement import Measured
+from lrpcli.evaluation.measurement import Localisation, Measurement
 from lrpcli.evaluation.methods import RANDOM, Maps, methods_of
+from lrpcli.evaluation.metrics import Curve
 from lrpcli.evaluation.perturbation import Grid, default_region
 from lrpcli.evaluation.settings import EvaluationSettings
-from lrpcli.images.decode import decode
-from lrpcli.images.find import STDIN, Source
-from lrpcli.images.placement import Placement
 from lrpcli.models.model import Model
+from lrpcli.pipeline.decode import Preparation, Prepared
+from lrpcli.pipeline.explain import compute_error
 
 BATCH_PIXELS = {"cpu": 16 * 224 * 224, "cuda": 128 * 224 * 224}
 """Pixels at once where no batch size is given: larger batches are hardly faster and only take memory."""
 LARGEST_BATCH = {"cpu": 256, "cuda": 2048}
 FULL_BATCHES = 20
 """Images are taken together until they fill so many batches, so that the last one, half empty, costs little."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A photo as the model sees it: pixels (C, h, w), and where they lie on the photo."""
-
-    source: Source
-    pixels: NDArray[np.float32]
-    placement: Placement
 
 
 class Evaluator:
@@ -66,18 +53,18 @@ class Evaluator:
         """As few as keep the batches full, so that little is lost when a run is stopped."""
         return min(self.batch_size, -(-FULL_BATCHES * self.batch_size // self.passes_per_image))
 
-    def load(self, source: Source) -> Loaded:
-        """Decodes and preprocesses; ImageError if the image cannot be used."""
-        image = decode(io.BytesIO(_standard_input()) if source.path == STDIN else source.path, self.settings.decode)
-        return Loaded(source, *self.model.preprocessing.apply(image))
+    @property
+    def preparation(self) -> Preparation:
+        """What decodes and preprocesses the images."""
+        return Preparation(self.settings.decode, self.model.preprocessing, None, pictures=False)
 
-    def as_input(self, batch: Sequence[Loaded]) -> Tensor:
+    def as_input(self, batch: Sequence[Prepared]) -> Tensor:
         """(N, C, h, w) on the device and in the precision of the evaluation."""
         explainer = self.maps.explainers[0]
         return torch.from_numpy(np.stack([item.pixels for item in batch])).to(explainer.device, explainer.dtype)
 
     @torch.no_grad()
-    def __call__(self, batch: Sequence[Loaded], progress: Progress) -> list[Measured | ImageError]:
+    def __call__(self, batch: Sequence[Prepared], progress: Progress) -> list[Measurement | ImageError]:
         """One answer per image, in order; `progress` is told of images that went through the net."""
         started = perf_counter()
         x = self.as_input(batch)
@@ -85,7 +72,7 @@ class Evaluator:
         progress(len(x))
         target = logits.argmax(1)
         maps = self.maps(x, target)  # (M, N, h, w)
-        answers: list[Measured | ImageError] = [ImageError("compute", "")] * len(batch)
+        answers: list[Measurement | ImageError] = [ImageError("compute", "")] * len(batch)
         finite = maps.isfinite().flatten(2).all(2)  # (M, N)
         usable = finite.all(0).nonzero()[:, 0]
         for place in (~finite).any(0).nonzero()[:, 0].tolist():
@@ -103,38 +90,48 @@ class Evaluator:
 
     def _curves(
         self, x: Tensor, logits: Tensor, target: Tensor, maps: Tensor, progress: Progress
-    ) -> dict[str, dict[str, NDArray[np.float64]]]:
+    ) -> dict[str, dict[str, Curve]]:
         """Method -> order -> (N, L + 1)."""
-        walk = self.walk(x, maps)
+        perturbation = self.perturb(x, maps)
         score = self.settings.perturbation.score
         start = class_scores(logits, target, score)
-        scores = walk.scores(self.maps.predict, target, start, score, self.batch_size, progress)
+        scores = perturbation.scores(self.maps.predict, target, start, score, self.batch_size, progress)
         return {
             method: {order: values.cpu().numpy() for order, values in orders.items()}
-            for method, orders in mean_curves(scores, walk.tracks).items()
+            for method, orders in mean_curves(scores, perturbation.paths).items()
         }
 
-    def walk(self, x: Tensor, maps: Tensor) -> Walk:
+    def perturb(self, x: Tensor, maps: Tensor) -> Perturbation:
         """What is put through the net for images (N, C, h, w) whose maps (M, N, h, w) are known."""
         settings = self.settings.perturbation
         fills = fills_for(x, self.model.pixel_range, settings)
         random = RANDOM if any(method.name == RANDOM for method in self.methods) else None
         named = {method.name: scores for method, scores in zip(self.maps.methods, maps, strict=True)}
-        return Walk(x, fills, tracks_for(x, named, random, len(fills), self.grid, settings), self.grid, self.steps)
+        return Perturbation(
+            x, fills, paths_for(x, named, random, len(fills), self.grid, settings), self.grid, self.steps
+        )
 
     def _measured(
-        self, item: Loaded, target: int, curves: dict[str, dict[str, NDArray[np.float64]]], maps: Tensor, seconds: float
-    ) -> Measured:
-        measured = Measured(item.source.path, target, self.model.label(target), curves, seconds=seconds)
+        self, item: Prepared, target: int, curves: dict[str, dict[str, Curve]], maps: Tensor, seconds: float
+    ) -> Measurement:
         boxes = self.boxes.of(item.source.path) if self.boxes else []
         inside = inside_boxes(boxes, item.placement)
+        localisation: dict[str, Localisation] = {}
         if inside.any():
-            measured.area = float(inside.mean())
             for method, scores in zip(self.maps.methods, maps.float().cpu().numpy(), strict=True):
-                measured.localisation[method.name] = (points_inside(scores, inside), share_inside(scores, inside))
-        return measured
+                localisation[method.name] = (points_inside(scores, inside), share_inside(scores, inside))
+        return Measurement(
+            input=item.source.path,
+            name=item.source.name,
+            target=target,
+            label=self.model.label(target),
+            curves=curves,
+            area=float(inside.mean()) if inside.any() else None,
+            localisation=localisation,
+            seconds=seconds,
+        )
 
-    def _not_finite(self, item: Loaded, finite: Tensor) -> ImageError:
+    def _not_finite(self, item: Prepared, finite: Tensor) -> ImageError:
         names = [method.name for method, good in zip(self.maps.methods, finite.tolist(), strict=True) if not good]
         return ImageError("compute", f"The relevance of {item.source.path!r} is not finite under {', '.join(names)}.")
 
@@ -144,7 +141,47 @@ def _batch_size(device: str, pixels: int) -> int:
     return max(1, min(size, LARGEST_BATCH.get(device, LARGEST_BATCH["cpu"])))
 
 
-@cache
-def _standard_input() -> bytes:
-    """The image on standard input, which can be read only once."""
-    return sys.stdin.buffer.read()
+@dataclass(frozen=True)
+class Measuring:
+    """The work stage of an evaluation: batches of `size` images, `progress` is told of those that went through the net.
+
+    A smaller batch is filled up with copies of its last image: the last digits of a score depend on the size of the
+    batch, and a run that was stopped and goes on has other images left than one that was not.
+    """
+
+    evaluator: Evaluator
+    progress: Progress
+    size: int = 1
+
+    def sized(self, size: int) -> "Measuring":
+        """See stages.Work."""
+        return replace(self, size=size)
+
+    def __call__(self, batch: Sequence[Prepared]) -> list[Measurement | ImageError]:
+        """See stages.Work."""
+        try:
+            return self._measure([*batch, *[batch[-1]] * (self.size - len(batch))], len(batch))
+        except LrpError:
+            raise
+        except RuntimeError:
+            return [self._alone(item) for item in batch]
+
+    def _alone(self, item: Prepared) -> Measurement | ImageError:
+        """One of the images of a batch that failed: the others need not suffer for it."""
+        try:
+            return self._measure([item], 1)[0]
+        except LrpError:
+            raise
+        except RuntimeError as error:
+            return compute_error(error, item.source.path)
+
+    def _measure(self, batch: Sequence[Prepared], images: int) -> list[Measurement | ImageError]:
+        """The answers for the first `images` of a batch; passes of copies do not count."""
+        left = images * self.evaluator.passes_per_image
+
+        def passed(count: int) -> None:
+            nonlocal left
+            self.progress(min(count, left))
+            left -= min(count, left)
+
+        return self.evaluator(batch, passed)[:images]

@@ -1,39 +1,33 @@
-"""A few images on their walk, as a picture: what the net still sees after some steps."""
+"""A few images on their path, as a picture: what the net still sees after some steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lrpcli.errors import ImageError
 from lrpcli.evaluation.curves import class_scores
-from lrpcli.evaluation.evaluator import Evaluator, Loaded
+from lrpcli.evaluation.evaluator import Evaluator
 from lrpcli.evaluation.plots import plain, png
 from lrpcli.images.find import Source
 from lrpcli.images.preprocess import Preprocessing
+from lrpcli.pipeline.decode import Prepared
 
 STEPS = (0, 10, 25, 50, 100)
 IMAGES = 4
+Decode = Callable[[Source], Prepared | None]
+"""Gives an image, or None if it cannot be read any more."""
 
 
-def strip_picture(evaluator: Evaluator, sources: Sequence[Source]) -> bytes | None:
+def filmstrip_picture(evaluator: Evaluator, sources: Sequence[Source], decode: Decode) -> bytes | None:
     """A PNG with a row for each of four images spread over `sources`, under the first config, at steps 0 to 100.
 
-    A shorter walk ends with its last step. Each picture has the score of the class that was predicted at first. None
+    A shorter path ends with its last step. Each picture has the score of the class that was predicted at first. None
     if no image can be read any more.
     """
     chosen = np.unique(np.linspace(0, len(sources) - 1, min(IMAGES, len(sources))).round().astype(int))
-    loaded = []
-    for place in chosen:
-        try:
-            loaded.append(evaluator.load(sources[place]))
-        except ImageError:  # gone or changed since it was measured
-            continue
-    if not loaded:
-        return None
-    rows = [_row(evaluator, item) for item in loaded]
-    return _figure(evaluator, rows)
+    rows = [_row(evaluator, item) for place in chosen if (item := decode(sources[place])) is not None]
+    return _figure(evaluator, rows) if rows else None
 
 
 Picture = tuple[NDArray[np.uint8], int, float]
@@ -41,13 +35,13 @@ Picture = tuple[NDArray[np.uint8], int, float]
 
 
 @torch.no_grad()
-def _row(evaluator: Evaluator, item: Loaded) -> tuple[str, list[Picture]]:
+def _row(evaluator: Evaluator, item: Prepared) -> tuple[str, list[Picture]]:
     x = evaluator.as_input([item])
     target = evaluator.maps.predict(x).argmax(1)
-    walk = evaluator.walk(x, evaluator.maps(x, target))
+    perturbation = evaluator.perturb(x, evaluator.maps(x, target))
     last = min(evaluator.steps, STEPS[-1])
     steps = torch.tensor([*(step for step in STEPS if step < last), last], device=x.device)
-    images = walk.along(0, walk.tracks[0], steps)
+    images = perturbation.along(0, perturbation.paths[0], steps)
     score = evaluator.settings.perturbation.score
     scores = class_scores(evaluator.maps.predict(images), target.expand(len(steps)), score)
     pictures = [as_picture(image, evaluator.model.preprocessing) for image in images.float().cpu().numpy()]

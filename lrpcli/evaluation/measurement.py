@@ -1,35 +1,33 @@
-"""What was measured on one image, the numbers drawn from it, and its line in the journal."""
+"""The record of an image that was evaluated: what was measured under every method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-METRICS = ("auc", "aopc", "lerf_auc", "abpc", "pointing", "share")
-"""AUC and AOPC are those of MoRF, or of the random order; docs/evaluation.md has the formulas."""
+from lrpcli.evaluation.metrics import METRICS, Curve, Observed
+from lrpcli.records.json_values import Fields, as_number
+from lrpcli.records.record import Record
+
 DIGITS = 8
-"""Decimals of a score in the journal: far finer than float32 gives a softmax."""
+"""Decimals of the score that --json prints: far finer than float32 gives a softmax."""
+Localisation = tuple[bool, float | None]
+"""Whether a map points inside a box, and the share of its positive relevance there."""
 
-Curve = NDArray[np.float64]
 
-
-@dataclass
-class Measured:
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Record):
     """Curves of one image: method -> order (morf, lerf or random) -> scores at steps 0..L, (L + 1,).
 
     `target` is the predicted class, which is explained and scored. With boxes: `area` is their share of what the model
     saw, and `localisation` holds by method whether it points inside and which share of its relevance lies inside.
     """
 
-    input: str
     target: int
     label: str
-    curves: dict[str, dict[str, Curve]]
+    curves: Mapping[str, Mapping[str, Curve]]
     area: float | None = None
-    localisation: dict[str, tuple[bool, float | None]] = field(default_factory=dict)
-    seconds: float = 0.0
+    localisation: Mapping[str, Localisation] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -38,44 +36,58 @@ class Measured:
 
     def metrics(self, method: str) -> dict[str, float | None]:
         """Each of METRICS, None where it was not measured."""
-        curves = self.curves[method]
-        # A random order backwards is a random order: one curve stands for both.
-        morf, lerf = (curves.get(order, curves.get("random")) for order in ("morf", "lerf"))
-        auc, lerf_auc = (None if curve is None else float(curve.mean()) for curve in (morf, lerf))
         points, share = self.localisation.get(method, (None, None))
-        return {
-            "auc": auc,
-            "aopc": None if auc is None else self.score - auc,
-            "lerf_auc": lerf_auc,
-            "abpc": None if auc is None or lerf_auc is None or "random" in curves else lerf_auc - auc,
-            "pointing": None if points is None else float(points),
-            "share": share,
-        }
+        observed = Observed(self.curves[method], self.score, points, share)
+        return {name: metric.formula(observed) for name, metric in METRICS.items()}
 
-    def as_row(self) -> dict[str, Any]:
-        """JSON values of everything; from_row reads them."""
+    def as_json(self) -> dict[str, object]:
+        """See Record; scores in full, so that a run that goes on reports the same numbers."""
         return {
-            "type": "image",
-            "input": self.input,
-            "status": "ok",
+            **super().as_json(),
             "target": self.target,
             "label": self.label,
-            "score": round(self.score, DIGITS),
             "area": self.area,
             "localisation": {method: list(values) for method, values in self.localisation.items()},
             "curves": {
-                method: {order: [round(float(value), DIGITS) for value in curve] for order, curve in curves.items()}
+                method: {order: curve.tolist() for order, curve in curves.items()}
                 for method, curves in self.curves.items()
             },
-            "seconds": self.seconds,
         }
 
+    def as_shown(self) -> dict[str, object]:
+        """The numbers of each method, without the curves."""
+        values = self.as_json()
+        first = {key: values[key] for key in ("type", "input", "status", "target", "label")}
+        return {
+            **first, "score": round(self.score, DIGITS), "area": self.area, "seconds": self.seconds,
+            "methods": {method: self.metrics(method) for method in self.curves},
+        }  # fmt: skip
+
     @classmethod
-    def from_row(cls, path: str, row: Mapping[str, Any]) -> "Measured":
-        """What as_row wrote down of the image at `path`."""
-        curves = {
-            method: {order: np.array(curve, np.float64) for order, curve in orders.items()}
-            for method, orders in row["curves"].items()
-        }
-        localisation = {method: (values[0], values[1]) for method, values in row["localisation"].items()}
-        return cls(path, row["target"], row["label"], curves, row["area"], localisation, row["seconds"])
+    def from_json(cls, fields: Fields) -> "Measurement":
+        """See Record."""
+        curves, localisation = fields.inner("curves"), fields.inner("localisation")
+        if not curves.values:
+            raise ValueError("'curves' is empty")
+        return cls(
+            **vars(Record.from_json(fields)),
+            target=fields.whole("target"),
+            label=fields.text("label"),
+            curves={method: _curves(curves.inner(method)) for method in curves.values},
+            area=None if fields.get("area") is None else fields.number("area"),
+            localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
+        )
+
+
+def _curves(orders: Fields) -> dict[str, Curve]:
+    found = {order: np.array([as_number(value, order) for value in orders.items(order)]) for order in orders.values}
+    lengths = {len(curve) for curve in found.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError("the curves of a method are not of one length")
+    return found
+
+
+def _localisation(values: list[object]) -> Localisation:
+    if len(values) != 2 or not isinstance(values[0], bool):
+        raise ValueError("'localisation' is not whether a map points inside and a share")
+    return values[0], None if values[1] is None else as_number(values[1])

@@ -3,36 +3,86 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 from lrpcli.evaluation.evaluator import Evaluator
-from lrpcli.evaluation.filmstrip import strip_picture
-from lrpcli.evaluation.measurement import METRICS
+from lrpcli.evaluation.filmstrip import filmstrip_picture
+from lrpcli.evaluation.measurement import Measurement
+from lrpcli.evaluation.metrics import METRICS
 from lrpcli.evaluation.plots import curves_picture
+from lrpcli.evaluation.run import EvaluationRun
 from lrpcli.evaluation.summary import Summary
 from lrpcli.images.find import Source
+from lrpcli.pipeline.decode import Prepared
+from lrpcli.pipeline.stream import prepare_one
+from lrpcli.pipeline.workers import Workers
+from lrpcli.records.index import Index
+from lrpcli.records.journal import FAILED, OK
+from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
 
 COLUMNS = ("input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area")
 
 
-def write_results(
-    output: Path, evaluator: Evaluator, description: dict[str, Any], summary: Summary, measured: Sequence[Source]
-) -> dict[str, Any]:
-    """Writes all four and gives the content of results.json; `measured` are the images in the summary's order.
+class Collected:
+    """What was measured so far: the summary, the images in its order, and how many have `ended`, failed or not."""
 
-    OutputError if the folder cannot be written.
-    """
-    results = {"settings": description, **summary.results()}
-    write_whole(output / "results.json", json.dumps(results, indent=1).encode() + b"\n")
-    write_whole(output / "results.csv", csv_bytes(summary))
-    write_whole(output / "curves.png", curves_picture(results))
-    strip = strip_picture(evaluator, measured)
-    if strip is not None:
-        write_whole(output / "strip.png", strip)
-    return results
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.summary = Summary(evaluator.methods, evaluator.settings.perturbation.seed)
+        self.images: list[Source] = []
+        self.ended = 0
+
+    def passing(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records, each added on its way."""
+        for record in records:
+            self._add(record)
+            yield record
+
+    def _add(self, record: Record) -> None:
+        self.ended += 1
+        if isinstance(record, Measurement):
+            self.summary.add(record)
+            self.images.append(Source(record.input, record.name))
+
+    def add_journaled(self, run: EvaluationRun, sources: Sequence[Source]) -> None:
+        """Adds what the journals of all shards say of these images."""
+        with closing(Index(run.folder, run.files, run.description.fingerprint)) as index:
+            for source in sources:
+                known = index.of(source.name)
+                with suppress(ValueError):  # a damaged line is one that has not ended
+                    if known is not None and known.code == OK:
+                        self._add(replace(Measurement.from_json(known.line.fields), input=source.path))
+                    elif known is not None and known.code == FAILED:
+                        self._add(Record.from_json(known.line.fields))
+
+    def write(self, run: EvaluationRun, workers: Workers) -> dict[str, Any] | None:
+        """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.
+
+        None if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be
+        written.
+        """
+        if not self.images:
+            return None
+
+        def decode(source: Source) -> Prepared | None:
+            prepared = prepare_one(source, run.stages, workers)
+            return prepared if isinstance(prepared, Prepared) else None
+
+        results = {"settings": run.description.as_json(), **self.summary.results()}
+        files = {
+            "results.json": json.dumps(results, indent=1).encode() + b"\n",
+            "results.csv": csv_bytes(self.summary),
+            "curves.png": curves_picture(results),
+            "strip.png": filmstrip_picture(self.evaluator, self.images, decode),
+        }
+        for name, content in files.items():
+            if content is not None:
+                write_whole(run.folder / name, content, run.owner)
+        return results
 
 
 def csv_bytes(summary: Summary) -> bytes:

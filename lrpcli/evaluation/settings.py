@@ -1,14 +1,17 @@
-"""What an evaluation is asked to do, as plain data."""
+"""What an evaluation is asked to do, as plain data; options take their defaults from here. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lrpcli.errors import UsageError, require_one_of
-from lrpcli.images.decode import DecodePolicy
+from lrpcli.images.formats import DecodePolicy
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.pipeline.settings import PRECISIONS, FlowSettings, ModelSettings
+from lrpcli.setting import require_choices, setting
 
 ORDERS = ("morf", "lerf", "both")
 FILLS = ("noise", "mean", "blur")
 SCORES = ("softmax", "logit")
-PRECISIONS = ("float32", "float64")
 CONTROLS = ("random", "gradient", "gradient-times-input")
 
 
@@ -20,18 +23,27 @@ class PerturbationSettings:
     to the number of regions. `repeats` draws the noise and the random orders so many times; the curves are averaged.
     """
 
-    region: int | None = None
-    steps: int = 100
-    order: str = "both"
-    fill: str = "noise"
-    score: str = "softmax"
-    repeats: int = 1
-    seed: int = 0
+    region: int | None = setting(
+        None, metavar="PIXELS", least=1, shown_default="9 at 227, and in proportion",
+        help="Side of a region on the model's grid.",
+    )  # fmt: skip
+    steps: int = setting(100, help="Regions that are replaced, one after the other.", metavar="N", least=1)
+    order: str = setting(
+        "both", metavar="morf|lerf|both", choices=ORDERS,
+        help="Most relevant first, least relevant first, or both, which takes twice as long.",
+    )  # fmt: skip
+    fill: str = setting(
+        "noise", metavar="noise|mean|blur", choices=FILLS,
+        help="What replaces a region: uniform noise, the image's mean colour, or the blurred image.",
+    )  # fmt: skip
+    score: str = setting(
+        "softmax", help="What is recorded of the predicted class.", metavar="softmax|logit", choices=SCORES
+    )
+    repeats: int = setting(1, help="Draw noise and random orders so many times and average.", metavar="N", least=1)
+    seed: int = setting(0, help="Of noise, random orders and --images.", metavar="N")
 
     def __post_init__(self) -> None:
-        require_one_of("order", self.order, ORDERS)
-        require_one_of("fill", self.fill, FILLS)
-        require_one_of("score", self.score, SCORES)
+        require_choices(self)
         for name in ("region", "steps", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -47,26 +59,61 @@ class PerturbationSettings:
 class EvaluationSettings:
     """Which configs are compared, and how.
 
-    Every config is measured under every LRN rule of `lrn`, or under its own where none is named. UsageError if there
-    is no config, if one is named twice, or if a control or the precision is unknown.
+    Every config is measured under every LRN rule of `lrn`, or under its own where none is named. `controls` may be
+    ("none",) for none. UsageError if there is no config, if one is named twice, or if a control or the precision is
+    unknown.
     """
 
-    configs: tuple[str, ...]
-    lrn: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ("random",)
+    configs: tuple[str, ...] = setting(
+        (DEFAULT_CONFIG,), flags=("--config",), metavar="NAME|FILE",
+        help="A config to measure; can be given several times, and the first is what the others are compared to.",
+    )  # fmt: skip
+    lrn: tuple[str, ...] = setting(
+        (), metavar="RULE", shown_default="each config's own",
+        help="Measure every config with this rule in its LRN layers; can be given several times.",
+    )  # fmt: skip
+    controls: tuple[str, ...] = setting(
+        ("random",), flags=("--control",), metavar="NAME",
+        help="What to compare the configs to: random, gradient, gradient-times-input, or none; can be given several "
+        "times.",
+    )  # fmt: skip
     perturbation: PerturbationSettings = field(default_factory=PerturbationSettings)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     device: str = "auto"
-    batch_size: int | None = None
-    precision: str = "float32"
+    batch_size: int | None = setting(
+        None, flags=("-b", "--batch-size"), metavar="N", least=1,
+        shown_default="as many as make 16 at 224 x 224; 128 on a GPU", help="Perturbed images at once.",
+    )  # fmt: skip
+    precision: str = setting("float32", help="{choices}.", metavar="TYPE", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         if not self.configs:
             raise UsageError("No config is given to evaluate. Name at least one with --config.")
+        if "none" in self.controls and len(self.controls) > 1:
+            raise UsageError("--control none stands alone; it cannot be given together with other controls.")
+        if self.controls == ("none",):
+            object.__setattr__(self, "controls", ())
         for option, given in (("config", self.configs), ("lrn", self.lrn), ("control", self.controls)):
             for name in given:
                 if given.count(name) > 1:
                     raise UsageError(f"--{option} {name} is given twice. Name it once.")
         for control in self.controls:
             require_one_of("control", control, CONTROLS)
-        require_one_of("precision", self.precision, PRECISIONS)
+        require_choices(self)
+
+
+@dataclass(frozen=True)
+class EvaluationRunSettings:
+    """One whole run of `lrp evaluate` into `folder`."""
+
+    folder: Path
+    model: ModelSettings = field(default_factory=ModelSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    images: int | None = setting(
+        None, help="Measure N of the images, drawn at random.", metavar="N", least=1, shown_default="all"
+    )
+    boxes: str | None = setting(
+        None, metavar="FILE",
+        help="CSV with the columns file, x1, y1, x2, y2 in pixels of the photo: measures localisation too.",
+    )  # fmt: skip

@@ -1,13 +1,15 @@
 """Means over images, and paired bootstrap intervals for the differences between methods."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpcli.evaluation.measurement import METRICS, Measured
+from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
+from lrpcli.evaluation.metrics import METRICS
 
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -50,12 +52,12 @@ class Summary:
 
     def __init__(self, methods: Sequence[Method], seed: int = 0) -> None:
         self.methods, self.seed = methods, seed
-        self.images: list[Measured] = []
+        self.images: list[Measurement] = []
         """What was measured, without the curves."""
         self.metrics: list[dict[str, dict[str, float | None]]] = []
         self._curves: dict[tuple[str, str], tuple[Floats, Floats]] = {}
 
-    def add(self, measured: Measured) -> None:
+    def add(self, measured: Measurement) -> None:
         """One more image."""
         self.metrics.append({method.name: measured.metrics(method.name) for method in self.methods})
         for method, orders in measured.curves.items():
@@ -64,7 +66,7 @@ class Summary:
                 self._curves[method, order] = (total + curve, squares + curve**2)
         ends = {method: {order: curve[:1] for order, curve in orders.items()}
                 for method, orders in measured.curves.items()}  # fmt: skip
-        self.images.append(Measured(measured.input, measured.target, measured.label, ends, measured.area))
+        self.images.append(replace(measured, curves=ends, localisation={}))
 
     def results(self) -> dict[str, Any]:
         """All of it as JSON values; docs/evaluation.md describes them."""

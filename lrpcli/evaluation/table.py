@@ -2,9 +2,8 @@
 
 from typing import Any
 
-HEADINGS = {"auc": "AUC", "aopc": "AOPC", "lerf_auc": "LeRF", "abpc": "ABPC", "pointing": "point", "share": "inside"}
-PERTURBATION = ("auc", "aopc", "lerf_auc", "abpc")
-LOCALISATION = ("pointing", "share")
+from lrpcli.evaluation.metrics import LOCALISATION, METRICS, PERTURBATION, Metric, in_group
+
 NUMBER = 7
 GAP = "  "
 
@@ -16,13 +15,13 @@ def results_table(results: dict[str, Any], width: int) -> str:
     parts = [_heading(results), _table(methods, PERTURBATION, main, width)]
     if results["lrn"]:
         parts += [
-            f"{HEADINGS[main]} of an LRN rule less that of {results['lrn'][0]['to']}, with 95 % interval",
+            f"{METRICS[main].heading} of an LRN rule less that of {results['lrn'][0]['to']}, with 95 % interval",
             _lines([(f"{row['config']}/{row['lrn']}", _interval(row[main])) for row in results["lrn"]], width),
         ]
     if results["images_with_boxes"]:
         parts += [
             f"{results['images_with_boxes']} images with boxes, which cover {results['box_area']:.3f} of what the net "
-            "sees: chance for both.\npoint: the map's maximum is in a box. inside: share of positive relevance there.",
+            f"sees: chance for both.\n{_notes(in_group(LOCALISATION))}",
             _table(methods, LOCALISATION, "share", width),
         ]
     return "\n\n".join(parts)
@@ -34,21 +33,35 @@ def _heading(results: dict[str, Any]) -> str:
     return (
         f"{images}, {settings['steps']} steps, regions of {settings['region']} x {settings['region']} pixels, fill "
         f"{settings['fill']}, {settings['score']} score.\n"
-        "AUC: lower is better. AOPC, LeRF and ABPC: higher is better."
+        f"{_directions(in_group(PERTURBATION))}"
     )
 
 
-def _table(methods: list[dict[str, Any]], metrics: tuple[str, ...], main: str, width: int) -> str:
+def _directions(metrics: list[Metric]) -> str:
+    """Which way is better, such as "AUC: lower is better. AOPC and ABPC: higher is better."."""
+    sentences = []
+    for better in dict.fromkeys(metric.better for metric in metrics):
+        *first, last = [metric.heading for metric in metrics if metric.better == better]
+        sentences.append(f"{', '.join(first)} and {last}" if first else last)
+        sentences[-1] += f": {better} is better."
+    return " ".join(sentences)
+
+
+def _notes(metrics: list[Metric]) -> str:
+    return " ".join(f"{metric.heading}: {metric.note}" for metric in metrics)
+
+
+def _table(methods: list[dict[str, Any]], group: str, main: str, width: int) -> str:
     """A line per method: its metrics, and the difference of the main one to the first method."""
-    metrics = tuple(metric for metric in metrics if methods[0]["metrics"][metric])
-    last = f"{HEADINGS[main]} less the first's [95 %]"
-    rows = [("", GAP.join(f"{HEADINGS[metric]:>{NUMBER}}" for metric in metrics) + GAP + last)]
+    metrics = [metric for metric in in_group(group) if methods[0]["metrics"][metric.name]]
+    last = f"{METRICS[main].heading} less the first's [95 %]"
+    rows = [("", GAP.join(f"{metric.heading:>{NUMBER}}" for metric in metrics) + GAP + last)]
     for place, method in enumerate(methods):
-        if all(method["metrics"][metric] is None for metric in metrics):
+        found = [method["metrics"][metric.name] for metric in metrics]
+        if all(entry is None for entry in found):
             continue
-        numbers = GAP.join(_number(method["metrics"][metric]) for metric in metrics)
         difference = _interval(method["difference"][main]) if place else ""
-        rows.append((method["name"], f"{numbers}{GAP}{difference}"))
+        rows.append((method["name"], f"{GAP.join(map(_number, found))}{GAP}{difference}"))
     return _lines(rows, width)
 
 

@@ -176,17 +176,6 @@ class Discovery:
             return None
 
 
-def file_state(path: str) -> dict[str, int]:
-    """Size in bytes and time of change (ns), by which a later run knows whether a file is the same; {} if it cannot."""
-    if path == STDIN:
-        return {}
-    try:
-        state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
-    except (OSError, ValueError):
-        return {}
-    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
-
-
 def sources_from_list(stream: BinaryIO, *, null: bool = False) -> Iterator[Source]:
     """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
 

@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from lrpcli.errors import UsageError
+from lrpcli.setting import setting
 
 MAX_PIXELS = 89_478_485
 
@@ -33,9 +33,12 @@ class DecodePolicy:
     UsageError if a format is EPS or unknown to Pillow, or if a value cannot be used.
     """
 
-    formats: tuple[str, ...] = DEFAULT_FORMATS
-    max_pixels: int = MAX_PIXELS
-    truncated: Literal["refuse", "accept"] = "refuse"
+    formats: tuple[str, ...] = setting(
+        DEFAULT_FORMATS, flags=("--allow-format",), metavar="FORMAT",
+        help="Decode only these formats.",
+    )  # fmt: skip
+    max_pixels: int = setting(MAX_PIXELS, help="Refuse larger images.", metavar="N", least=1)
+    truncated: str = setting("refuse", help="What to do with images that are cut off.", metavar="refuse|accept")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", tuple(dict.fromkeys(_checked_format(name) for name in self.formats)))

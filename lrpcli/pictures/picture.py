@@ -1,18 +1,15 @@
 """A photo and its relevance as one picture: overlay, heatmap, side by side or contours."""
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lrpcli.errors import UsageError, suggestion
 from lrpcli.pictures.colours import STEPS, Floats, colour_index, lookup_table
+from lrpcli.pictures.style import PictureStyle
 
-STYLES = ("overlay", "heatmap", "side-by-side", "contour")
 Packed = NDArray[np.uint32]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the picture: the part that the model saw."""
@@ -25,31 +22,8 @@ FULL = 99.5
 """Percentile of the sizes in a map that gets the full colour: a handful of pixels must not darken all others."""
 UNSEEN_INDEX = 2 * STEPS + 1
 """Where a colour index (see colours.colour_index) goes on: what the model did not see."""
-RUN_LENGTHS = 3
-"""zlib's name, Z_RLE, for looking for repeated bytes alone: photos hold little else to find."""
 LEVELS = (0.2, 0.4, 0.7)
 """Shares of the scale at which contour lines run."""
-
-
-@dataclass(frozen=True)
-class PictureStyle:
-    """How relevance becomes a picture; docs/pictures.md shows the choices and says why these are the defaults.
-
-    `smooth` is the standard deviation of a Gaussian in per cent of the map's longer side; it touches the picture
-    alone, never the map. `alpha` is the opacity of the strongest relevance. UsageError for a style or colour map that
-    is not known.
-    """
-
-    style: str = "overlay"
-    cmap: str = "bwr"
-    alpha: float = 0.9
-    smooth: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.style not in STYLES:
-            hint = suggestion(self.style, STYLES)
-            raise UsageError(f"The style {self.style!r} is not known.{hint} Choose one of {', '.join(STYLES)}.")
-        lookup_table(self.cmap)
 
 
 def smoothed(relevance: Floats, percent: float) -> Floats:
@@ -172,16 +146,11 @@ def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return inside & ~(wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:])
 
 
-DRAWERS: dict[str, Callable[[Image.Image, NDArray[np.intp], PictureStyle], Image.Image]] = {
+Drawer = Callable[[Image.Image, NDArray[np.intp], PictureStyle], Image.Image]
+DRAWERS: dict[str, Drawer] = {
     "overlay": _overlay,
     "heatmap": _heatmap,
     "side-by-side": _side_by_side,
     "contour": _contour,
 }
-
-
-def png_bytes(picture: Image.Image) -> bytes:
-    """A picture as the content of a PNG file; packed in half the usual time, and a fourteenth larger for it."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1, compress_type=RUN_LENGTHS)
-    return buffer.getvalue()
+"""A line for each of style.STYLES: photo, colour index (H, W) and style in, the picture out."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.targets import Targets
 
 TOP = 5
-_Asked = tuple[Prepared, Any]
+_Asked = tuple[Prepared, tuple[int, ...] | None]
 """An image and the classes asked of it, as Targets.of names them."""
 
 
@@ -32,7 +31,7 @@ class Explanation:
 
 
 @dataclass
-class Explained:
+class Answer:
     """All maps of one image, and its best classes with their softmax scores."""
 
     explanations: list[Explanation]
@@ -54,22 +53,24 @@ class Engine:
     size: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
-    def __call__(self, batch: Sequence[Prepared]) -> list[Explained | ImageError]:
-        """One answer per image, in order. DeviceError if the device is lost or has no room even for one image."""
-        answers: list[Explained | ImageError] = []
-        usable: list[_Asked] = []
-        for item in batch:
-            try:
-                usable.append((item, self.targets.of(item.source)))
-            except ImageError as error:
-                answers.append(error)
-            else:
-                answers.append(ImageError("compute", ""))
-        results = iter(self._explain(usable))
-        return [answer if str(answer) else next(results) for answer in answers]
+    def sized(self, size: int) -> "Engine":
+        """The same for batches of another size."""
+        return replace(self, size=size)
 
-    def _explain(self, batch: list[_Asked]) -> list[Explained | ImageError]:
-        answers: list[Explained | ImageError] = []
+    def __call__(self, batch: Sequence[Prepared]) -> list[Answer | ImageError]:
+        """One answer per image, in order. DeviceError if the device is lost or has no room even for one image."""
+        asked = [self._ask(item) for item in batch]
+        results = iter(self._explain([question for question in asked if not isinstance(question, ImageError)]))
+        return [question if isinstance(question, ImageError) else next(results) for question in asked]
+
+    def _ask(self, item: Prepared) -> "_Asked | ImageError":
+        try:
+            return item, self.targets.of(item.source)
+        except ImageError as error:
+            return error
+
+    def _explain(self, batch: list[_Asked]) -> list[Answer | ImageError]:
+        answers: list[Answer | ImageError] = []
         while len(answers) < len(batch):
             size = min(self.size, self.limit.images)
             part = batch[len(answers) : len(answers) + size]
@@ -82,29 +83,33 @@ class Engine:
                     answers += map(self._alone, part)
         return answers
 
-    def _alone(self, asked: _Asked) -> Explained | ImageError:
+    def _alone(self, asked: _Asked) -> Answer | ImageError:
         """One of the images of a batch that failed: the others need not suffer for it."""
         try:
             return self._run([asked])[0]
         except LrpError:
             raise
         except RuntimeError as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if isinstance(error, torch.AcceleratorError):
-                raise DeviceError(
-                    f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps "
-                    "with another --device."
-                ) from error
-            name = asked[0].source.path
-            return ImageError("compute", f"The relevance of {name!r} cannot be computed: {reason}")
+            return compute_error(error, asked[0].source.path)
 
-    def _run(self, batch: list[_Asked]) -> list[Explained | ImageError]:
+    def _run(self, batch: list[_Asked]) -> list[Answer | ImageError]:
         x = torch.from_numpy(np.stack([item.pixels for item, _ in batch]))
         if self.explainer.device.type == "cuda":  # copied while the processor goes on
             x = x.pin_memory().to(self.explainer.device, non_blocking=True)
         target = self.targets.batch([classes for _, classes in batch])
         result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers))
         return [_answer(item, result, place) for place, (item, _) in enumerate(batch)]
+
+
+def compute_error(error: RuntimeError, path: str) -> ImageError:
+    """What an error of computing one image says of it. DeviceError if it is the device that is lost."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.AcceleratorError):
+        raise DeviceError(
+            f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps with "
+            "another --device."
+        ) from error
+    return ImageError("compute", f"The relevance of {path!r} cannot be computed: {reason}")
 
 
 def _on_processor(result: Result) -> Result:
@@ -116,7 +121,7 @@ def _on_processor(result: Result) -> Result:
     return replace(result, relevance=relevance, logits=logits, target=target, start=start, layers=layers)
 
 
-def _answer(item: Prepared, result: Result, place: int) -> Explained | ImageError:
+def _answer(item: Prepared, result: Result, place: int) -> Answer | ImageError:
     several = result.target.dim() == 2
 
     def numbers(values: Tensor) -> NDArray[np.float32]:
@@ -139,4 +144,4 @@ def _answer(item: Prepared, result: Result, place: int) -> Explained | ImageErro
         )
         for k, index in enumerate(targets)
     ]  # fmt: skip
-    return Explained(explanations, [(int(c), float(s)) for c, s in zip(classes, scores, strict=True)])
+    return Answer(explanations, [(int(c), float(s)) for c, s in zip(classes, scores, strict=True)])

@@ -1,4 +1,4 @@
-"""Which part of the images a process does when several share the work."""
+"""Which of the images a process does when several share the work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ MAXIMUM = 100_000
 
 
 @dataclass(frozen=True)
-class Part:
-    """Number `number` (from 1) of `count` parts; every count-th image belongs to it."""
+class Shard:
+    """Number `number` (from 1) of `count` shards; every count-th image belongs to it."""
 
     number: int = 1
     count: int = 1
 
     @property
     def name(self) -> str:
-        """The part in names of files."""
+        """The shard in names of files."""
         return f"{self.number}-of-{self.count}"
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The part's items; nothing is copied where it is all of them."""
+        """The shard's items; nothing is copied where it is all of them."""
         return items if self.count == 1 else items[self.number - 1 :: self.count]
 
 
-WHOLE = Part()
+WHOLE = Shard()
 
 
-def parse_part(text: str, environment: Mapping[str, str]) -> Part:
-    """The part in "2/8", or with "auto" the one that a batch system names in the environment. UsageError if none is."""
+def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
+    """The shard in "2/8", or with "auto" the one that a batch system names. UsageError if none is."""
     if text == AUTO:
         return _from_environment(environment)
     first, slash, last = text.partition("/")
@@ -40,10 +40,10 @@ def parse_part(text: str, environment: Mapping[str, str]) -> Part:
         raise UsageError(
             f"--shard must be i/n with i from 1 to n, such as 2/8, or auto, not {text!r}. n is at most {MAXIMUM}."
         )
-    return Part(int(first), int(last))
+    return Shard(int(first), int(last))
 
 
-def _from_environment(environment: Mapping[str, str]) -> Part:
+def _from_environment(environment: Mapping[str, str]) -> Shard:
     """torchrun, Kubernetes and SLURM; in SLURM, the tasks of an array may each have several processes."""
 
     def number(name: str, default: int | None = None) -> int | None:
@@ -77,7 +77,7 @@ def _from_environment(environment: Mapping[str, str]) -> Part:
     )
 
 
-def _checked(index: int, count: int, place: str, size: str) -> Part:
+def _checked(index: int, count: int, place: str, size: str) -> Shard:
     if not 0 <= index < count <= MAXIMUM:
         raise UsageError(f"--shard auto cannot use part {index} of {count}, which {place} and {size} say.")
-    return Part(index + 1, count)
+    return Shard(index + 1, count)

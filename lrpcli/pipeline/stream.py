@@ -1,4 +1,4 @@
-"""A shard of images in, finished files and one row per image out, in input order."""
+"""Images in, records out, in input order: batches and threads."""
 
 import sys
 import threading
@@ -6,34 +6,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from time import perf_counter
-from typing import Any
 
 from lrpcli.errors import ImageError
 from lrpcli.images.find import STDIN, Source
-from lrpcli.pipeline.decode import Preparation, Prepared
-from lrpcli.pipeline.explain import Engine, Explained
+from lrpcli.pipeline.decode import Prepared
+from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
-from lrpcli.pipeline.write import Finisher, Row
+from lrpcli.records.record import R, Record
 
-Item = tuple[Source, Prepared | ImageError] | Row
-"""An image on its way, or the row of one that needs no way."""
+Item = tuple[Source, Prepared | ImageError]
+"""An image that is decoded, or could not be."""
+Pending = tuple[Source, Future[R] | ImageError]
+"""An image that is being written, or failed."""
 PATIENCE = 0.5
 """Seconds between looks at what else is to be done, while an image is awaited."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """How images are explained: decoded in processes of their own, written in `jobs` threads beside the computation."""
-
-    preparation: Preparation
-    engine: Engine
-    finisher: Finisher
-    batch_size: int
-    jobs: int
 
 
 @cache
@@ -42,62 +32,61 @@ def standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def run_shard(
-    sources: Iterable[Source | Row], shard: Shard, workers: Workers, stop: threading.Event | None = None
-) -> Iterator[Row]:
-    """Rows in the order of the sources, each as soon as its files and those of all before it are written.
+def run_stages(
+    sources: Iterable[Source], stages: Stages[T, R], workers: Workers, stop: threading.Event | None = None
+) -> Iterator[R | Record]:
+    """Records in the order of the sources, each as soon as its files and those of all before it are written.
 
-    A row among the sources comes out again in its place. Only a few batches are held at a time, however many sources
-    there are. A failed image is a row with an error; StoppedError, such as for a full disk, ends the run. When `stop`
-    is set, what is not in the computation yet is dropped.
+    Only a few batches are held at a time, however many sources there are. A failed image has a record with a failure;
+    StoppedError, such as for a full disk, ends the run. When `stop` is set, what is not in the work yet is dropped.
     """
-    writers = ThreadPoolExecutor(shard.jobs, "writer")
-    waiting: deque[tuple[Source, Future[Row] | ImageError] | Row] = deque()
+    writers = ThreadPoolExecutor(stages.jobs, "writer")
+    waiting: deque[Pending[R]] = deque()
     try:
-        for batch in _batches(_prepared(sources, shard, workers, stop or threading.Event()), shard.batch_size):
-            waiting.extend(_explained(batch, shard, writers))
-            # Rows of the batch before are done by now, or nearly so: what the memory holds stays bounded.
-            while waiting and (len(waiting) > 2 * shard.batch_size or _is_done(waiting[0])):
-                yield _row(waiting.popleft())
+        for batch in _batches(_prepared(sources, stages, workers, stop or threading.Event()), stages.batch_size):
+            waiting.extend(_worked(batch, stages, writers))
+            # Images of the batch before are written by now, or nearly so: what the memory holds stays bounded.
+            while waiting and (len(waiting) > 2 * stages.batch_size or _is_done(waiting[0])):
+                yield _record(waiting.popleft())
         while waiting:
-            yield _row(waiting.popleft())
+            yield _record(waiting.popleft())
     finally:
         writers.shutdown(cancel_futures=True)
 
 
 def _prepared(
-    sources: Iterable[Source | Row], shard: Shard, workers: Workers, stop: threading.Event
+    sources: Iterable[Source], stages: Stages[T, R], workers: Workers, stop: threading.Event
 ) -> Iterator[Item | None]:
     """Prepared images in order, a few batches of them under way at once; None now and then while one is awaited."""
-    queue: deque[tuple[Source, Future[tuple[Prepared, str]]] | Row] = deque()
-
-    def submitted(source: Source | Row) -> tuple[Source, Future[Any]] | Row:
-        if isinstance(source, dict):
-            return source
-        content = standard_input() if source.path == STDIN else None
-        return source, workers.submit(shard.preparation, source.path, source, content)
-
-    remaining = iter(sources)
-    queue.extend(map(submitted, islice(remaining, 2 * shard.batch_size + shard.jobs)))
+    queue: deque[tuple[Source, Future[tuple[Prepared, str]]]] = deque()
+    submitted = (_submit(source, stages, workers) for source in sources)
+    queue.extend(islice(submitted, 2 * stages.batch_size + stages.jobs))
     try:
         while queue and not stop.is_set():
-            item = queue[0]
-            if isinstance(item, dict):
-                yield item
-            elif not _is_ready(item[1]):
+            source, future = queue[0]
+            if not _is_ready(future):
                 yield None
                 continue
-            else:
-                yield item[0], _outcome(item[1])
+            yield source, _outcome(future)
             queue.popleft()
-            queue.extend(map(submitted, islice(remaining, 0 if stop.is_set() else 1)))
+            queue.extend(islice(submitted, 0 if stop.is_set() else 1))
     finally:
-        for item in queue:
-            if not isinstance(item, dict):
-                item[1].cancel()
+        for _, future in queue:
+            future.cancel()
 
 
-def _is_ready(future: Future[Any]) -> bool:
+def _submit(source: Source, stages: Stages[T, R], workers: Workers) -> tuple[Source, "Future[tuple[Prepared, str]]"]:
+    """The image with its decoding, which begins in one of the workers."""
+    content = standard_input() if source.path == STDIN else None
+    return source, workers.submit(stages.decode, source.path, source, content)
+
+
+def prepare_one(source: Source, stages: Stages[T, R], workers: Workers) -> Prepared | ImageError:
+    """One image, decoded in one of the workers."""
+    return _outcome(_submit(source, stages, workers)[1])
+
+
+def _is_ready(future: "Future[tuple[Prepared, str]]") -> bool:
     """Waits a moment for an image."""
     try:
         future.exception(PATIENCE)
@@ -106,7 +95,7 @@ def _is_ready(future: Future[Any]) -> bool:
     return True
 
 
-def _outcome(future: Future[tuple[Prepared, str]]) -> Prepared | ImageError:
+def _outcome(future: "Future[tuple[Prepared, str]]") -> Prepared | ImageError:
     try:
         prepared, note = future.result()
     except ImageError as error:
@@ -126,7 +115,7 @@ def _batches(items: Iterable[Item | None], size: int) -> Iterator[list[Item]]:
             yield []
             continue
         batch.append(item)
-        usable += not isinstance(item, dict) and isinstance(item[1], Prepared)
+        usable += isinstance(item[1], Prepared)
         # Without a usable image there is nothing to wait for.
         if usable in (0, size) or len(batch) >= 4 * size:
             yield batch
@@ -135,33 +124,28 @@ def _batches(items: Iterable[Item | None], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _explained(
-    batch: list[Item], shard: Shard, writers: Executor
-) -> Iterator[tuple[Source, Future[Row] | ImageError] | Row]:
+def _worked(batch: list[Item], stages: Stages[T, R], writers: Executor) -> Iterator[Pending[R]]:
     """Computes a batch and hands its images to the writers."""
-    usable = [item[1] for item in batch if not isinstance(item, dict) and isinstance(item[1], Prepared)]
+    usable = [prepared for _, prepared in batch if isinstance(prepared, Prepared)]
     started = perf_counter()
-    answers = iter(shard.engine(usable) if usable else ())
+    answers = iter(stages.work(usable) if usable else ())
     seconds = (perf_counter() - started) / max(len(usable), 1)
-    for item in batch:
-        if isinstance(item, dict):
-            yield item
+    for source, prepared in batch:
+        if isinstance(prepared, ImageError):
+            yield source, prepared
             continue
-        source, prepared = item
-        answer = prepared if isinstance(prepared, ImageError) else next(answers)
-        if isinstance(prepared, Prepared) and isinstance(answer, Explained):
-            yield source, writers.submit(shard.finisher, prepared, answer, seconds)
-        elif isinstance(answer, ImageError):
+        answer = next(answers)
+        if isinstance(answer, ImageError):
             yield source, answer
+        else:
+            yield source, writers.submit(stages.write, prepared, answer, seconds)
 
 
-def _is_done(item: tuple[Source, Future[Row] | ImageError] | Row) -> bool:
-    return isinstance(item, dict) or isinstance(item[1], ImageError) or item[1].done()
+def _is_done(item: Pending[R]) -> bool:
+    return isinstance(item[1], ImageError) or item[1].done()
 
 
-def _row(item: tuple[Source, Future[Row] | ImageError] | Row) -> Row:
-    if isinstance(item, dict):
-        return item
+def _record(item: Pending[R]) -> R | Record:
     source, result = item
     try:
         if isinstance(result, Future):
@@ -169,15 +153,4 @@ def _row(item: tuple[Source, Future[Row] | ImageError] | Row) -> Row:
         error = result
     except ImageError as raised:
         error = raised
-    return failed_row(source, error)
-
-
-def failed_row(source: Source, error: ImageError) -> Row:
-    """The row of an image that failed."""
-    return {
-        "type": "image",
-        "input": source.path,
-        "name": source.name,
-        "status": "failed",
-        "error": {"kind": error.kind, "message": str(error)},
-    }
+    return Record.failed(source.path, source.name, error)

@@ -15,10 +15,9 @@ from multiprocessing.connection import Pipe
 from typing import Any
 
 from lrpcli.errors import ImageError, StoppedError
+from lrpcli.pipeline.settings import TIMEOUT
 from lrpcli.records.text import printable
 
-TIMEOUT = 60.0
-"""Seconds that one image may take to decode, where nothing else is said."""
 START_TIMEOUT = 120.0
 MAXIMAL_NOTE = 500
 ATTEMPTS = 2

@@ -1,65 +1,60 @@
-"""What became of each image: append-only JSON lines in OUTPUT/.lrp/, and the run's own description beside them."""
+"""What became of each image, as append-only JSON lines in OUTPUT/.lrp/."""
 
-import base64
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import BinaryIO
 
 from lrpcli.errors import OutputError, UsageError
-from lrpcli.records.store import translate_os_error, write_whole
-from lrpcli.records.text import json_text
+from lrpcli.records import record
+from lrpcli.records.description import FOLDER
+from lrpcli.records.json_values import Fields, JsonObject, as_fields, as_number, json_line
+from lrpcli.records.store import translate_os_error
 
-FOLDER = ".lrp"
-RUN_FILE = "run.json"
-
-
-def json_path(path: str) -> str | dict[str, str]:
-    """A path for JSON: itself, or {"bytes": base64} where its bytes are not UTF-8."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return {"bytes": base64.b64encode(os.fsencode(path)).decode("ascii")}
-    return path
+START, ALONE, DROPPED, FAILED, OK, SKIPPED, RUN = range(7)
+"""What a line says: begun, begun with nothing else under way, given up, failed, finished, found finished, a new run."""
+UNFINISHED = (START, ALONE)
 
 
-def path_from_json(value: str | dict[str, str]) -> str:
-    """The path that json_path wrote."""
-    return value if isinstance(value, str) else os.fsdecode(base64.b64decode(value["bytes"]))
+@dataclass(frozen=True)
+class RunLine:
+    """That a run begins: which shard of how many, the images of the whole run, and those of the shard."""
+
+    number: int
+    count: int
+    images: int
+    share: int
+
+    def as_json(self) -> dict[str, object]:
+        """The line's fields."""
+        return {"type": "run", "part": [self.number, self.count], "images": self.images, "share": self.share}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> "RunLine":
+        """What as_json wrote; ValueError for anything else."""
+        part = fields.items("part")
+        if len(part) != 2 or not all(isinstance(number, int) for number in part):
+            raise ValueError("'part' is not two whole numbers")
+        return cls(int(str(part[0])), int(str(part[1])), fields.whole("images"), fields.whole("share"))
 
 
-def row_from_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that json_line wrote, with its paths as such."""
-    paths: dict[str, Any] = {key: path_from_json(row[key]) for key in ("input", "name") if key in row}
-    result = {**row, **paths}
-    return map_outputs(result, path_from_json)
+@dataclass(frozen=True)
+class Line:
+    """A line of a journal: what it says, when (seconds since 1970), where it starts, and of which image and run.
 
+    `name` is empty for the line of a new run, which has `begun`. `fields` are all that it holds.
+    """
 
-def map_outputs(row: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """The row with each of its outputs changed, those of several explanations too."""
-    result = dict(row)
-    if "outputs" in row:
-        result["outputs"] = {kind: change(path) for kind, path in row["outputs"].items()}
-    if "explanations" in row:
-        result["explanations"] = [map_outputs(part, change) for part in row["explanations"]]
-    return result
-
-
-def json_line(row: dict[str, Any]) -> str:
-    """A row as one line of JSON without the line's end; paths among the inputs and outputs may be any bytes."""
-    return json_text(json.dumps(_with_json_paths(row), ensure_ascii=False, separators=(", ", ": ")))
-
-
-def _with_json_paths(row: dict[str, Any]) -> dict[str, Any]:
-    paths: dict[str, Any] = {key: json_path(row[key]) for key in ("input", "name") if key in row}
-    result = {**row, **paths}
-    if "error" in row:
-        message = row["error"]["message"].encode("utf-8", "backslashreplace").decode("utf-8")
-        result["error"] = {**row["error"], "message": message}
-    return map_outputs(result, json_path)
+    code: int
+    time: float
+    position: int
+    name: str
+    run: str
+    begun: RunLine | None
+    fields: Fields
 
 
 class Journal:
@@ -90,9 +85,9 @@ class Journal:
         if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
             self._file.write(b"\n")
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, values: JsonObject) -> None:
         """Writes one line."""
-        line = json_line(row).encode("utf-8", "backslashreplace") + b"\n"
+        line = json_line(values).encode("utf-8", "backslashreplace") + b"\n"
         try:
             written = self._file.write(line)
         except OSError as error:
@@ -101,11 +96,15 @@ class Journal:
             raise OutputError(f"The journal {os.fspath(self.path)!r} cannot be written: the disk is full. Free some "
                               "space, then run the same command again.")  # fmt: skip
 
+    def close(self) -> None:
+        """Lets go of the file and its lock."""
+        self._file.close()
+
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def locked(descriptor: int) -> bool:
@@ -119,24 +118,55 @@ def locked(descriptor: int) -> bool:
     return True
 
 
-def write_description(output: Path, description: dict[str, Any]) -> None:
-    """Writes OUTPUT/.lrp/run.json, which says what the maps in OUTPUT were made with."""
-    text = json.dumps(description, indent=2, ensure_ascii=False, default=str)
-    write_whole(output / FOLDER / RUN_FILE, text.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def read_description(output: Path) -> dict[str, Any] | None:
-    """What write_description wrote, or None. UsageError if it is damaged."""
-    path = output / FOLDER / RUN_FILE
+def is_idle(journal: Path) -> bool:
+    """Whether no run holds a journal."""
     try:
-        description = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        with journal.open("rb") as file:
+            return locked(file.fileno())
+    except OSError:
+        return False
+
+
+def open_journal(path: Path) -> BinaryIO:
+    """A journal to be read. OutputError if it cannot be."""
+    try:
+        return path.open("rb")
     except OSError as error:
-        raise translate_os_error(error, path) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{os.fspath(path)!r} is damaged, so that it is not known what the maps beside it were made "
-                         "with. Make them anew with --force, or choose another output folder.") from error  # fmt: skip
-    if not isinstance(description, dict):
-        raise UsageError(f"{os.fspath(path)!r} is no description of a run. Choose another output folder.")
-    return description
+        raise OutputError(f"The journal {os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+
+
+def read_lines(file: BinaryIO, run: str | None = None) -> Iterator[Line]:
+    """The lines of a journal; torn ones are passed over. What was finished or failed in another `run` is dropped."""
+    position = 0
+    for data in file:
+        line = parse_line(data, position)
+        position += len(data)
+        if line is None:
+            continue
+        if line.code in (FAILED, OK, SKIPPED) and run is not None and line.run != run:
+            line = Line(DROPPED, line.time, line.position, line.name, line.run, None, line.fields)
+        yield line
+
+
+def parse_line(data: bytes, position: int = 0) -> Line | None:
+    """A line of a journal that starts at `position`; None if it is torn or not one of ours."""
+    if not data.endswith(b"\n"):
+        return None
+    try:
+        fields = as_fields(json.loads(data))
+        code = _code(fields)
+        begun = RunLine.from_json(fields) if code == RUN else None
+        name = "" if begun else fields.path("name")
+        time = as_number(fields.get("time") or 0)
+    except (ValueError, RecursionError):
+        return None
+    return Line(code, time, position, name, str(fields.get("run") or ""), begun, fields)
+
+
+def _code(fields: Fields) -> int:
+    kind = fields.get("type")
+    if kind == "start":
+        return ALONE if fields.get("alone") else START
+    if kind == "done":
+        return OK if fields.get("status") == record.OK else FAILED
+    return {"run": RUN, "skip": SKIPPED}.get(str(kind), DROPPED)

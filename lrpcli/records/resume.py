@@ -1,120 +1,125 @@
-"""How far the images of an output folder are, by its journals: what can be skipped, what is suspect, what to write."""
+"""How far the images of an output folder are, by its journals: what is finished, what is suspect, what to write."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 from lrpcli.errors import ImageError, LrpError
-from lrpcli.images.find import Source, file_state
-from lrpcli.pipeline.stream import failed_row
-from lrpcli.pipeline.write import Row
-from lrpcli.records.index import OK, UNFINISHED, Ledger
-from lrpcli.records.journal import FOLDER, Journal, locked
+from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.index import Index, Known
+from lrpcli.records.journal import OK, UNFINISHED, Journal, RunLine, is_idle
+from lrpcli.records.json_values import json_path
+from lrpcli.records.record import SKIPPED, FileState, R, Record
 from lrpcli.records.store import remove_leftovers
 
 DEATHS = 2
 """So often may a run end while one image was under way alone; after that the image is `crashed`."""
-SAME_SCALE = 1e-3
-"""Two common scales this close draw the same picture: less than one step of colour."""
+TODO, SUSPECT, ENDED = range(3)
+"""What an image needs: work, work with nothing else under way as a run ended during it, or none."""
 
 
-class Progress:
-    """The journal of one shard, and what all journals of the folder know; `owner`, such as "1-of-4", names the shard.
+class Resume(Generic[R]):
+    """The journal of one shard, and what all journals of the folder know; `shard`, such as "1-of-4", is its name.
 
-    `run` is the fingerprint of the settings: results of others do not count, and with `force` none does.
-    UsageError if another process works on this shard; OutputError if the folder cannot be written.
+    `kind` is the class of the records of finished images, `run` the fingerprint of the settings: results of others do
+    not count, and with `force` none does. UsageError if another process works on this shard; OutputError if the folder
+    cannot be written.
     """
 
-    def __init__(self, output: Path, run: str, owner: str, *, force: bool = False) -> None:
-        self.output, self.run, self.force = output, run, force
-        self.scale: float | None = None
-        self._under_way: dict[str, dict[str, int]] = {}
-        self._journal = Journal(output, f"journal-{owner}.jsonl", alone=True)
-        self._ledger = Ledger(output, run)
-        self._clean(owner)
+    def __init__(
+        self, output: Path, files: RunFiles, kind: type[R], run: str, shard: str, *, force: bool = False
+    ) -> None:
+        self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
+        self.still_fits: Callable[[R], bool] = lambda record: True
+        """Whether a finished image fits a setting that is only known once the run has begun."""
+        self._under_way: dict[str, FileState | None] = {}
+        self._journal = Journal(output, files.journal(shard), alone=True)
+        self._index = Index(output, files, run)
+        self._clean(files.journal(shard))
 
-    def _clean(self, owner: str) -> None:
+    def _clean(self, own: str) -> None:
         """Removes temporary files of killed runs, which lie beside the results of what was under way."""
-        folders: dict[str, set[Path]] = {owner: {self.output / FOLDER}}
-        for journal, name in self._ledger.unfinished():
+        places = {own: {self.output / FOLDER, *([self.output] if self.files.at_top else [])}}
+        for journal, name in self._index.unfinished():
             if ".." in Path(name).parts or name.startswith("/"):
                 continue  # no name of ours: a journal that somebody made may not lead out of the folder
-            of = journal.stem.removeprefix("journal-")
-            folders.setdefault(of, set()).add((self.output / name).parent)
-        for of, places in folders.items():
+            places.setdefault(journal.name, set()).add((self.output / name).parent)
+        for journal_name, folders in places.items():
             # Another shard may be at work right now, and then its files are no leftovers.
-            if of == owner or _is_idle(self.output / FOLDER / f"journal-{of}.jsonl"):
-                for place in places:
-                    remove_leftovers(place, of)
+            if journal_name == own or is_idle(self.output / FOLDER / journal_name):
+                for folder in folders:
+                    remove_leftovers(folder, self.files.owner(self.files.shard(journal_name)))
 
-    def look(self, source: Source) -> tuple[Row | None, bool]:
-        """The row of an image that needs no work, being finished and unchanged; or whether it must be done alone.
-
-        An image is alone if a run ended while it was under way; after too many such ends its row is a failure.
-        """
-        known = self._ledger.of(source.name)
+    def look(self, path: str, name: str) -> int:
+        """TODO, SUSPECT or ENDED: what the image at `path` needs. An ended one has a record."""
+        known = self._index.of(name)
         if known is None:
-            return None, False
+            return TODO
         if known.code in UNFINISHED:
-            return (_crashed(source, known.deaths) if known.deaths >= DEATHS else None), True
-        if known.code == OK and not self.force and self._is_finished(source, known.row):
-            return {**known.row, "type": "image", "input": source.path, "status": "skipped"}, False
-        return None, False
+            return ENDED if known.deaths >= DEATHS else SUSPECT
+        finished = known.code == OK and not self.force and self._is_finished(path, known)
+        return ENDED if finished else TODO
 
-    def _is_finished(self, source: Source, row: Row) -> bool:
-        state = file_state(source.path)
-        if not state or any(row.get(key) != value for key, value in state.items()):
-            return False
-        if self.scale is not None and abs(row.get("scale", 0.0) - self.scale) > SAME_SCALE * self.scale:
-            return False
-        parts = row.get("explanations", [row])
-        return all((self.output / name).exists() for part in parts for name in part.get("outputs", {}).values())
+    def record(self, path: str, name: str) -> R | Record:
+        """The record of an image that has ENDED: found finished, or a failure after too many ends of runs."""
+        known = self._index.of(name)
+        if known is not None and known.code == OK:
+            record = self._read(known)
+            if record is not None:
+                return record.as_skipped(path)
+        return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
 
-    def begin_run(self, **facts: Any) -> None:
+    def _is_finished(self, path: str, known: Known) -> bool:
+        record = self._read(known)
+        state = FileState.of(path)
+        if record is None or state is None or record.file != state or not self.still_fits(record):
+            return False
+        return all(outputs.exist_in(self.output) for outputs in record.outputs)
+
+    def _read(self, known: Known) -> R | None:
+        """The record in a line; None if it is damaged, so that the image is done again."""
+        with suppress(ValueError):
+            record = self.kind.from_json(known.line.fields)
+            return record if isinstance(record, self.kind) else None
+        return None
+
+    def begin_run(self, line: RunLine) -> None:
         """Writes down that a run begins."""
-        self._append({"type": "run", **facts})
+        self._append(line.as_json())
 
-    def begin(self, source: Source, *, alone: bool) -> None:
+    def begin(self, path: str, name: str, *, alone: bool) -> None:
         """Writes down that an image is under way, and remembers what its file looks like now."""
-        self._append({"type": "start", "name": source.name, **({"alone": True} if alone else {})})
-        self._under_way[source.name] = file_state(source.path)
+        self._append({"type": "start", "name": json_path(name), **({"alone": True} if alone else {})})
+        self._under_way[name] = FileState.of(path)
 
-    def end(self, row: Row) -> None:
+    def end(self, record: Record) -> None:
         """Writes down what came of an image."""
-        state = self._under_way.pop(row["name"], {})
-        if row["status"] == "skipped":
-            self._append({"type": "skip", "name": row["name"]})
+        state = self._under_way.pop(record.name, None)
+        if record.status == SKIPPED:
+            self._append({"type": "skip", "name": json_path(record.name)})
         else:
-            self._append({**row, "type": "done", **state})
+            self._append({**record.as_json(), "type": "done", **(state.as_json() if state else {})})
 
-    def _append(self, row: Row) -> None:
-        self._journal.append({**row, "run": self.run, "time": round(time.time(), 3)})
+    def _append(self, values: dict[str, object]) -> None:
+        self._journal.append({**values, "run": self.run, "time": round(time.time(), 3)})
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Resume[R]":
         return self
 
     def __exit__(self, *raised: object) -> None:
         # What an orderly end drops is no suspect. On a full disk it stays one, which only costs time.
         with suppress(LrpError):
             for name in self._under_way:
-                self._append({"type": "drop", "name": name})
-        self._ledger.close()
-        self._journal.__exit__(None, None, None)
+                self._append({"type": "drop", "name": json_path(name)})
+        self._index.close()
+        self._journal.close()
 
 
-def _crashed(source: Source, deaths: int) -> Row:
-    return failed_row(source, ImageError(
+def _crash(path: str, deaths: int) -> ImageError:
+    return ImageError(
         "crashed",
-        f"The image {source.path!r} was the only one under way when each of the last {deaths} runs was ended from "
+        f"The image {path!r} was the only one under way when each of the last {deaths} runs was ended from "
         "outside. It is passed over this time.",
-    ))  # fmt: skip
-
-
-def _is_idle(journal: Path) -> bool:
-    """Whether no run holds a journal."""
-    try:
-        with journal.open("rb") as file:
-            return locked(file.fileno())
-    except OSError:
-        return False
+    )

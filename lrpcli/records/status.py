@@ -4,11 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from lrpcli.errors import UsageError
-from lrpcli.records.index import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, identity, journals, lines, open_journal
-from lrpcli.records.journal import FOLDER, read_description
+from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
+from lrpcli.records.index import identity
+from lrpcli.records.journal import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, RunLine, open_journal, read_lines
+from lrpcli.records.json_values import Fields
+from lrpcli.records.record import Outputs
 
 Result = tuple[float, str | None]
 """Of an image: when, and None if done, the kind of failure, or "" if begun or gone."""
@@ -16,10 +18,10 @@ Result = tuple[float, str | None]
 
 @dataclass
 class Status:
-    """`images` of the last run over all its parts; of these `done`, failed by kind in `errors`, and `missing`.
+    """`images` of the last run over all its shards; of these `done`, failed by kind in `errors`, and `missing`.
 
-    Missing is what was not reached, was under way when a run was killed, or whose files are gone. `shards` is the
-    number of parts; `journals` says for each that has begun which share it has and how much of that it told of.
+    Missing is what was not reached, was under way when a run was killed, or whose files are gone. `shards` is their
+    number; `journals` says for each that has begun which share of the images it has and how many of those it reports.
     """
 
     images: int
@@ -39,60 +41,68 @@ class Status:
         return max(0, self.images - self.done - self.failed)
 
 
-class _Shard:
+class _ShardLines:
     """What one journal says since its last run began; results of images that were skipped lie before that."""
 
     def __init__(self, path: Path) -> None:
-        self.begun: Line | None = None
+        self.begun: RunLine | None = None
+        self.run, self.time = "", 0.0
         self.results: dict[int, Result] = {}
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
         with open_journal(path) as file:
-            for line in lines(file):
+            for line in read_lines(file):
                 self._read(line, path.parent.parent)
 
     def _read(self, line: Line, output: Path) -> None:
         if line.code == RUN:
-            self.begun, self.told = line, set()
+            self.begun, self.run, self.time, self.reported = line.begun, line.run, line.time, set()
             return
-        image = identity(line.row["name"])
+        image = identity(line.name)
         if line.code == OK:
-            self.results[image] = (line.time, None if _is_there(line.row, output) else "")
+            self.results[image] = (line.time, None if _is_there(line.fields, output) else "")
         elif line.code == FAILED:
-            error = line.row.get("error")
-            kind = str(error.get("kind", "unknown")) if isinstance(error, dict) else "unknown"
-            self.results[image] = (line.time, kind)
+            self.results[image] = (line.time, _failure_kind(line.fields))
         elif line.code in UNFINISHED:
             self.results[image] = (line.time, "")
         if line.code in (OK, FAILED, SKIPPED):
-            self.told.add(image)
+            self.reported.add(image)
+
+    def is_part_of(self, other: "_ShardLines") -> bool:
+        """Whether both belong to one run."""
+        if self.begun is None or other.begun is None:
+            return False
+        same = self.begun.images == other.begun.images and self.begun.count == other.begun.count
+        return same and self.run == other.run
 
 
 def read_status(output: Path) -> Status:
-    """The status of an output folder. UsageError if nothing was ever explained into it."""
-    shards = {path.stem.removeprefix("journal-"): _Shard(path) for path in journals(output)}
+    """The status of what was explained into a folder, or else evaluated. UsageError if nothing ever was."""
+    for files in (EXPLAIN_FILES, EVALUATE_FILES):
+        status = _read_status(output, files)
+        if status is not None:
+            return status
+    raise UsageError(f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained into it.")
+
+
+def _read_status(output: Path, files: RunFiles) -> Status | None:
+    shards = {files.shard(path.name): _ShardLines(path) for path in files.journals_in(output)}
     begun = {name: shard for name, shard in shards.items() if shard.begun is not None}
     if not begun:
-        raise UsageError(f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained into it.")
-    read_description(output)
-    last = max((shard.begun for shard in begun.values() if shard.begun), key=lambda line: line.time).row
-    status = Status(last["images"], shards=last["part"][1])
+        return None
+    read_description(output, files)
+    last = max(begun.values(), key=lambda shard: shard.time)
+    assert last.begun is not None
+    status = Status(last.begun.images, shards=last.begun.count)
     known: dict[int, Result] = {}
     for shard in shards.values():
         for image, result in shard.results.items():
             known[image] = max(known.get(image, result), result, key=itemgetter(0))
     for name, shard in begun.items():
-        row = shard.begun.row if shard.begun else last
-        if _belongs(row, last):
-            status.journals[name] = {"share": row["share"], "told": len(shard.told)}
-            for image in shard.told:
+        if shard.begun is not None and shard.is_part_of(last):
+            status.journals[name] = {"share": shard.begun.share, "told": len(shard.reported)}
+            for image in shard.reported:
                 _count(known[image][1] if image in known else "", status)
     return status
-
-
-def _belongs(row: dict[str, Any], last: dict[str, Any]) -> bool:
-    """Whether a shard's run is part of the last one."""
-    one, other = ((line.get("run"), line["images"], line["part"][1]) for line in (row, last))
-    return one == other
 
 
 def _count(result: str | None, status: Status) -> None:
@@ -102,6 +112,19 @@ def _count(result: str | None, status: Status) -> None:
         status.errors[result] += 1
 
 
-def _is_there(row: dict[str, Any], output: Path) -> bool:
-    parts = row.get("explanations", [row])
-    return all((output / name).exists() for part in parts for name in part.get("outputs", {}).values())
+def _failure_kind(fields: Fields) -> str:
+    error = fields.get("error")
+    return str(error.get("kind", "unknown")) if isinstance(error, dict) else "unknown"
+
+
+def _is_there(fields: Fields, output: Path) -> bool:
+    """Whether the files of an image are there; a record without files needs none."""
+    try:
+        parts = list(fields.objects("explanations")) if fields.get("explanations") is not None else [fields]
+        return all(
+            Outputs.from_json(part.inner("outputs")).exist_in(output)
+            for part in parts
+            if part.get("outputs") is not None
+        )
+    except ValueError:
+        return False

@@ -64,7 +64,7 @@ def test_table_and_files(tmp_path):
     strip = picture(tmp_path / "out" / "strip.png")
     assert strip.std() > 20 and strip.shape[0] > strip.shape[1]  # four images at steps 0 and 10
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert left == {"results.json", "results.csv", "curves.png", "strip.png", "evaluate.json", "evaluate.jsonl"}
+    assert left == {"results.json", "results.csv", "curves.png", "strip.png", "evaluate.json", "evaluate-1-of-1.jsonl"}
 
 
 def test_json_and_a_broken_image(tmp_path):
@@ -115,12 +115,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     evaluate(folder, "-o", out)
     whole = results_of(out)
-    journal = out / ".lrp" / "evaluate.jsonl"
+    journal = out / ".lrp" / "evaluate-1-of-1.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(lines[0] + lines[1][:200])  # killed in the middle of the second line
+    first, second, _ = (place for place, line in enumerate(lines) if b'"type": "done"' in line)
+    journal.write_bytes(b"".join(lines[: first + 1]) + lines[second][:200])  # killed in the middle of the second
     result = evaluate(folder, "-o", out)
     assert "3 images: 2 measured, 1 already done" in result.stderr
-    assert len(journal.read_bytes().splitlines()) == 3
+    assert journal.read_bytes().count(b'"type": "done"') == 4  # one of them is torn
     assert results_of(out)["methods"][0]["metrics"]["auc"]["mean"] == pytest.approx(
         whole["methods"][0]["metrics"]["auc"]["mean"], abs=1e-6
     )

@@ -40,7 +40,7 @@ def evaluator(
 
 def measure(evaluator, sources, at_once=10):
     passes = []
-    loaded = [evaluator.load(source) for source in sources]
+    loaded = [evaluator.preparation(source) for source in sources]
     found = [
         item
         for start in range(0, len(loaded), at_once)
@@ -90,7 +90,7 @@ def test_ten_images_equal_a_plain_loop(model, sources, fill, score):
     explainers = {config: lrpcli.Explainer(model, config, dtype=torch.float64) for config in ("epsilon", "beta-1")}
     loader, predict = evaluator(model), explainers["epsilon"].predict
     for source, measured in zip(sources, found, strict=True):
-        x = loader.as_input([loader.load(source)])[0]
+        x = loader.as_input([loader.preparation(source)])[0]
         fills = {"noise": noise_fill(x[None], low, high, 3, 0), "mean": mean_fill(x[None]),
                  "blur": blur_fill(x[None], low, high)}[fill]  # fmt: skip
         for config, explainer in explainers.items():
@@ -198,7 +198,7 @@ def test_repeats_average_over_noise(model, sources):
 
 def test_controls(model, sources):
     found = measure(evaluator(model, controls=("gradient", "gradient-times-input"), steps=3), sources[:2])
-    x = evaluator(model).as_input([evaluator(model).load(sources[0])])[0]
+    x = evaluator(model).as_input([evaluator(model).preparation(sources[0])])[0]
     low, high = model.pixel_range
     fill = noise_fill(x[None], low, high, 0, 0)[0]
     for name, config, score in (
@@ -245,7 +245,7 @@ def test_a_map_that_is_not_finite_fails_alone(model, sources, monkeypatch):
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", odd)
     tested = evaluator(model, "epsilon", "beta-1", steps=2)
-    first, second, third = tested([tested.load(source) for source in sources[:3]], lambda count: None)
+    first, second, third = tested([tested.preparation(source) for source in sources[:3]], lambda count: None)
     assert isinstance(second, ImageError) and second.kind == "compute" and "under beta-1" in str(second)
     monkeypatch.undo()
     for place, measured in ((0, first), (2, third)):
@@ -281,7 +281,9 @@ def test_boxes_are_measured_where_there_are_any(model, sources):
     first, second = measure(tested, sources[:2])
     assert first.area == pytest.approx(0.5)  # photos are 48 x 40
     points, share = first.localisation["epsilon"]
-    relevance = summed(lrpcli.Explainer(model, "epsilon")(torch.from_numpy(tested.load(sources[0]).pixels)[None]))
+    relevance = summed(
+        lrpcli.Explainer(model, "epsilon")(torch.from_numpy(tested.preparation(sources[0]).pixels)[None])
+    )
     positive = relevance.clamp(min=0).double()
     assert share == pytest.approx(float(positive[:, :16].sum() / positive.sum()), rel=1e-6)
     assert isinstance(points, bool) and first.metrics("epsilon")["pointing"] == float(points)

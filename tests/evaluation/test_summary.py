@@ -1,12 +1,15 @@
 """Means, intervals and the printed table."""
 
+import json
+
 import numpy as np
 import pytest
 
-from lrpcli.evaluation.measurement import Measured
+from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
 from lrpcli.evaluation.summary import Summary, paired_intervals
 from lrpcli.evaluation.table import results_table
+from lrpcli.records.json_values import Fields, json_line
 
 METHODS = (
     Method("a/taylor", "a", "taylor"), Method("a/identity", "a", "identity"),
@@ -24,7 +27,10 @@ def measured(name, aucs, random=0.5, localisation=None):
         for method, auc in zip(METHODS, aucs, strict=False)
     }
     curves["random"] = {"random": np.array([1.0, 0.75, 3 * random - 1.75])}
-    return Measured(name, 0, "cat", curves, 0.25 if localisation else None, localisation or {})
+    return Measurement(
+        input=name, name=name, target=0, label="cat", curves=curves, area=0.25 if localisation else None,
+        localisation=localisation or {},
+    )  # fmt: skip
 
 
 def summary(images):
@@ -108,10 +114,10 @@ def test_images_without_boxes_do_not_count_for_localisation():
 
 def test_the_journal_keeps_everything():
     before = measured("x", (0.4, 0.5, 0.123456789, 0.3), localisation={"a/taylor": (True, None)})
-    after = Measured.from_row("x", before.as_row())
+    after = Measurement.from_json(Fields(json.loads(json_line(before.as_json()))))
     assert after.metrics("a/taylor") == pytest.approx(before.metrics("a/taylor"))
     assert after.localisation == before.localisation and after.area == before.area and after.label == "cat"
-    np.testing.assert_allclose(after.curves["b/taylor"]["lerf"], before.curves["b/taylor"]["lerf"], atol=1e-8)
+    np.testing.assert_array_equal(after.curves["b/taylor"]["lerf"], before.curves["b/taylor"]["lerf"])
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -8,7 +8,9 @@ from PIL import Image
 
 from lrpcli.errors import UsageError
 from lrpcli.pictures.colours import lookup_table
-from lrpcli.pictures.picture import STYLES, PictureStyle, draw, picture_scale, png_bytes, smoothed
+from lrpcli.pictures.encode import png_bytes
+from lrpcli.pictures.picture import draw, picture_scale, smoothed
+from lrpcli.pictures.style import STYLES, PictureStyle
 
 SHARP = PictureStyle(smooth=0.0)
 

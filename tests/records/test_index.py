@@ -5,8 +5,9 @@ import json
 import pytest
 
 from lrpcli.errors import OutputError, UsageError
-from lrpcli.records.index import ALONE, DROPPED, FAILED, OK, START, Ledger, journals
-from lrpcli.records.journal import Journal
+from lrpcli.records.description import EXPLAIN_FILES
+from lrpcli.records.index import Index
+from lrpcli.records.journal import ALONE, DROPPED, FAILED, OK, START, Journal
 from lrpcli.records.store import TEMPORARY, remove_leftovers
 from lrpcli.records.text import json_text, printable
 
@@ -26,31 +27,31 @@ def test_the_last_line_counts_over_all_journals_and_only_those_of_this_run(tmp_p
             {"type": "start", "name": "c"}, done("d", run="other"), {"type": "start", "name": "e"},
             {"type": "drop", "name": "e"})  # fmt: skip
     written(tmp_path, done("b", time=9), {"type": "start", "name": "a", "time": -1}, name="journal-2-of-2.jsonl")
-    ledger = Ledger(tmp_path, "r")
-    codes = {name: ledger.of(name).code for name in "abcde"}
+    index = Index(tmp_path, EXPLAIN_FILES, "r")
+    codes = {name: index.of(name).code for name in "abcde"}
     assert codes == {"a": OK, "b": OK, "c": START, "d": DROPPED, "e": DROPPED}
-    assert ledger.of("f") is None
-    assert [(path.name, name) for path, name in ledger.unfinished()] == [("journal-1-of-1.jsonl", "c")]
-    ledger.close()
+    assert index.of("f") is None
+    assert [(path.name, name) for path, name in index.unfinished()] == [("journal-1-of-1.jsonl", "c")]
+    index.close()
 
 
 def test_deaths_alone_are_counted_since_the_last_end(tmp_path):
     alone = {"type": "start", "name": "a", "alone": True}
     written(tmp_path, alone, alone, done("a", "failed"), {"type": "start", "name": "a"}, alone, alone, alone)
-    ledger = Ledger(tmp_path, "r")
-    assert ledger.of("a")[:2] == (ALONE, 3)
-    ledger.close()
+    index = Index(tmp_path, EXPLAIN_FILES, "r")
+    assert index.of("a")[:2] == (ALONE, 3)
+    index.close()
     written(tmp_path, done("a", "failed", time=99))
-    ledger = Ledger(tmp_path, "r")
-    assert ledger.of("a")[:2] == (FAILED, 0)
-    ledger.close()
+    index = Index(tmp_path, EXPLAIN_FILES, "r")
+    assert index.of("a")[:2] == (FAILED, 0)
+    index.close()
 
 
 def test_an_empty_folder_knows_nothing(tmp_path):
-    assert journals(tmp_path) == []
-    ledger = Ledger(tmp_path, "r")
-    assert ledger.of("a") is None and list(ledger.unfinished()) == []
-    ledger.close()
+    assert EXPLAIN_FILES.journals_in(tmp_path) == []
+    index = Index(tmp_path, EXPLAIN_FILES, "r")
+    assert index.of("a") is None and list(index.unfinished()) == []
+    index.close()
 
 
 def test_a_torn_line_is_ended_and_passed_over(tmp_path):
@@ -60,17 +61,17 @@ def test_a_torn_line_is_ended_and_passed_over(tmp_path):
         file.write(b'{"type": "done", "name": "b", "sta')
     written(tmp_path, done("c"))
     assert [line[:1] for line in path.read_bytes().split(b"\n")] == [b"{", b"{", b"{", b""]
-    ledger = Ledger(tmp_path, "r")
-    assert (ledger.of("a").code, ledger.of("b"), ledger.of("c").code) == (OK, None, OK)
-    ledger.close()
+    index = Index(tmp_path, EXPLAIN_FILES, "r")
+    assert (index.of("a").code, index.of("b"), index.of("c").code) == (OK, None, OK)
+    index.close()
 
 
 def test_one_process_alone_may_hold_a_journal(tmp_path):
     with Journal(tmp_path, "journal.jsonl", alone=True):
         with pytest.raises(UsageError, match="Another run is at work"):
             Journal(tmp_path, "journal.jsonl", alone=True)
-        Journal(tmp_path, "other.jsonl", alone=True).__exit__(None, None, None)
-    Journal(tmp_path, "journal.jsonl", alone=True).__exit__(None, None, None)
+        Journal(tmp_path, "other.jsonl", alone=True).close()
+    Journal(tmp_path, "journal.jsonl", alone=True).close()
 
 
 def test_a_line_that_is_cut_short_is_a_full_disk(tmp_path, monkeypatch):

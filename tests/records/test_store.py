@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from lrpcli.errors import ImageError, OutputError
-from lrpcli.records.journal import Journal, json_line, json_path
+from lrpcli.records.journal import Journal
+from lrpcli.records.json_values import Fields, json_line, json_path
+from lrpcli.records.record import Failure, Outputs, Record
 from lrpcli.records.store import npy_bytes, npz_bytes, write_whole
 
 
@@ -60,10 +62,11 @@ def test_arrays_open_again():
 def test_a_path_that_is_not_utf8_is_base64_in_json():
     name = os.fsdecode(b"caf\xe9.jpg")
     assert json_path("café.jpg") == "café.jpg"
-    row = {"input": name, "outputs": {"map": name}, "error": {"kind": "io", "message": f"{name} is odd"}}
-    read = json.loads(json_line(row).encode())
+    record = Record(input=name, name=name, failure=Failure("io", f"{name} is odd"))
+    read = json.loads(json_line({**record.as_json(), "outputs": Outputs({"map": name}).as_json()}).encode())
     assert read["input"] == read["outputs"]["map"] == {"bytes": "Y2Fm6S5qcGc="}
     assert read["error"]["message"] == "caf\\udce9.jpg is odd"
+    assert Record.from_json(Fields(read)).name == name
 
 
 def test_a_line_of_json_is_one_line_whatever_the_name():

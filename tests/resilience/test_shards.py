@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lrpcli.errors import UsageError
-from lrpcli.pipeline.shard import Part, parse_part
+from lrpcli.pipeline.shard import Shard, parse_shard
 from tests.photos import folder_of_photos
 from tests.resilience.runs import environment, explain, journal, lrp, rows, tree
 
@@ -57,18 +57,18 @@ def test_the_part_comes_from_the_batch_system(tmp_path):
 @pytest.mark.parametrize(
     ("variables", "part"),
     [
-        ({"RANK": "0", "WORLD_SIZE": "8"}, Part(1, 8)),
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, Part(4, 4)),
-        ({"SLURM_ARRAY_TASK_ID": "14", "SLURM_ARRAY_TASK_COUNT": "5", "SLURM_ARRAY_TASK_MIN": "10"}, Part(5, 5)),
+        ({"RANK": "0", "WORLD_SIZE": "8"}, Shard(1, 8)),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, Shard(4, 4)),
+        ({"SLURM_ARRAY_TASK_ID": "14", "SLURM_ARRAY_TASK_COUNT": "5", "SLURM_ARRAY_TASK_MIN": "10"}, Shard(5, 5)),
         ({"SLURM_ARRAY_TASK_ID": "6", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "2",
-          "SLURM_ARRAY_TASK_STEP": "2"}, Part(3, 3)),
+          "SLURM_ARRAY_TASK_STEP": "2"}, Shard(3, 3)),
         ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0",
-          "SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Part(7, 8)),
-        ({"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "10"}, Part(1, 10)),
+          "SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Shard(7, 8)),
+        ({"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "10"}, Shard(1, 10)),
     ],
 )  # fmt: skip
 def test_variables_of_batch_systems(variables, part):
-    assert parse_part("auto", variables) == part
+    assert parse_shard("auto", variables) == part
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_variables_of_batch_systems(variables, part):
 )
 def test_parts_that_cannot_be_used(text, variables, message):
     with pytest.raises(UsageError, match=message):
-        parse_part(text, variables)
+        parse_shard(text, variables)
 
 
 def test_every_item_is_in_one_part():
     items = list(range(11))
-    assert sorted(item for number in (1, 2, 3) for item in Part(number, 3).share(items)) == items
+    assert sorted(item for number in (1, 2, 3) for item in Shard(number, 3).share(items)) == items
 
 
 def test_status_of_a_folder_without_a_journal_is_exit_2(tmp_path):

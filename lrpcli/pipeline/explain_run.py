@@ -1,0 +1,129 @@
+"""A run of `lrp explain`: the engine's stages, what the results depend on, and one colour scale for all pictures."""
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+import lrpcli
+from lrpcli.errors import UsageError
+from lrpcli.images.find import Source
+from lrpcli.lrp.explainer import Explainer
+from lrpcli.models import load_model
+from lrpcli.models.model import Model
+from lrpcli.pipeline.decode import Preparation
+from lrpcli.pipeline.explain import Answer, Engine
+from lrpcli.pipeline.run import Run
+from lrpcli.pipeline.settings import RunSettings
+from lrpcli.pipeline.shard import WHOLE, Shard
+from lrpcli.pipeline.stages import Stages
+from lrpcli.pipeline.stream import run_stages
+from lrpcli.pipeline.targets import choose_targets
+from lrpcli.pipeline.workers import Workers
+from lrpcli.pipeline.write import Writer
+from lrpcli.records.description import EXPLAIN_FILES, RunDescription
+from lrpcli.records.explained import Explained
+from lrpcli.records.resume import Resume
+
+BATCH = {"cpu": 16, "cuda": 64}
+"""Images at once where nothing is said: larger batches are hardly faster and only take memory."""
+SAME_SCALE = 1e-3
+"""Two common scales this close draw the same picture: less than one step of colour."""
+ExplainStages = Stages[Answer, Explained]
+
+
+@dataclass(frozen=True)
+class ExplainRun(Run[Answer, Explained]):
+    """A run that explains images; with a `common_scale` its pictures get one, which a first pass finds."""
+
+    common_scale: bool = False
+
+    def ready(
+        self, share: Sequence[Source], workers: Workers, resume: Resume[Explained], stop: threading.Event
+    ) -> ExplainStages:
+        """See Run."""
+        stages = super().ready(share, workers, resume, stop)
+        if not self.common_scale:
+            return stages
+        scale = _largest_scale(stages, share, workers, stop)
+        resume.still_fits = lambda record: abs(record.classes[0].scale - scale) <= SAME_SCALE * scale
+        return _with_scale(stages, scale)
+
+
+def _largest_scale(stages: ExplainStages, share: Iterable[Source], workers: Workers, stop: threading.Event) -> float:
+    """The largest of the scales that the images have by themselves; 0 if none can be explained."""
+    writer = _writer_of(stages)
+    silent = replace(writer, settings=replace(writer.settings, save=()))
+    blind = replace(stages, decode=replace(stages.decode, pictures=False), write=silent)
+    records = run_stages(share, blind, workers, stop)
+    return max(
+        (one.scale for record in records if isinstance(record, Explained) for one in record.classes), default=0.0
+    )
+
+
+def _with_scale(stages: ExplainStages, scale: float) -> ExplainStages:
+    writer = _writer_of(stages)
+    return replace(stages, write=replace(writer, scale=scale))
+
+
+def _writer_of(stages: ExplainStages) -> Writer:
+    assert isinstance(stages.write, Writer)
+    return stages.write
+
+
+def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
+    """Loads the model and checks that every setting fits it. Raises LrpError; nothing has been written then."""
+    common_scale = settings.output.scale == "run"
+    if common_scale and shard != WHOLE:
+        raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
+    model = load_model(settings.model.name, **settings.model.keywords())
+    explainer = Explainer(
+        model,
+        settings.explain.config,
+        lrn=settings.explain.lrn,
+        start=settings.explain.start,
+        dtype=getattr(torch, settings.explain.precision),
+        device=settings.flow.device,
+    )
+    targets = choose_targets(model, settings.explain.targets, str(explainer.composite.target))
+    output = settings.output
+    return ExplainRun(
+        settings.folder,
+        EXPLAIN_FILES,
+        Explained,
+        _describe(settings, model, explainer),
+        Stages(
+            Preparation(settings.decode, model.preprocessing, output.overlay_size, bool(output.pictures)),
+            Engine(explainer, targets, output.layers),
+            Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name)),
+            settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),
+            settings.flow.jobs or 1,
+        ),
+        shard,
+        settings.flow.force,
+        common_scale,
+    )
+
+
+def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunDescription:
+    return RunDescription(
+        model.name,
+        model.weights_sha256,
+        model.preprocessing.fingerprint(),
+        {
+            "labels_sha256": _labels_hash(model.labels),
+            "explain": asdict(settings.explain),
+            "rules": {
+                assignment.layer.name: f"{assignment.rule_name} {assignment.parameters}".strip()
+                for assignment in explainer.assignments[1:]
+            },
+            "output": asdict(settings.output),
+        },
+        lrpcli.__version__,
+    )
+
+
+def _labels_hash(labels: Sequence[str] | None) -> str | None:
+    return None if labels is None else hashlib.sha256("\n".join(labels).encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""The kinds of files that are written for an image: one line a kind. Imports nothing heavy until one is made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lrpcli.pipeline.write import Product
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what `--save` calls it, the suffix of its name, and what makes its content.
+
+    A `picture` needs the photo, and is written after all that is none; `layers`: it needs the relevance of each layer.
+    """
+
+    name: str
+    suffix: str
+    make: "Callable[[Product], bytes]"
+    picture: bool = False
+    layers: bool = False
+
+
+def _overlay(product: "Product") -> bytes:
+    return _picture(product, product.settings.picture.style)
+
+
+def _heatmap(product: "Product") -> bytes:
+    return _picture(product, "heatmap")
+
+
+def _picture(product: "Product", style: str) -> bytes:
+    from lrpcli.pictures.encode import png_bytes
+    from lrpcli.pictures.picture import draw
+
+    item = product.item
+    assert item.photo is not None
+    look = replace(product.settings.picture, style=style)
+    return png_bytes(draw(item.photo, product.summed, item.box, look, product.scale))
+
+
+def _map(product: "Product") -> bytes:
+    from lrpcli.records.store import npy_bytes
+
+    relevance = product.explanation.relevance if product.settings.channels == "keep" else product.summed
+    if product.settings.map_space == "image":
+        relevance = product.item.placement.to_image(relevance)
+    return npy_bytes(relevance.astype(product.settings.dtype))
+
+
+def _layers(product: "Product") -> bytes:
+    from lrpcli.records.store import npz_bytes
+
+    layers = product.explanation.layers
+    return npz_bytes({name: values.astype(product.settings.dtype) for name, values in layers.items()})
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("overlay", ".png", _overlay, picture=True),
+        Kind("heatmap", ".heatmap.png", _heatmap, picture=True),
+        Kind("map", ".npy", _map),
+        Kind("layers", ".layers.npz", _layers, layers=True),
+    )
+}
+
+
+def in_writing_order(names: tuple[str, ...]) -> list[Kind]:
+    """The kinds of these names: data, then pictures, so that a picture stands for a finished image."""
+    order = list(KINDS)
+    return sorted((KINDS[name] for name in names), key=lambda kind: (kind.picture, -order.index(kind.name)))

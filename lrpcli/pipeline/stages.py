@@ -1,0 +1,42 @@
+"""What is done with each image on its way: decode -> work -> write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+from lrpcli.errors import ImageError
+from lrpcli.pipeline.decode import Preparation, Prepared
+from lrpcli.records.record import R
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Work(Protocol[T_co]):
+    """What is computed of prepared images, many at once: relevance for `explain`, measures for `evaluate`."""
+
+    def sized(self, size: int) -> "Work[T_co]":
+        """The same for batches of `size` images; smaller ones are filled up, as last digits depend on the size."""
+
+    def __call__(self, batch: Sequence[Prepared]) -> Sequence[T_co | ImageError]:
+        """One answer per image, in order. StoppedError ends the run."""
+
+
+@dataclass(frozen=True)
+class Stages(Generic[T, R]):
+    """Images are decoded in processes of their own, and written in `jobs` threads beside the work.
+
+    `write` makes the record of an image from what the work gave, and the seconds that the work took.
+    """
+
+    decode: Preparation
+    work: Work[T]
+    write: Callable[[Prepared, T, float], R]
+    batch_size: int
+    jobs: int
+
+    def fitted(self, images: int) -> "Stages[T, R]":
+        """The stages for so many images: batches all of one size, so that hardly any of them has to be filled up."""
+        batches = max(1, -(-images // self.batch_size))
+        size = max(1, -(-images // batches))
+        return replace(self, batch_size=size, work=self.work.sized(size))

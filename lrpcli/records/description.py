@@ -1,0 +1,136 @@
+"""What the results of a run depend on, written down in OUTPUT/.lrp/ so that no later run mixes its own with them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrpcli.errors import UsageError
+from lrpcli.records.differences import describe_differences
+from lrpcli.records.json_values import Fields, as_fields
+from lrpcli.records.record import FORMAT
+from lrpcli.records.store import translate_os_error, write_whole
+
+FOLDER = ".lrp"
+RESULTS = 1
+"""Raised when the same settings give other numbers than before."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Names in OUTPUT/.lrp/: the description's, what the names of the journals begin with.
+
+    `owners` begins the names under which shards own temporary files; `at_top`: whether a run writes files into OUTPUT
+    itself that belong to no image.
+    """
+
+    description: str
+    journals: str
+    owners: str = ""
+    at_top: bool = False
+
+    def journal(self, shard: str) -> str:
+        """The journal of a shard, such as "1-of-4"."""
+        return f"{self.journals}-{shard}.jsonl"
+
+    def shard(self, journal: str) -> str:
+        """The shard that a journal belongs to."""
+        return journal.removeprefix(f"{self.journals}-").removesuffix(".jsonl")
+
+    def owner(self, shard: str) -> str:
+        """What the names of a shard's temporary files hold, see store.write_whole."""
+        return self.owners + shard
+
+    def journals_in(self, output: Path) -> list[Path]:
+        """The journals of an output folder, sorted."""
+        return sorted((output / FOLDER).glob(f"{self.journals}-*.jsonl"))
+
+
+EXPLAIN_FILES = RunFiles("run.json", "journal")
+EVALUATE_FILES = RunFiles("evaluate.json", "evaluate", "evaluate-", at_top=True)
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """The model by name, hash and preprocessing, and the `settings` of the work, all as JSON values.
+
+    `version` of the tool is for people: another one goes on as long as all the rest is the same.
+    """
+
+    model: str
+    weights_sha256: str | None
+    preprocessing: Mapping[str, object]
+    settings: Mapping[str, object]
+    version: str
+    results: int = RESULTS
+    format: int = FORMAT
+
+    def as_json(self) -> dict[str, object]:
+        """One object, the settings among the other fields."""
+        values = {
+            "format": self.format, "results": self.results, "version": self.version, "model": self.model,
+            "weights_sha256": self.weights_sha256, "preprocessing": self.preprocessing, **self.settings,
+        }  # fmt: skip
+        return dict(json.loads(json.dumps(values, default=str)))
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> "RunDescription":
+        """What as_json wrote; ValueError for anything else."""
+        names = {"format", "results", "version", "model", "weights_sha256", "preprocessing"}
+        return cls(
+            fields.text("model"),
+            None if fields.get("weights_sha256") is None else fields.text("weights_sha256"),
+            fields.inner("preprocessing").values,
+            {key: value for key, value in fields.values.items() if key not in names},
+            fields.text("version"),
+            fields.whole("results") if "results" in fields.values else 0,
+            fields.whole("format") if "format" in fields.values else 0,
+        )
+
+    def depends_on(self) -> dict[str, object]:
+        """All but the version."""
+        return {key: value for key, value in self.as_json().items() if key != "version"}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of everything that the results depend on."""
+        text = json.dumps(self.depends_on(), sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+    def differences(self, before: "RunDescription") -> str:
+        """What differs from an earlier run, for people; empty if nothing does."""
+        return describe_differences(before.depends_on(), self.depends_on())
+
+    def write(self, output: Path, files: RunFiles, owner: str = "0") -> None:
+        """Writes it into OUTPUT/.lrp/; `owner` as in store.write_whole. OutputError if that is not possible."""
+        text = json.dumps(self.as_json(), indent=2, ensure_ascii=False)
+        write_whole(output / FOLDER / files.description, text.encode("utf-8", "backslashreplace") + b"\n", owner)
+
+
+def read_description(output: Path, files: RunFiles) -> RunDescription | None:
+    """The description of the results in an output folder, or None. UsageError if it is damaged."""
+    path = output / FOLDER / files.description
+    try:
+        return RunDescription.from_json(as_fields(json.loads(path.read_bytes())))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise translate_os_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{os.fspath(path)!r} is damaged, so that it is not known what the results beside it were made with. Start "
+            "anew with --force, or choose another output folder."
+        ) from error
+
+
+def require_same_run(output: Path, files: RunFiles, description: RunDescription) -> None:
+    """UsageError, saying what differs, if the results in `output` were made with another description."""
+    before = read_description(output, files)
+    differences = "" if before is None else description.differences(before)
+    if differences:
+        raise UsageError(
+            f"The output folder {str(output)!r} holds results that were made otherwise: {differences}. Choose another "
+            "output folder, or compute everything anew with --force."
+        )

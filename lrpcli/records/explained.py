@@ -1,0 +1,126 @@
+"""The record of an explained image: its maps, its best classes, and where the model's grid lies on the photo."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+from lrpcli.records.json_values import Fields, as_number, as_whole
+from lrpcli.records.record import Outputs, Record
+
+PlacementValues = Mapping[str, Sequence[float]]
+"""Numbers of images.placement.Placement by name, as it writes them down."""
+
+
+@dataclass(frozen=True)
+class RelevanceRange:
+    """Sum of a map, what the backward pass began with, smallest and largest pixel; in units of the start value."""
+
+    total: float
+    start: float
+    min: float
+    max: float
+
+    def as_json(self) -> dict[str, object]:
+        """Four numbers."""
+        return {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> "RelevanceRange":
+        """What as_json wrote; ValueError for anything else."""
+        return cls(*(fields.number(key) for key in ("total", "start", "min", "max")))
+
+
+@dataclass(frozen=True)
+class ExplainedClass:
+    """One class of one image: its files, softmax score, relevance, and the relevance that got the full colour."""
+
+    outputs: Outputs
+    target: int
+    label: str
+    score: float
+    relevance: RelevanceRange
+    scale: float
+
+    def as_json(self) -> dict[str, object]:
+        """An object."""
+        return {
+            "outputs": self.outputs.as_json(), "target": self.target, "label": self.label, "score": self.score,
+            "relevance": self.relevance.as_json(), "scale": self.scale,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> "ExplainedClass":
+        """What as_json wrote; ValueError for anything else."""
+        return cls(
+            Outputs.from_json(fields.inner("outputs")),
+            fields.whole("target"),
+            fields.text("label"),
+            fields.number("score"),
+            RelevanceRange.from_json(fields.inner("relevance")),
+            fields.number("scale"),
+        )
+
+
+class TopClass(NamedTuple):
+    """One of the best classes with its softmax score."""
+
+    target: int
+    label: str
+    score: float
+
+    @classmethod
+    def from_json(cls, value: object) -> "TopClass":
+        """A list of the three; ValueError for anything else."""
+        if not isinstance(value, list) or len(value) != 3 or not isinstance(value[1], str):
+            raise ValueError(f"{value!r} is not a class with its score")
+        return cls(as_whole(value[0]), value[1], as_number(value[2]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained(Record):
+    """A finished image: one class or several, the best classes, the grid's place, what the decoder printed."""
+
+    classes: tuple[ExplainedClass, ...]
+    top: tuple[TopClass, ...] = ()
+    placement: PlacementValues
+    note: str = ""
+
+    SHOWN: ClassVar[tuple[str, ...]] = (
+        "type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations", "error",
+        "seconds",
+    )  # fmt: skip
+
+    @property
+    def outputs(self) -> tuple[Outputs, ...]:
+        """The files of each class."""
+        return tuple(one.outputs for one in self.classes)
+
+    def below(self, folder: str) -> "Explained":
+        """The same with its files as paths that begin with a folder."""
+        classes = tuple(replace(one, outputs=one.outputs.below(folder)) for one in self.classes)
+        return replace(self, classes=classes)
+
+    def as_json(self) -> dict[str, object]:
+        """See Record; the fields of the first class stand for the image, all are listed if there are several."""
+        values = super().as_json()
+        values |= {**self.classes[0].as_json(), "top": [list(one) for one in self.top]}
+        if len(self.classes) > 1:
+            values["explanations"] = [one.as_json() for one in self.classes]
+        values["placement"] = {name: list(numbers) for name, numbers in self.placement.items()}
+        if self.note:
+            values["note"] = self.note
+        return values
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> "Explained":
+        """See Record."""
+        several = fields.get("explanations") is not None
+        parts = fields.objects("explanations") if several else iter((fields,))
+        placement = fields.inner("placement")
+        return cls(
+            **vars(Record.from_json(fields)),
+            classes=tuple(map(ExplainedClass.from_json, parts)),
+            top=tuple(map(TopClass.from_json, fields.items("top"))),
+            placement={name: list(map(as_number, placement.items(name))) for name in placement.values},
+            note=fields.text("note") if fields.get("note") is not None else "",
+        )
