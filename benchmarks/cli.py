@@ -23,9 +23,9 @@ from PIL import Image
 
 from lrpcli.images.find import Discovery
 from lrpcli.lrp.batch_limit import keep_freed_memory
-from lrpcli.pipeline.explain import Explained
-from lrpcli.pipeline.run import prepare_run
-from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, OutputSettings, RunSettings
+from lrpcli.pipeline.explain import Answer
+from lrpcli.pipeline.explain_run import prepare_run
+from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, RunSettings
 
 SAMPLE = 64
 """Photos on which the parts are measured."""
@@ -68,27 +68,27 @@ def make_photos(photos: list[Path], folder: Path, count: int, width: int) -> Non
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Prints milliseconds an image of the parts and of the command."""
     settings = RunSettings(
-        ModelSettings(options.model, prototxt=options.prototxt), ExplainSettings(options.config),
-        OutputSettings(folder / "parts"),
-    )  # fmt: skip
+        folder / "parts", ModelSettings(options.model, prototxt=options.prototxt), ExplainSettings(options.config)
+    )
     (folder / "parts").mkdir()
-    shard = prepare_run(settings).shard
+    stages = prepare_run(settings).stages
+    work = stages.work.sized(stages.batch_size)
     sources = list(Discovery([str(folder / "in")]))[:SAMPLE]
-    prepared, decoding = by_processor(lambda: [shard.preparation(source) for source in sources])
-    batches = [prepared[start : start + shard.batch_size] for start in range(0, len(prepared), shard.batch_size)]
-    shard.engine(batches[0])
+    prepared, decoding = by_processor(lambda: [stages.decode(source) for source in sources])
+    batches = [prepared[start : start + stages.batch_size] for start in range(0, len(prepared), stages.batch_size)]
+    work(batches[0])
     started = perf_counter()
-    explained = [item for batch in batches for item in shard.engine(batch)]
+    explained = [item for batch in batches for item in work(batch)]
     engine = (perf_counter() - started) / len(sources)
-    usable = [(item, answer) for item, answer in zip(prepared, explained, strict=True) if isinstance(answer, Explained)]
-    _, writing = by_processor(lambda: [shard.finisher(item, answer, 0) for item, answer in usable])
+    usable = [(item, answer) for item, answer in zip(prepared, explained, strict=True) if isinstance(answer, Answer)]
+    _, writing = by_processor(lambda: [stages.write(item, answer, 0) for item, answer in usable])
     start = min(command(options, folder, one=True) for _ in range(3))
     whole = min(command(options, folder) for _ in range(options.repeat))
     per_image = (whole - start) / (options.images - 1)
     cpus = len(os.sched_getaffinity(0))
     least = engine + (decoding + writing) / cpus
     print(f"{options.images} photos of {options.width} x {options.width * 3 // 4}, {options.model}, {options.config}, "
-          f"{cpus} CPUs, {torch.get_num_threads()} threads, batch {shard.batch_size}")  # fmt: skip
+          f"{cpus} CPUs, {torch.get_num_threads()} threads, batch {stages.batch_size}")  # fmt: skip
     for what, seconds in (("engine", engine), ("decode and preprocess, one CPU", decoding),
                           ("draw and write, one CPU", writing), ("least: engine + the rest over the CPUs", least),
                           ("lrp explain, less its start", per_image)):  # fmt: skip

@@ -59,7 +59,8 @@ def main() -> None:
 def measure(evaluator: Evaluator, sources: Sequence[Source]) -> None:
     """Everything from the files to the curves."""
     for start in range(0, len(sources), evaluator.images_at_once):
-        evaluator([evaluator.load(source) for source in sources[start : start + evaluator.images_at_once]], nothing)
+        batch = sources[start : start + evaluator.images_at_once]
+        evaluator([evaluator.preparation(source) for source in batch], nothing)
 
 
 def forward(evaluator: Evaluator, passes: int) -> None:

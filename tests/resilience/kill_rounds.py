@@ -3,6 +3,7 @@
 import collections
 import io
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,27 +13,30 @@ import numpy as np
 from PIL import Image
 
 from tests.photos import folder_of_photos
-from tests.resilience.runs import explain, journal, killed, require_whole, started, tree
+from tests.resilience.runs import (
+    TINY_OPTIONS,
+    command,
+    environment,
+    explain,
+    journal,
+    killed,
+    leftovers,
+    process,
+    require_whole,
+    rows,
+    started,
+    tree,
+)
+
+SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def rounds(folder, count, images, batch="1", seed=0):
     """Kills `count` runs, each at a random moment, runs once more, and compares with a run that was left alone."""
     source, out = folder_of_photos(folder / "in", images), folder / "out"
-    generator, killings = random.Random(seed), 0
     undisturbed = explain(source, folder / "calm", "-b", batch)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    for _ in range(count):
-        process = started(source, out, "-b", batch)
-        if generator.random() < 0.15:
-            time.sleep(generator.uniform(0, 2))  # while it still loads, perhaps
-        else:
-            # So many lines later, so that something is left for the rounds that follow.
-            lines = len(lines_so_far(out)) + generator.uniform(1, 1.6 * images / count)
-            while len(lines_so_far(out)) < lines and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(generator.uniform(0, 0.02))
-        killings += process.poll() is None
-        killed(process)
+    killings = kill(lambda: started(source, out, "-b", batch), lambda: len(lines_so_far(out)), count, images, seed)
     reruns, result = 0, None
     while result is None or (result.returncode == 1 and reruns < 3):  # one that died alone twice is passed over once
         result, reruns = explain(source, out, "-b", batch), reruns + 1
@@ -59,9 +63,56 @@ def rounds(folder, count, images, batch="1", seed=0):
     }
 
 
-def lines_so_far(out):
+def evaluation_rounds(folder, count, images, seed=0):
+    """The same for `lrp evaluate`: the numbers of a killed and a calm run, in full, and the rows of the last rerun."""
+    source, out = folder_of_photos(folder / "in", images), folder / "out"
+    options = (*TINY_OPTIONS, "--region", "8", "--steps", "16", "-b", "16", "--config", "epsilon", "--config", "beta-1")
+
+    def evaluate(output):
+        return process("evaluate", *options, source, "-o", output, "--json")
+
+    def begin():
+        return subprocess.Popen(command("evaluate", *options, source, "-o", out), env=environment(), **SILENT)
+
+    calm = evaluate(folder / "calm")
+    assert calm.returncode == 0, calm.stderr
+    killings = kill(begin, lambda: len(lines_so_far(out, "evaluate-1-of-1.jsonl")), count, images, seed)
+    reruns, result = 0, None
+    while result is None or (result.returncode == 1 and reruns < 3):
+        result, reruns = evaluate(out), reruns + 1
+    numbers, expected = ({key: value for key, value in rows(run)[-1]["results"].items() if key != "settings"}
+                         for run in (result, calm))  # fmt: skip
+    return {
+        "killed": killings,
+        "reruns": reruns,
+        "exit": result.returncode,
+        "rows": len(rows(result)) - 1,
+        "equal": numbers == expected,
+        "leftovers": len(leftovers(out)),
+    }
+
+
+def kill(begin, lines, count, images, seed):
+    """Kills `count` runs that `begin` starts, each at a random moment; how many were still running."""
+    generator, killings = random.Random(seed), 0
+    for _ in range(count):
+        process = begin()
+        if generator.random() < 0.15:
+            time.sleep(generator.uniform(0, 2))  # while it still loads, perhaps
+        else:
+            # So many lines later, so that something is left for the rounds that follow.
+            last = lines() + generator.uniform(1, 1.6 * images / count)
+            while lines() < last and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(generator.uniform(0, 0.02))
+        killings += process.poll() is None
+        killed(process)
+    return killings
+
+
+def lines_so_far(out, name="journal-1-of-1.jsonl"):
     try:
-        return journal(out)
+        return journal(out, name)
     except FileNotFoundError:
         return []
 
@@ -79,3 +130,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         for size in ("1", "16"):
             print("batch", size, rounds(Path(temporary, size), int(sys.argv[1]), 200, size, seed=1), flush=True)
+        print("evaluate", evaluation_rounds(Path(temporary, "evaluate"), int(sys.argv[1]), 40, seed=1), flush=True)
