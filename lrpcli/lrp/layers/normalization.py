@@ -1,4 +1,4 @@
-"""Local response normalisation: the layer with a fast forward pass, and its relevance rules (SPEC section 1).
+"""Local response normalisation: the layer with a fast forward pass, and its relevance rules (docs/rules.md).
 
 Notation, after Binder et al. 2016: y_k = x_k s_k^(-beta) with s_k = k0 + a (x_k^2 + N_k), N_k the sum of x^2 over the
 neighbours of k, centre left out. Expanded at the data point with only x_k kept, the terms of y_k are
