@@ -28,3 +28,4 @@ def test_examples_of_public_names_give_what_they_show(name, folder, monkeypatch)
     for example in doctest.DocTestFinder().find(inspect.unwrap(getattr(lrpcli, name)), name, globs={}):
         runner.run(example, out=shown.append)
     assert runner.failures == 0, "".join(shown)
+    assert runner.tries > 0, f"the docstring of lrpcli.{name} has no example"
