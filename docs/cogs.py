@@ -1,10 +1,14 @@
-"""What cog writes into the documentation: what the installed command really prints."""
+"""What cog writes into the documentation: what the installed command really prints, and which room may import which."""
 
 import shlex
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import cog
+
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 def output(command: str) -> None:
@@ -16,5 +20,17 @@ def output(command: str) -> None:
     cog.outl("```text")
     cog.outl(f"$ {command}")
     cog.outl(result.stdout.rstrip())
+    cog.outl("```")
+    cog.outl("")
+
+
+def floors() -> None:
+    """The rooms of lrpcli from the highest floor to the lowest, as the import contract has them."""
+    contracts = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    rooms = (layer.replace("lrpcli.", "").replace(" | ", ", ") for layer in layers)
+    cog.outl("")
+    cog.outl("```text")
+    cog.outl(" > ".join(rooms))
     cog.outl("```")
     cog.outl("")

@@ -17,7 +17,15 @@ from difflib import get_close_matches
 
 
 class LrpError(Exception):
-    """Base of every error that this package raises on purpose; `exit_code` is what the command line ends with."""
+    """Base of every error that this package raises on purpose; `exit_code` is what the command line ends with.
+
+    >>> import lrpcli
+    >>> try:
+    ...     lrpcli.load_composite("epsilom")
+    ... except lrpcli.LrpError as error:
+    ...     print(f"exit {error.exit_code}, {type(error).__name__}: {str(error).partition('?')[0]}?")
+    exit 2, ConfigError: There is no config named 'epsilom'. Did you mean 'epsilon'?
+    """
 
     exit_code = 2
 

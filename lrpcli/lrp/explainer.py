@@ -20,7 +20,17 @@ from lrpcli.lrp.tracing.graph import build_graph
 
 @dataclass
 class Result:
-    """Relevance of a batch, in units of the start value (a logit unless another start was chosen)."""
+    """Relevance of a batch, in units of the start value (a logit unless another start was chosen).
+
+    >>> import lrpcli, torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
+    >>> lrp0 = {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
+    >>> result = lrpcli.Explainer(net, config=lrp0)(torch.ones(3, 1, 2, 2))
+    >>> result.relevance.shape, result.logits.shape, result.target.shape
+    (torch.Size([3, 1, 2, 2]), torch.Size([3, 2]), torch.Size([3]))
+    >>> torch.allclose(result.conservation["input"], result.start, atol=1e-6)  # no bias, epsilon 0: all arrives
+    True
+    """
 
     relevance: Tensor
     """(N, C, H, W), or (N, K, C, H, W) where K classes per image were asked for."""
@@ -47,6 +57,16 @@ class Explainer:
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
     (1, C, H, W), is needed by z-box alone and taken from a Model by itself.
     Errors: ConfigError, UnsupportedLayer, UsageError for a device that is missing.
+
+    >>> import lrpcli, torch
+    >>> explainer = lrpcli.Explainer(lrpcli.load_model("cifar10"), config="composite", lrn="identity")
+    >>> x = torch.zeros(2, 3, 32, 32)  # as model.preprocess gives it
+    >>> explainer(x).relevance.shape
+    torch.Size([2, 3, 32, 32])
+    >>> explainer(x, target="top3", keep_layers=True).layers["conv1"].shape
+    torch.Size([2, 3, 32, 32, 32])
+    >>> [(a.layer.name, a.rule_name) for a in explainer.assignments if a.layer.kind in ("convolution", "lrn")][:2]
+    [('conv1', 'alpha-beta'), ('norm1', 'identity')]
     """
 
     def __init__(

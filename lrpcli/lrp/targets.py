@@ -1,4 +1,4 @@
-"""What is explained, and the relevance that the backward pass starts from (SPEC section 4)."""
+"""What is explained, and the relevance that the backward pass starts from (docs/configs.md)."""
 
 from collections.abc import Sequence
 from typing import Any

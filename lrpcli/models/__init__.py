@@ -32,6 +32,15 @@ def load_model(
     (C, H, W), and gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is a
     Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines.
     Raises ModelError, UnsupportedLayer or WeightsError.
+
+    >>> import lrpcli, torch
+    >>> lrpcli.load_model("cifar10").labels[:3]
+    ('airplane', 'automobile', 'bird')
+    >>> lrpcli.load_model("net.caffemodel", prototxt="deploy.prototxt").input_shape
+    (3, 32, 32)
+    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
+    1
     """
     details = Description(None, prototxt, input_shape, preprocessing, labels)
     if not isinstance(model, (str, Path)):

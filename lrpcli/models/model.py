@@ -25,6 +25,15 @@ class Model:
     `labels` are the lines of the label file, one per output: names separated by commas, a synset id before them or not.
     `weights_sha256` is that of the weights file; `source` says where the model came from, for people. `outputs` is the
     number of classes, None where only a forward pass would tell.
+
+    >>> import lrpcli
+    >>> from PIL import Image
+    >>> model = lrpcli.load_model("cifar10")
+    >>> model.input_shape, model.outputs, model.label(3), model.find_class("Frog")
+    ((3, 32, 32), 10, 'cat', 6)
+    >>> x, placement = model.preprocess(Image.new("RGB", (64, 48)))
+    >>> x.shape, placement.image_size
+    (torch.Size([1, 3, 32, 32]), (48, 64))
     """
 
     name: str

@@ -36,7 +36,14 @@ DEFAULTS = {"convolution": "epsilon", "fully-connected": "epsilon", "lrn": "tayl
 
 @dataclass(frozen=True)
 class Composite:
-    """A checked config: entries that say which layers get which rule, bias treatment, target and start."""
+    """A checked config: entries that say which layers get which rule, bias treatment, target and start.
+
+    >>> import lrpcli
+    >>> composite = lrpcli.load_composite("epsilon-1")
+    >>> composite.title, composite.source, composite.bias, composite.start
+    ('epsilon-1', 'Binder et al. 2016', 'absorb', 'logit')
+    >>> baseline = composite.with_lrn("identity")  # for an Explainer, in place of the name
+    """
 
     title: str
     entries: tuple[Entry, ...] = ()
@@ -84,7 +91,16 @@ def builtin_names() -> tuple[str, ...]:
 
 
 def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Composite:
-    """A composite by name, path of a TOML file, or mapping of the same content. ConfigError says what is wrong."""
+    """A composite by name, path of a TOML file, or mapping of the same content. ConfigError says what is wrong.
+
+    >>> import lrpcli
+    >>> lrpcli.load_composite("epsilon-gamma-box").source
+    'Montavon et al. 2019'
+    >>> lrpcli.load_composite({"kind": {"convolution": "z-plus"}, "start": "one"}).start
+    'one'
+    >>> lrpcli.load_composite("mine.toml").title
+    'mine'
+    """
     if isinstance(config, Composite):
         return config
     if isinstance(config, Mapping):

@@ -1,4 +1,4 @@
-"""Relevance rules of convolutions and fully connected layers (SPEC section 2).
+"""Relevance rules of convolutions and fully connected layers (docs/rules.md).
 
 Notation: z_ij = w_ij x_i, z_j = sum_i z_ij + b_j; v+ = max(v, 0), v- = min(v, 0).
 

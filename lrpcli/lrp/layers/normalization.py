@@ -1,4 +1,4 @@
-"""Local response normalisation: the layer with a fast forward pass, and its relevance rules (SPEC section 1).
+"""Local response normalisation: the layer with a fast forward pass, and its relevance rules (docs/rules.md).
 
 Notation, after Binder et al. 2016: y_k = x_k s_k^(-beta) with s_k = k0 + a (x_k^2 + N_k), N_k the sum of x^2 over the
 neighbours of k, centre left out. Expanded at the data point with only x_k kept, the terms of y_k are
@@ -22,6 +22,14 @@ class LocalResponseNorm(nn.Module):
 
     `region` is "across-channels" (a = alpha / size, k as given; equals torch.nn.LocalResponseNorm) or "within-channel"
     (a = alpha / size^2 with zero padding; Caffe ignores k there and so do we: it is 1). ValueError if `size` is even.
+
+    >>> import lrpcli, torch
+    >>> x = 100 * torch.rand(1, 8, 4, 4)
+    >>> layer = lrpcli.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+    >>> torch.allclose(layer(x), torch.nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)(x))
+    True
+    >>> lrpcli.LocalResponseNorm(3, alpha=5e-5, beta=0.75, region="within-channel")(x).shape
+    torch.Size([1, 8, 4, 4])
     """
 
     def __init__(self, size: int, alpha: float, beta: float, k: float = 1.0, region: str = "across-channels") -> None:

@@ -1,4 +1,4 @@
-"""Pooling layers and their relevance rules (SPEC section 3)."""
+"""Pooling layers and their relevance rules (docs/rules.md)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,0 +1,74 @@
+"""The pages of the documentation, and the blocks of code in them.
+
+A comment right before a block says what the tests need to know of it:
+
+    <!-- not run: needs the network -->     the block is left out, for the reason given
+    <!-- file: mine.toml -->                the block is a file that later commands find under this name
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+_INDEX = DOCS / "index.md"
+_MARK = re.compile(r"<!-- (not run|file): (.+) -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: the line of its fence, counted from 1, its language, its text, and the mark before it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    mark: str = ""
+    value: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its commands or statements are for the tests to run."""
+        return self.mark != "not run"
+
+    @property
+    def place(self) -> str:
+        """Page and line, for messages."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a page, in order."""
+    found, lines = [], page.read_text(encoding="utf-8").splitlines()
+    start: int | None = None
+    for number, line in enumerate(lines):
+        if not line.startswith("```"):
+            continue
+        if start is None:
+            start = number
+            continue
+        text = "".join(f"{inside}\n" for inside in lines[start + 1 : number])
+        mark = _MARK.fullmatch(next((before for before in reversed(lines[:start]) if before.strip()), ""))
+        found.append(Block(page, start + 1, lines[start][3:].strip(), text, *(mark.groups() if mark else ())))
+        start = None
+    assert start is None, f"{page.name} opens a block in line {start} and never closes it"
+    return found
+
+
+def links(page: Path) -> list[str]:
+    """What a page links to within the project, without the part behind #."""
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    return [target for target in targets if "://" not in target]
+
+
+def in_reading_order() -> list[Path]:
+    """README, then the pages that docs/index.md lists, in its order."""
+    listed = [(_INDEX.parent / target).resolve() for target in links(_INDEX)]
+    pages = [page for page in dict.fromkeys(listed) if page.suffix == ".md" and page.is_relative_to(DOCS)]
+    return [ROOT / "README.md", *pages]
+
+
+def all_pages() -> list[Path]:
+    """Every page that users and developers read."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
