@@ -115,7 +115,9 @@ class Explained(Record):
     def from_json(cls, fields: Fields) -> "Explained":
         """See Record."""
         several = fields.get("explanations") is not None
-        parts = fields.objects("explanations") if several else iter((fields,))
+        parts = list(fields.objects("explanations")) if several else [fields]
+        if not parts:
+            raise ValueError("'explanations' is empty")
         placement = fields.inner("placement")
         return cls(
             **vars(Record.from_json(fields)),

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -92,8 +93,10 @@ def as_fields(value: object, what: str = "it") -> Fields:
 
 def as_number(value: object, what: str = "it") -> float:
     """A finite number; ValueError if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > sys.float_info.max:
         raise ValueError(f"{what!r} is not a finite number")
+    if math.isnan(value):
+        raise ValueError(f"{what!r} is not a number")
     return float(value)
 
 
