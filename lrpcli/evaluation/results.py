@@ -24,8 +24,6 @@ from lrpcli.records.journal import FAILED, OK
 from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
 
-COLUMNS = ("input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area")
-
 
 class Collected:
     """What was measured so far: the summary, the images in its order, and how many have `ended`, failed or not."""
@@ -89,7 +87,7 @@ def csv_bytes(summary: Summary) -> bytes:
     """A row per image and method; empty where something was not measured."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(COLUMNS)
+    table.writerow(["input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area"])
     for image, metrics in zip(summary.images, summary.metrics, strict=True):
         for method in summary.methods:
             numbers = [metrics[method.name][metric] for metric in METRICS]
