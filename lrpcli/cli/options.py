@@ -4,7 +4,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import click
 
@@ -45,7 +45,13 @@ class Finite(click.FloatRange):
         return number
 
 
-class Converted(click.ParamType[Any]):
+if TYPE_CHECKING:
+    _Values = click.ParamType[Any]
+else:
+    _Values = click.ParamType  # it takes no argument before click 8.4
+
+
+class Converted(_Values):
     """A text of which a function makes the value, or a ValueError that says what is wrong with it."""
 
     name = "value"
@@ -90,7 +96,7 @@ def _option(item: Field[Any], details: Setting) -> Callable[[Decorated], Decorat
     )  # fmt: skip
 
 
-def _type(item: Field[Any], details: Setting) -> click.ParamType[Any]:
+def _type(item: Field[Any], details: Setting) -> _Values:
     base = _base(item.type)
     if details.convert is not None:
         return Converted(details.convert)

@@ -9,20 +9,19 @@ from tests.resilience.runs import TINY_OPTIONS, lrp
 
 
 def test_a_new_metric_needs_one_line(tmp_path, monkeypatch):
-    def largest_drop(observed: Observed) -> float:
-        curve = next(iter(observed.curves.values()))
-        return float(max(curve[:-1] - curve[1:]))
+    def first_score(observed: Observed) -> float:
+        return float(next(iter(observed.curves.values()))[0])
 
-    monkeypatch.setitem(METRICS, "drop", Metric("drop", "Drop", PERTURBATION, "higher", largest_drop))
+    monkeypatch.setitem(METRICS, "first", Metric("first", "First", PERTURBATION, "higher", first_score))
     source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     result = lrp("evaluate", *TINY_OPTIONS, "--region", "8", "--steps", "5", source, "-o", out)
     assert result.exit_code == 0, result.output
     heading = next(line for line in result.stdout.splitlines() if "less the first's" in line)
-    assert heading.split().index("Drop") == 4 and "AOPC, LeRF, ABPC and Drop: higher is better." in result.stdout
+    assert heading.split().index("First") == 4 and "AOPC, LeRF, ABPC and First: higher is better." in result.stdout
     methods = json.loads((out / "results.json").read_text())["methods"]
-    assert all(method["metrics"]["drop"]["mean"] > 0 for method in methods)
+    assert all(method["metrics"]["first"]["mean"] > 0 for method in methods)
     with (out / "results.csv").open(newline="") as file:
-        assert all(float(row["drop"]) > 0 for row in csv.DictReader(file))
+        assert all(float(row["first"]) > 0 for row in csv.DictReader(file))
 
 
 def test_every_metric_says_which_way_is_better():
