@@ -9,7 +9,7 @@ from PIL import Image
 from lrpcli.errors import UsageError
 from lrpcli.pictures.colours import lookup_table
 from lrpcli.pictures.encode import png_bytes
-from lrpcli.pictures.picture import draw, picture_scale, smoothed
+from lrpcli.pictures.picture import DRAWERS, draw, picture_scale, smoothed
 from lrpcli.pictures.style import STYLES, PictureStyle
 
 SHARP = PictureStyle(smooth=0.0)
@@ -23,6 +23,10 @@ def one_spot(row, column, value=1.0, size=(20, 20)):
     relevance = np.zeros(size, np.float32)
     relevance[row, column] = value
     return relevance
+
+
+def test_every_style_has_a_drawer():
+    assert tuple(DRAWERS) == STYLES
 
 
 @pytest.mark.parametrize("style", STYLES)
