@@ -2,10 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
+from lrpcli.evaluation.result_types import Results
 from lrpcli.evaluation.table import results_table
 from lrpcli.records.record import OK, SKIPPED, Record
 from lrpcli.records.text import printable
@@ -24,7 +24,7 @@ class EvaluationConsole(Console):
     def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings, *, passes: int) -> None:
         super().__init__(total, output, skipped, settings)
         self.passes, self.computed = passes, 0
-        self.results: dict[str, Any] | None = None
+        self.results: Results | None = None
         self.unfinished = ""
 
     @property

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from lrpcli.evaluation.result_types import MeanCurve, MethodResult, Results
+
 TITLES = {"morf": "most relevant first (lower is better)", "lerf": "least relevant first (higher is better)"}
 WIDE = 1.96
 """Half width of a band in standard errors: 95 %."""
 DASHES = ("-", "--", ":", "-.")
 
 
-def curves_picture(results: dict[str, Any]) -> bytes:
+def curves_picture(results: Results) -> bytes:
     """A PNG with a panel per order, from the content of results.json; bands are 95 % of the mean.
 
     A config has one colour, an LRN rule one kind of line; the controls are grey.
@@ -24,7 +26,7 @@ def curves_picture(results: dict[str, Any]) -> bytes:
     panels = figure.subplots(1, len(orders), sharey=True, squeeze=False)[0]
     for panel, order in zip(panels, orders, strict=True):
         for method, style in zip(methods, _styles(methods), strict=True):
-            curve = method["curves"].get(order, method["curves"].get("random"))
+            curve = method["curves"].get(order) or method["curves"]["random"]
             _draw(panel, curve, plain(method["name"]), style)
         panel.set_title(TITLES[order], fontsize=10)
         panel.set_xlabel("regions replaced")
@@ -38,14 +40,14 @@ def curves_picture(results: dict[str, Any]) -> bytes:
     return png(figure)
 
 
-def _draw(panel: Any, curve: dict[str, list[float]], label: str, style: dict[str, Any]) -> None:
+def _draw(panel: Any, curve: MeanCurve, label: str, style: dict[str, Any]) -> None:
     mean, error = np.array(curve["mean"]), np.array(curve["standard_error"])
     steps = np.arange(len(mean))
     panel.plot(steps, mean, label=label, linewidth=1.4, **style)
     panel.fill_between(steps, mean - WIDE * error, mean + WIDE * error, color=style["color"], alpha=0.12, linewidth=0)
 
 
-def _styles(methods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _styles(methods: list[MethodResult]) -> list[dict[str, Any]]:
     from matplotlib import colormaps
 
     configs = list(dict.fromkeys(method["config"] for method in methods if not method["control"]))

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
 
 from lrpcli.evaluation.evaluator import Evaluator
 from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
 from lrpcli.evaluation.plots import curves_picture
+from lrpcli.evaluation.result_types import Results
 from lrpcli.evaluation.run import EvaluationRun
 from lrpcli.evaluation.summary import Summary
 from lrpcli.images.find import Source
@@ -57,7 +57,7 @@ class Collected:
                     elif known is not None and known.code == FAILED:
                         self._add(Record.from_json(known.line.fields))
 
-    def write(self, run: EvaluationRun, workers: Workers) -> dict[str, Any] | None:
+    def write(self, run: EvaluationRun, workers: Workers) -> Results | None:
         """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.
 
         None if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be
@@ -70,7 +70,7 @@ class Collected:
             prepared = prepare_one(source, run.stages, workers)
             return prepared if isinstance(prepared, Prepared) else None
 
-        results = {"settings": run.description.as_json(), **self.summary.results()}
+        results: Results = {"settings": run.description.as_json(), **self.summary.results()}
         files = {
             "results.json": json.dumps(results, indent=1).encode() + b"\n",
             "results.csv": csv_bytes(self.summary),

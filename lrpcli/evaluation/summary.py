@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
 from lrpcli.evaluation.metrics import METRICS
+from lrpcli.evaluation.result_types import Interval, Intervals, MeanCurve, MeanOf, SummaryResults
 
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -68,7 +68,7 @@ class Summary:
                 for method, orders in measured.curves.items()}  # fmt: skip
         self.images.append(replace(measured, curves=ends, localisation={}))
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> SummaryResults:
         """All of it as JSON values; docs/evaluation.md describes them."""
         areas = [image.area for image in self.images if image.area is not None]
         values = {metric: self._values(metric) for metric in METRICS}
@@ -97,7 +97,7 @@ class Summary:
         rows = [[row[method.name][metric] for method in self.methods] for row in self.metrics]
         return np.array(rows, np.float64).reshape(len(rows), len(self.methods))
 
-    def _lrn_differences(self, values: dict[str, Floats]) -> list[dict[str, Any]]:
+    def _lrn_differences(self, values: dict[str, Floats]) -> list[dict[str, Interval | str | None]]:
         """Every LRN rule of a config against that config's first one."""
         names = [method.name for method in self.methods]
         first = {method.config: method for method in reversed(self.methods) if method.lrn is not None}
@@ -111,25 +111,25 @@ class Summary:
             for (one, other), row in zip(pairs, rows, strict=True)
         ]
 
-    def _intervals(self, differences: dict[str, Floats]) -> list[dict[str, Any]]:
+    def _intervals(self, differences: dict[str, Floats]) -> list[Intervals]:
         """For each column of (n, K) differences: metric -> mean, low and high, or None."""
         together = np.concatenate(list(differences.values()), axis=1)
         low, high = paired_intervals(together, self.seed)
         count = together.shape[1] // len(differences)
         rows = []
         for column in range(count):
-            row: dict[str, Any] = {}
+            row: Intervals = {}
             for place, (metric, found) in enumerate(differences.items()):
                 mean, at = _mean(found[:, column]), place * count + column
                 ends = (None, None) if np.isnan(low[at]) else (float(low[at]), float(high[at]))
-                row[metric] = mean and {"mean": mean["mean"], "low": ends[0], "high": ends[1]}
+                row[metric] = None if mean is None else {"mean": mean["mean"], "low": ends[0], "high": ends[1]}
             rows.append(row)
         return rows
 
-    def _mean_curves(self, method: str) -> dict[str, Any]:
+    def _mean_curves(self, method: str) -> dict[str, MeanCurve]:
         """Order -> mean and standard error at steps 0..L."""
         images = len(self.images)
-        found = {}
+        found: dict[str, MeanCurve] = {}
         for (name, order), (total, squares) in self._curves.items():
             if name == method:
                 mean = total / images
@@ -138,7 +138,7 @@ class Summary:
         return found
 
 
-def _mean(values: Floats) -> dict[str, float] | None:
+def _mean(values: Floats) -> MeanOf | None:
     """Mean and standard error of values (n,) without NaN; None if there are none."""
     known = values[np.isfinite(values)]
     if len(known) == 0:

@@ -1,14 +1,13 @@
 """The results as text for people, on terminals of any width."""
 
-from typing import Any
-
 from lrpcli.evaluation.metrics import LOCALISATION, METRICS, PERTURBATION, Metric, in_group
+from lrpcli.evaluation.result_types import Interval, MeanOf, MethodResult, Results, interval_of
 
 NUMBER = 7
 GAP = "  "
 
 
-def results_table(results: dict[str, Any], width: int) -> str:
+def results_table(results: Results, width: int) -> str:
     """The content of results.json as tables at most `width` wide; where that is narrow, names stand above numbers."""
     methods = results["methods"]
     main = "auc" if methods[0]["metrics"]["auc"] else "lerf_auc"
@@ -16,7 +15,9 @@ def results_table(results: dict[str, Any], width: int) -> str:
     if results["lrn"]:
         parts += [
             f"{METRICS[main].heading} of an LRN rule less that of {results['lrn'][0]['to']}, with 95 % interval",
-            _lines([(f"{row['config']}/{row['lrn']}", _interval(row[main])) for row in results["lrn"]], width),
+            _lines(
+                [(f"{row['config']}/{row['lrn']}", _interval(interval_of(row, main))) for row in results["lrn"]], width
+            ),
         ]
     if results["images_with_boxes"]:
         parts += [
@@ -27,7 +28,7 @@ def results_table(results: dict[str, Any], width: int) -> str:
     return "\n\n".join(parts)
 
 
-def _heading(results: dict[str, Any]) -> str:
+def _heading(results: Results) -> str:
     settings = results["settings"]
     images = f"{results['images']} image" + ("" if results["images"] == 1 else "s")
     return (
@@ -51,7 +52,7 @@ def _notes(metrics: list[Metric]) -> str:
     return " ".join(f"{metric.heading}: {metric.note}" for metric in metrics)
 
 
-def _table(methods: list[dict[str, Any]], group: str, main: str, width: int) -> str:
+def _table(methods: list[MethodResult], group: str, main: str, width: int) -> str:
     """A line per method: its metrics, and the difference of the main one to the first method."""
     metrics = [metric for metric in in_group(group) if methods[0]["metrics"][metric.name]]
     last = f"{METRICS[main].heading} less the first's [95 %]"
@@ -60,7 +61,7 @@ def _table(methods: list[dict[str, Any]], group: str, main: str, width: int) -> 
         found = [method["metrics"][metric.name] for metric in metrics]
         if all(entry is None for entry in found):
             continue
-        difference = _interval(method["difference"][main]) if place else ""
+        difference = _interval(interval_of(method["difference"], main)) if place else ""
         rows.append((method["name"], f"{GAP.join(map(_number, found))}{GAP}{difference}"))
     return _lines(rows, width)
 
@@ -72,11 +73,11 @@ def _lines(rows: list[tuple[str, str]], width: int) -> str:
     return "\n".join((f"{name}\n{GAP}{text}" if name else f"{GAP}{text}").rstrip() for name, text in rows)
 
 
-def _number(entry: dict[str, float] | None) -> str:
+def _number(entry: MeanOf | None) -> str:
     return f"{'-':>{NUMBER}}" if entry is None else f"{entry['mean']:{NUMBER}.3f}"
 
 
-def _interval(entry: dict[str, float] | None) -> str:
+def _interval(entry: Interval | None) -> str:
     if entry is None:
         return "-"
     if entry["low"] is None:
