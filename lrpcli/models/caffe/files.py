@@ -41,9 +41,9 @@ class Weights:
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Reads a .caffemodel, binary V1 or V2 or HDF5; the format is told by content, not by name.
+    """Reads a .caffemodel, binary V1 or V2 or HDF5; the format is recognised by content, not by name.
 
-    Raises WeightsError if the file is missing, ModelError if it is damaged or no Caffe model.
+    Raises WeightsError if the file is missing, ModelError if it is damaged or something else.
     """
     path = Path(path)
     data, digest = read_weights_file(path)
