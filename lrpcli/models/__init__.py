@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Union
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
 from lrpcli.models.importers import import_file
-from lrpcli.models.zoo import find_entry, is_claimed
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lrpcli.models.model import Model
+    from lrpcli.models.zoo import Entry
 
 __all__ = ["is_name", "load_architecture", "load_model"]
 
@@ -41,8 +41,9 @@ def load_model(
     description = Description(None, prototxt, input_shape, preprocessing, labels)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
-    if is_name(model):
-        return find_entry(str(model)).load(description, weights)
+    entry = _find_entry(model)
+    if entry is not None:
+        return entry.load(description, weights)
     if weights is not None:
         raise ModelError(f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name.")
     return import_file(model, description)
@@ -61,19 +62,28 @@ def load_architecture(
 
     Good for layer tables; its `weights_sha256` is None. Bundled models and paths are loaded as they are.
     """
-    if weights is None and is_name(model):
-        description = Description(None, prototxt, input_shape, preprocessing, labels)
-        return find_entry(str(model)).load_architecture(description)
+    entry = _find_entry(model) if weights is None else None
+    if entry is not None:
+        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels))
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
                       labels=labels)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:
     """Whether a model is meant by name: a name that a zoo claims, or a word that looks like no path."""
+    from lrpcli.models.zoo import is_claimed
+
     if isinstance(model, Path):
         return False
     looks_like_path = os.sep in model or "/" in model or Path(model).suffix != "" or Path(model).exists()
     return is_claimed(model) or not looks_like_path
+
+
+def _find_entry(model: str | Path) -> "Entry | None":
+    """The entry of a model that is meant by name; None for a path. ModelError if no model has that name."""
+    from lrpcli.models.zoo import find_entry
+
+    return find_entry(str(model)) if is_name(model) else None
 
 
 def _wrap(module: "nn.Module", weights: str | Path | None, description: Description) -> "Model":

@@ -1,6 +1,5 @@
 """Weights files of named models: where they lie, fetching them once, and checking them against their hash."""
 
-import hashlib
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -149,6 +148,9 @@ def is_offline() -> bool:
 
 def has_hash(path: Path, known: str) -> bool:
     """Whether a file has the hash "algorithm:hexadecimal digits"."""
+    # Here, because lists are to be quick and only some of the callers compare hashes.
+    import hashlib
+
     algorithm, _, digits = known.partition(":")
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest() == digits
