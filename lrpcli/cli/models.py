@@ -1,13 +1,16 @@
 """`lrp models`: named models, their layers, and their weights in the cache."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
 from lrpcli.records.text import printable
+
+if TYPE_CHECKING:
+    from lrpcli.models.model import Model
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
@@ -25,18 +28,17 @@ def models() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the models that go by name, and whether their weights are here."""
-    from lrpcli.models.zoo.registry import named_models
-    from lrpcli.models.zoo.weights import state
+    from lrpcli.models.zoo import list_entries
 
     rows = [
         {
-            "name": model.name,
-            "input": model.input,
-            "outputs": model.outputs,
-            "weights": state(model),
-            "title": model.title,
+            "name": entry.name,
+            "input": entry.input,
+            "outputs": entry.outputs,
+            "weights": entry.weights.state(),
+            "title": entry.title,
         }
-        for model in named_models().values()
+        for entry in list_entries()
     ]
     print_table(rows, as_json)
 
@@ -53,28 +55,17 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
     chosen = model_settings(model, values)
     loaded = load_architecture(chosen.name, **chosen.keywords())
     # Below, so that a misspelt name is refused before torch is imported.
-    from lrpcli.models.layer_table import layer_table, parameter_count
+    from lrpcli.models.layer_table import layer_table
 
     layers = [{"layer": row.name, "kind": row.kind, "output": row.output, "details": row.details}
               for row in layer_table(loaded)]  # fmt: skip
-    facts = {
-        "name": loaded.name,
-        "parameters": parameter_count(loaded),
-        "input": loaded.input_shape,
-        "preprocessing": loaded.preprocessing.fingerprint() if as_json else loaded.preprocessing.describe(),
-        "outputs": loaded.outputs,
-        "labels": 0 if loaded.labels is None else len(loaded.labels),
-        "sha256": loaded.weights_sha256,
-        "source": loaded.source,
-        **_registry_facts(model),
-        **_file_facts(loaded.source),
-    }
+    facts = _facts(loaded, as_json) | _zoo_facts(model) | _own_facts(loaded)
     if as_json:
         click.echo(json.dumps({**facts, "layers": layers}, indent=2))
         return
-    for key, value in facts.items():
-        if value is not None and key not in FOR_JSON:
-            click.echo(printable(f"{key:{LABEL_WIDTH}} {cell_text(value)}"))
+    for heading, value in facts.items():
+        if value is not None and heading not in FOR_JSON:
+            click.echo(printable(f"{heading:{LABEL_WIDTH}} {cell_text(value)}"))
     click.echo()
     print_table(layers, False)
 
@@ -84,11 +75,10 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 @verbosity
 def fetch(names: tuple[str, ...], quiet: bool) -> None:
     """Fetch the weights of named models into the cache, check their hash, and print where they lie."""
-    from lrpcli.models.zoo.registry import named_model
-    from lrpcli.models.zoo.weights import fetch as fetch_weights
+    from lrpcli.models.zoo import find_entry
 
-    for model in [named_model(name) for name in names]:
-        click.echo(fetch_weights(model, progress=not quiet))
+    for entry in [find_entry(name) for name in names]:
+        click.echo(entry.weights.fetch(progress=not quiet))
 
 
 @models.command()
@@ -98,11 +88,10 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Check cached weights against their hash; without NAME, all that are here. Exit 3 if any is not right."""
     from lrpcli.errors import WeightsError
-    from lrpcli.models.zoo.registry import named_model, named_models
-    from lrpcli.models.zoo.weights import verify as verify_weights
+    from lrpcli.models.zoo import find_entry, list_entries
 
-    chosen = [named_model(name) for name in names] or list(named_models().values())
-    states = {model.name: verify_weights(model) for model in chosen}
+    chosen = [find_entry(name) for name in names] or list_entries()
+    states = {entry.name: entry.weights.verify() for entry in chosen}
     if not names:
         states = {name: state for name, state in states.items() if state not in ("own file", "not fetched")}
     print_table([{"name": name, "weights": state} for name, state in states.items()], as_json)
@@ -118,32 +107,39 @@ def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 @verbosity
 def path(name: str | None, quiet: bool) -> None:
     """Print the cache folder, or where the weights of NAME lie or would lie."""
-    from lrpcli.models.zoo.registry import named_model
-    from lrpcli.models.zoo.weights import cache_folder, weights_path
+    from lrpcli.models.zoo import find_entry
+    from lrpcli.models.zoo.weights import cache_folder
 
-    click.echo(cache_folder() if name is None else weights_path(named_model(name)))
-
-
-def _registry_facts(name: str) -> dict[str, Any]:
-    """What the registry says of a model; nothing for a path."""
-    from lrpcli.models.zoo.registry import named_models
-    from lrpcli.models.zoo.weights import state
-
-    entry = named_models().get(name)
-    if entry is None:
-        return {}
-    facts = {"title": entry.title, "weights": state(entry), "url": entry.url, "hash": entry.hash,
-             "licence": entry.licence, "note": entry.note}  # fmt: skip
-    return {key: value for key, value in facts.items() if value is not None}
+    click.echo(cache_folder() if name is None else find_entry(name).weights.path())
 
 
-def _file_facts(source: str) -> dict[str, Any]:
-    """What a .safetensors file says of itself for people, JSON objects as such."""
-    from lrpcli.models.self_describing import read_safetensors
+def _facts(model: "Model", as_json: bool) -> dict[str, object]:
+    """What is known of every model, by heading and in the order in which it is shown."""
+    from lrpcli.models.layer_table import parameter_count
 
-    if not source.lower().endswith(".safetensors"):
-        return {}
-    return {key: _object_or_text(text) for key, text in read_safetensors(source).facts.items()}
+    return {
+        "name": model.name,
+        "parameters": parameter_count(model),
+        "input": model.input_shape,
+        "preprocessing": model.preprocessing.fingerprint() if as_json else model.preprocessing.describe(),
+        "outputs": model.outputs,
+        "labels": 0 if model.labels is None else len(model.labels),
+        "sha256": model.weights_sha256,
+        "source": model.source,
+    }
+
+
+def _zoo_facts(name: str) -> dict[str, str]:
+    """What a zoo says of a named model; nothing for a path."""
+    from lrpcli.models import is_name
+    from lrpcli.models.zoo import find_entry
+
+    return find_entry(name).facts() if is_name(name) else {}
+
+
+def _own_facts(model: "Model") -> dict[str, object]:
+    """What a model's file says of itself for people, JSON objects as such."""
+    return {heading: _object_or_text(text) for heading, text in model.facts.items()}
 
 
 def _object_or_text(text: str) -> Any:

@@ -1,4 +1,8 @@
-"""Models by name, by path, or as torch modules. Importing this is cheap; loading imports torch."""
+"""Models by name, by path, or as torch modules. Importing this is cheap; loading imports torch.
+
+Two tables say what can be loaded: lrpcli.models.importers.TABLE has the file formats, lrpcli.models.zoo.TABLE the
+families of named models.
+"""
 
 import os
 from collections.abc import Sequence
@@ -7,14 +11,15 @@ from typing import TYPE_CHECKING, Union
 
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
-from lrpcli.models.zoo.registry import named_model, named_models
+from lrpcli.models.importers import import_file
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lrpcli.models.model import Model
+    from lrpcli.models.zoo import Entry
 
-SUFFIXES = (".caffemodel", ".caffemodel.h5", ".safetensors")
+__all__ = ["is_name", "load_architecture", "load_model"]
 
 
 def load_model(
@@ -26,7 +31,7 @@ def load_model(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
 ) -> "Model":
-    """A Model by name, from a .caffemodel, .caffemodel.h5 or .safetensors file, or around a torch.nn.Module.
+    """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
     A named model's weights are fetched on first use unless `weights` names a file. A module needs `input_shape`
     (C, H, W), and gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is a
@@ -42,17 +47,15 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    details = Description(None, prototxt, input_shape, preprocessing, labels)
+    description = Description(None, prototxt, input_shape, preprocessing, labels)
     if not isinstance(model, (str, Path)):
-        return _wrapped(model, weights, details)
-    if not is_name(model):
-        if weights is not None:
-            raise ModelError(f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name.")
-        return _load_file(model, details)
-    from lrpcli.models.zoo.weights import fetch
-
-    entry = named_model(str(model))
-    return _load_file(fetch(entry) if weights is None else weights, details.over(entry.details()))
+        return _wrap(model, weights, description)
+    entry = _find_entry(model)
+    if entry is not None:
+        return entry.load(description, weights)
+    if weights is not None:
+        raise ModelError(f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name.")
+    return import_file(model, description)
 
 
 def load_architecture(
@@ -68,49 +71,37 @@ def load_architecture(
 
     Good for layer tables; its `weights_sha256` is None. Bundled models and paths are loaded as they are.
     """
-    details = Description(None, prototxt, input_shape, preprocessing, labels)
-    entry = named_model(str(model)) if is_name(model) else None
-    if entry is None or entry.architecture is None or weights is not None:
-        return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape,
-                          preprocessing=preprocessing, labels=labels)  # fmt: skip
-    from lrpcli.models.caffe.assemble import assemble
-    from lrpcli.models.caffe.files import Weights
-
-    return assemble(Weights(entry.architecture, None, None, None), details.over(entry.details()))
+    entry = _find_entry(model) if weights is None else None
+    if entry is not None:
+        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels))
+    return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
+                      labels=labels)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:
-    """Whether a model is meant by name: a name of the registry, or a word that looks like no path."""
+    """Whether a model is meant by name: a name that a zoo claims, or a word that looks like no path."""
+    from lrpcli.models.zoo import is_claimed
+
     if isinstance(model, Path):
         return False
     looks_like_path = os.sep in model or "/" in model or Path(model).suffix != "" or Path(model).exists()
-    return model in named_models() or not looks_like_path
+    return is_claimed(model) or not looks_like_path
 
 
-def _load_file(path: str | Path, details: Description) -> "Model":
-    name = Path(path).name.lower()
-    if not name.endswith(SUFFIXES):
-        raise ModelError(
-            f"{str(path)!r} is no model file that can be read: supported are {', '.join(SUFFIXES[:-1])} and "
-            f"{SUFFIXES[-1]}. Any other net can be explained in Python: lrpcli.load_model(module, input_shape=...)."
-        )
-    if name.endswith(".safetensors"):
-        from lrpcli.models.self_describing import load_safetensors
+def _find_entry(model: str | Path) -> "Entry | None":
+    """The entry of a model that is meant by name; None for a path. ModelError if no model has that name."""
+    from lrpcli.models.zoo import find_entry
 
-        return load_safetensors(path, details)
-    from lrpcli.models.caffe.assemble import assemble
-    from lrpcli.models.caffe.files import read_weights
-
-    return assemble(read_weights(path), details)
+    return find_entry(str(model)) if is_name(model) else None
 
 
-def _wrapped(module: "nn.Module", weights: str | Path | None, details: Description) -> "Model":
+def _wrap(module: "nn.Module", weights: str | Path | None, description: Description) -> "Model":
     from torch import nn
 
     from lrpcli.models.module import wrap_module
 
     if not isinstance(module, nn.Module):
         raise ModelError(f"A model is a name, a path or a torch.nn.Module, not {type(module).__name__}.")
-    if weights is not None or details.prototxt is not None:
+    if weights is not None or description.prototxt is not None:
         raise ModelError("A torch module has its weights and layers; weights and prototxt cannot be given beside it.")
-    return wrap_module(module, details)
+    return wrap_module(module, description)

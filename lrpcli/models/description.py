@@ -1,20 +1,39 @@
-"""What is known of a model beside its weights, from the user, the registry or the weights file itself."""
+"""What is known of a model beside its weights, from the user, a zoo or the model's own file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lrpcli.images.preprocess import Preprocessing
 
-PreprocessingChoice = Union["Preprocessing", Mapping[str, Any]]
-"""All of the preprocessing, or a mapping of the fields to replace (adjust.CHOICES)."""
+
+class PreprocessingFields(TypedDict, total=False):
+    """The fields of a Preprocessing that may be replaced by themselves; see there. The size is the model's own.
+
+    `mean` may also be an image (C, h, w), or the path of a mean image.
+    """
+
+    resize: int | Sequence[int] | None
+    channel_order: Literal["RGB", "BGR"]
+    pixel_scale: float
+    mean: "Sequence[float] | np.ndarray | str | Path"
+    std: Sequence[float]
+
+
+PreprocessingChoice = Union["Preprocessing", PreprocessingFields, Mapping[str, Any]]
+"""All of the preprocessing, or the fields to replace: PreprocessingFields, or a mapping that is checked when used."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines."""
+    """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines.
+
+    `prototxt` is the file with the net's description where a format keeps weights and net apart.
+    """
 
     name: str | None = None
     prototxt: str | Path | None = None
@@ -23,19 +42,19 @@ class Description:
     labels: str | Path | Sequence[str] | None = None
 
     def over(self, other: "Description") -> "Description":
-        """These details, completed by `other`; single preprocessing fields of both are merged."""
+        """This description, completed by `other`; single preprocessing fields of both are merged."""
         # The labels of one net description say nothing about another.
         labels = other.labels if self.prototxt is None else None
         return Description(
             name=self.name or other.name,
             prototxt=self.prototxt or other.prototxt,
             input_shape=self.input_shape or other.input_shape,
-            preprocessing=_merged(self.preprocessing, other.preprocessing),
+            preprocessing=_merge(self.preprocessing, other.preprocessing),
             labels=labels if self.labels is None else self.labels,
         )
 
 
-def _merged(chosen: PreprocessingChoice | None, default: PreprocessingChoice | None) -> PreprocessingChoice | None:
+def _merge(chosen: PreprocessingChoice | None, default: PreprocessingChoice | None) -> PreprocessingChoice | None:
     if isinstance(chosen, Mapping) and isinstance(default, Mapping):
         return {**default, **chosen}
     return default if chosen is None else chosen

@@ -1,6 +1,7 @@
-"""Names of a model's outputs, read from a file with one line per output."""
+"""Names of a model's outputs: given, or read from a file with one line per output."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,18 @@ class Label:
     def name(self) -> str:
         """The name to show: the first synonym."""
         return self.synonyms[0]
+
+
+def choose_labels(given: str | Path | Sequence[str] | None, outputs: int | None) -> tuple[str, ...] | None:
+    """One label per output from a label file, or from its lines; None where nothing is given.
+
+    Raises ModelError as read_labels does, or if there are not `outputs` of them (None: nobody knows how many).
+    """
+    if given is None or isinstance(given, (str, Path)):
+        return None if given is None else read_labels(given, outputs)
+    if outputs is not None and len(given) != outputs:
+        raise ModelError(f"There are {len(given)} labels for a model with {outputs} outputs. Give one per output.")
+    return tuple(given)
 
 
 def read_labels(path: str | Path, outputs: int | None = None) -> tuple[str, ...]:

@@ -1,20 +1,24 @@
 """A loaded model: the net, what its input looks like, and what its outputs are called."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lrpcli.errors import ModelError
-from lrpcli.models.labels import Label, parse_label
+from lrpcli.models.description import Description
+from lrpcli.models.labels import Label, choose_labels, parse_label
+from lrpcli.models.preprocessing import choose_preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lrpcli.images.preprocess import Placement, Preprocessing
+
+MAXIMAL_SIDE = 2**14
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Model:
     `module` maps (N, C, H, W) to (N, classes); a final softmax may still be there, the engine strips it.
     `labels` are the lines of the label file, one per output: names separated by commas, a synset id before them or not.
     `weights_sha256` is that of the weights file; `source` says where the model came from, for people. `outputs` is the
-    number of classes, None where only a forward pass would tell.
+    number of classes, None where only a forward pass would tell. `facts` are what the file says of itself for people,
+    by heading, as text or as the text of a JSON object.
 
     >>> import lrpcli
     >>> from PIL import Image
@@ -44,6 +49,7 @@ class Model:
     weights_sha256: str | None = None
     source: str = ""
     outputs: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
         """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it."""
@@ -71,7 +77,7 @@ class Model:
         """
         text = text.strip()
         if text.isdecimal():
-            return self._checked(int(text))
+            return self._check_index(int(text))
         if self.labels is None:
             raise ModelError(
                 f"The model {self.name!r} has no class labels, so {text!r} cannot be looked up. "
@@ -89,10 +95,48 @@ class Model:
                 )
         raise ModelError(f"The model {self.name!r} has no class {text!r}.{_suggestions(text, labels)}")
 
-    def _checked(self, index: int) -> int:
+    def _check_index(self, index: int) -> int:
         if self.outputs is not None and index >= self.outputs:
             raise ModelError(f"The model {self.name!r} has no output {index}; its outputs are 0 to {self.outputs - 1}.")
         return index
+
+
+def make_model(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    preprocessing: "Preprocessing",
+    description: Description,
+    *,
+    name: str,
+    source: str,
+    outputs: int | None = None,
+    weights_sha256: str | None = None,
+) -> Model:
+    """The Model that importers and zoos end in: what they found, with everything in `description` overruling it.
+
+    `name` and `preprocessing` are those of a model of which nothing else is known. Raises ModelError if the
+    preprocessing or the labels of the description do not fit.
+    """
+    return Model(
+        name=description.name or name,
+        module=module,
+        input_shape=input_shape,
+        preprocessing=choose_preprocessing(description.preprocessing, preprocessing),
+        labels=choose_labels(description.labels, outputs),
+        weights_sha256=weights_sha256,
+        source=source,
+        outputs=outputs,
+    )
+
+
+def check_input_shape(shape: Sequence[int], net: str) -> tuple[int, int, int]:
+    """An input shape (C, H, W) of the net that messages call `net`; ModelError if it cannot be one."""
+    if len(shape) != 3 or not all(1 <= side <= MAXIMAL_SIDE for side in shape):
+        raise ModelError(
+            f"The input shape {tuple(shape)} of the net {net!r} is not usable: expected are channels, height and "
+            f"width, each between 1 and {MAXIMAL_SIDE}."
+        )
+    return shape[0], shape[1], shape[2]
 
 
 def _exact(label: Label, text: str) -> bool:

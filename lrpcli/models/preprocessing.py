@@ -1,6 +1,7 @@
-"""Preprocessing as the user wants it: the model's own, with some of it replaced."""
+"""Preprocessing as the user wants it: the model's own, all or some of it replaced, mean images read from files."""
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +9,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrpcli.errors import ModelError, suggestion
+from lrpcli.models.description import PreprocessingChoice, PreprocessingFields
+from lrpcli.models.reading import name_damage
 
 if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
 
-CHOICES = ("resize", "channel_order", "pixel_scale", "mean", "std")
+CHOICES = tuple(PreprocessingFields.__annotations__)
+NPY_MAGIC = b"\x93NUMPY"
+MEAN_HELP = "Give a mean image as .binaryproto or .npy."
 
 
-def adjust_preprocessing(default: "Preprocessing", overrides: Mapping[str, Any]) -> "Preprocessing":
+def choose_preprocessing(chosen: PreprocessingChoice | None, default: "Preprocessing") -> "Preprocessing":
+    """The chosen preprocessing for a model that would get `default`.
+
+    Raises ModelError if it makes images of another size or number of channels, and as adjust_preprocessing does.
+    """
+    if chosen is None or isinstance(chosen, Mapping):
+        return adjust_preprocessing(default, chosen or {})
+    if chosen.size == default.size and chosen.channels == default.channels:
+        return chosen
+    raise ModelError(
+        f"The preprocessing makes images of {chosen.channels} x {chosen.size[0]} x {chosen.size[1]} (channels, height, "
+        f"width), but the model reads {default.channels} x {default.size[0]} x {default.size[1]}."
+    )
+
+
+def adjust_preprocessing(
+    default: "Preprocessing", overrides: PreprocessingFields | Mapping[str, Any]
+) -> "Preprocessing":
     """The default with the fields named in `overrides` replaced.
 
     A `mean` may be numbers, an array (C, h, w), or the path of a .binaryproto or .npy file. Raises ModelError for an
@@ -26,7 +48,7 @@ def adjust_preprocessing(default: "Preprocessing", overrides: Mapping[str, Any])
             raise ModelError(
                 f"Preprocessing has no option {key!r}; there are {', '.join(CHOICES)}.{suggestion(key, CHOICES)}"
             )
-    changes = dict(overrides)
+    changes: dict[str, Any] = {**overrides}
     try:
         if "mean" in changes:
             changes["mean"] = _mean(changes["mean"], default.size)
@@ -35,16 +57,25 @@ def adjust_preprocessing(default: "Preprocessing", overrides: Mapping[str, Any])
         raise ModelError(f"This preprocessing does not fit the model: {error}") from error
 
 
-def _mean(given: Any, size: tuple[int, int]) -> Any:
-    """One number per channel, or a mean image (C, h, w) cropped to the model's input."""
-    if isinstance(given, (str, Path)):
-        from lrpcli.models.caffe.files import read_mean
+def read_mean_image(path: str | Path) -> np.ndarray:
+    """Reads a mean image, .binaryproto or .npy, as float32 (C, h, w), channels as the net sees them (usually BGR).
 
-        given = read_mean(given)
-    values = np.asarray(given, dtype=np.float64)
-    if values.ndim == 3:
-        return centre_crop(values.astype(np.float32), size)
-    return tuple(values.reshape(-1).tolist())
+    The format is recognised by the file's content. Raises ModelError if it cannot be read or is something else.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The mean image {str(path)!r} cannot be read ({error.strerror or error}).") from error
+    mean = _parse_npy(data, path) if data.startswith(NPY_MAGIC) else _parse_binaryproto(data, path)
+    if mean.ndim == 4 and mean.shape[0] == 1:
+        mean = mean[0]
+    if mean.ndim != 3 or mean.shape[0] not in (1, 3) or not np.isfinite(mean).all():
+        raise ModelError(
+            f"The mean image {str(path)!r} has the shape {mean.shape}; expected are finite numbers in the shape "
+            "(3, height, width) or (1, height, width)."
+        )
+    return mean
 
 
 def centre_crop(mean: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -57,3 +88,25 @@ def centre_crop(mean: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         )
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     return np.ascontiguousarray(mean[:, top : top + size[0], left : left + size[1]])
+
+
+def _mean(given: Any, size: tuple[int, int]) -> tuple[float, ...] | np.ndarray:
+    """One number per channel, or a mean image (C, h, w) cropped to the model's input."""
+    if isinstance(given, (str, Path)):
+        given = read_mean_image(given)
+    values = np.asarray(given, dtype=np.float64)
+    if values.ndim == 3:
+        return centre_crop(values.astype(np.float32), size)
+    return tuple(values.reshape(-1).tolist())
+
+
+def _parse_npy(data: bytes, path: Path) -> np.ndarray:
+    with name_damage(path, MEAN_HELP):
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False), dtype=np.float32)
+
+
+def _parse_binaryproto(data: bytes, path: Path) -> np.ndarray:
+    """Caffe's own format, and what is left where the content tells of no other."""
+    from lrpcli.models.caffe.files import parse_mean
+
+    return parse_mean(data, path, MEAN_HELP)

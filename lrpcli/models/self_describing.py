@@ -4,22 +4,22 @@ Tensors are named "<layer>.weight" and "<layer>.bias". Metadata: `prototxt` (a C
 `name`, `preprocessing` (JSON), `labels` (a line per output); further entries are facts for people.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lrpcli.errors import ModelError, WeightsError
+from lrpcli.errors import ModelError
 from lrpcli.models.caffe.assemble import assemble
 from lrpcli.models.caffe.files import Weights, parse_prototxt
 from lrpcli.models.caffe.network import Network
 from lrpcli.models.description import Description
 from lrpcli.models.model import Model
 from lrpcli.models.preprocessing import CHOICES
+from lrpcli.models.reading import hash_weights_file
 
 PARTS = ("weight", "bias")
 FOR_LOADING = ("name", "prototxt", "preprocessing", "labels")
@@ -28,39 +28,33 @@ HELP = "Give a file that describes itself, as docs/models.md says."
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """What a file holds: weights with the net's description, details, and facts for people by name."""
+    """What a file holds: weights with the net, what is known beside them, and facts for people by heading."""
 
     weights: Weights
-    details: Description
+    description: Description
     facts: dict[str, str]
 
 
-def load_safetensors(path: str | Path, details: Description) -> Model:
-    """A Model from a .safetensors file; `details` overrule the file's own. Errors as for assemble."""
+def import_safetensors(path: Path, description: Description) -> Model:
+    """The importer of .safetensors files; `description` overrules the file's own. Errors as for assemble."""
     found = read_safetensors(path)
-    complete = details.over(found.details)
+    complete = description.over(found.description)
     if found.weights.network is None and complete.prototxt is None:
         raise ModelError(
             f"{str(path)!r} holds weights but does not say which net they belong to. Give its net description: "
             "--prototxt FILE."
         )
-    return assemble(found.weights, complete)
+    return replace(assemble(found.weights, complete), facts=found.facts)
 
 
 def read_safetensors(path: str | Path) -> SafetensorsFile:
     """Reads a file. WeightsError if it is missing, ModelError if it is damaged or holds anything unexpected."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"The weights file {str(path)!r} cannot be read ({error.strerror or error}). Check the path."
-        ) from error
+    digest = hash_weights_file(path)
     arrays, metadata = _contents(path)
     network = _network(metadata, path)
     weights = Weights(path, _blobs(arrays, path), digest, network)
-    return SafetensorsFile(weights, _details(metadata, path), _facts(metadata))
+    return SafetensorsFile(weights, _description(metadata, path), _facts(metadata))
 
 
 def _contents(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -98,7 +92,7 @@ def _network(metadata: Mapping[str, str], path: Path) -> Network | None:
     return parse_prototxt(metadata["prototxt"], path) if "prototxt" in metadata else None
 
 
-def _details(metadata: Mapping[str, str], path: Path) -> Description:
+def _description(metadata: Mapping[str, str], path: Path) -> Description:
     labels = metadata.get("labels")
     return Description(
         name=metadata.get("name"),
@@ -107,7 +101,7 @@ def _details(metadata: Mapping[str, str], path: Path) -> Description:
     )
 
 
-def _preprocessing(text: str, path: Path) -> dict[str, Any]:
+def _preprocessing(text: str, path: Path) -> Mapping[str, Any]:
     """The fields that adjust_preprocessing takes; the size is the net's own."""
     try:
         fields = json.loads(text)

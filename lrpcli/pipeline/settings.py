@@ -10,6 +10,7 @@ from typing import Any
 from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.models.importers import suffixes_in_words
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.setting import require_choices, setting
@@ -91,7 +92,7 @@ class ModelSettings:
 
     name: str = setting(
         DEFAULT_MODEL, flags=("--model",), metavar="NAME|FILE",
-        help="A named model ('lrp models list') or a .caffemodel, .caffemodel.h5 or .safetensors file.",
+        help=f"A named model ('lrp models list') or a {suffixes_in_words()} file.",
     )  # fmt: skip
     weights: str | None = setting(None, help="Weights of a named model, in place of fetching them.", metavar="FILE")
     prototxt: str | None = setting(None, help="Net description of a .caffemodel that lacks it.", metavar="FILE")

@@ -14,6 +14,7 @@ from lrpcli.errors import LrpError, ModelError, WeightsError
 from lrpcli.models import load_model
 from lrpcli.models.caffe.files import MAXIMAL_TEXT, read_prototxt, read_weights
 from lrpcli.models.caffe.schema import messages
+from lrpcli.models.importers import TABLE
 from tests.models.files import TINY, write_caffemodel, write_hdf5, write_safetensors
 
 SECONDS = 5
@@ -109,14 +110,14 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5", ".safetensors"])
+@pytest.mark.parametrize("suffix", TABLE)
 def test_files_that_are_something_else(tmp_path, content, suffix) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(CONTENTS[content])
     refused(path)
 
 
-@pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5", ".safetensors"])
+@pytest.mark.parametrize("suffix", TABLE)
 def test_folders(tmp_path, suffix) -> None:
     path = tmp_path / f"net{suffix}"
     path.mkdir()
@@ -131,7 +132,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5", ".safetensors"])
+@pytest.mark.parametrize("suffix", TABLE)
 def test_a_pickle_is_not_opened(tmp_path, suffix) -> None:
     path, trap = tmp_path / f"net{suffix}", tmp_path / "trap"
     path.write_bytes(pickle.dumps(Trap(trap)))

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrpcli.cli.main import main
-from lrpcli.models.zoo.registry import named_models
+from lrpcli.models.zoo import list_entries
 from tests.models.files import TINY, write_safetensors
 
 
@@ -24,7 +24,7 @@ def lines(result: Result) -> list[str]:
 def test_list() -> None:
     listed = lines(lrp("list"))
     assert listed[0].split() == ["name", "input", "outputs", "weights", "title"]
-    assert [line.split()[0] for line in listed[1:]] == list(named_models())
+    assert [line.split()[0] for line in listed[1:]] == [entry.name for entry in list_entries()]
     assert max(map(len, listed)) < 100
     caffenet = next(line for line in listed if line.startswith("caffenet "))
     assert caffenet.split(maxsplit=3)[:3] == ["caffenet", "3x227x227", "1,000"]

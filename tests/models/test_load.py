@@ -12,7 +12,7 @@ import lrpcli
 from lrpcli.errors import ModelError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
-from lrpcli.models.zoo.registry import PACKAGE, NamedModel
+from lrpcli.models.zoo.caffe import PACKAGE
 from tests.models.files import TINY, random_blobs, write_caffemodel, write_hdf5, write_safetensors
 from tests.models.test_forward import images, run
 
@@ -56,14 +56,11 @@ def test_safetensors_with_a_net_description_beside_it(tmp_path, tiny_blobs, tiny
 
 def test_a_bundled_model_goes_by_name(self_describing, monkeypatch, tmp_path) -> None:
     from lrpcli import models
-    from lrpcli.models.zoo import registry, weights
+    from lrpcli.models.zoo import bundled
 
-    (tmp_path / "bundled").mkdir()
-    self_describing.rename(tmp_path / "bundled" / "ours.safetensors")
-    monkeypatch.setattr(weights, "PACKAGE", tmp_path)
-    known = {"ours": NamedModel("ours", "Ours", bundled=True)}
-    for module in (registry, models):
-        monkeypatch.setattr(module, "named_models", lambda: known)
+    self_describing.rename(tmp_path / "ours.safetensors")
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "ENTRIES", (bundled.BundledEntry("ours", "Ours"),))
     model = load_model("ours")
     assert (model.name, model.outputs, model.label(1)) == ("ours", 4, "green")
     assert models.load_architecture("ours").weights_sha256 == model.weights_sha256

@@ -9,10 +9,12 @@ import pytest
 from lrpcli.errors import ModelError
 from lrpcli.models import load_architecture, load_model
 from lrpcli.models.layer_table import layer_table, parameter_count
-from lrpcli.models.zoo.registry import PACKAGE, named_model, named_models
-from lrpcli.models.zoo.weights import state, verify
+from lrpcli.models.zoo import find_entry
+from lrpcli.models.zoo.bundled import BundledZoo
+from lrpcli.models.zoo.caffe import PACKAGE, CaffeZoo
 
-OFFICIAL = [name for name, model in named_models().items() if not model.bundled]
+OFFICIAL = list(CaffeZoo().entries())
+BUNDLED = list(BundledZoo().entries())
 NAMES = {
     "caffenet", "alexnet", "googlenet", "vgg-cnn-s", "vgg-cnn-m", "vgg-cnn-f", "cifar10-full", "rcnn-ilsvrc13",
     "flickr-style", "alexnet-places365", "googlenet-places365",
@@ -21,12 +23,12 @@ NAMES = {
 
 def test_every_promised_name_is_there() -> None:
     assert set(OFFICIAL) == NAMES
-    assert {name for name, model in named_models().items() if model.bundled} == {"caffenet-small", "cifar10"}
+    assert set(BUNDLED) == {"caffenet-small", "cifar10"}
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_entry_fits_its_net(name: str) -> None:
-    entry, model = named_model(name), load_architecture(name)
+    entry, model = find_entry(name), load_architecture(name)
     assert (model.name, model.input_shape, model.outputs) == (name, entry.input, entry.outputs)
     assert model.weights_sha256 is None
     assert len(model.labels or ()) == (entry.outputs if entry.labels else 0)
@@ -37,16 +39,16 @@ def test_entry_fits_its_net(name: str) -> None:
         assert entry.url is not None
 
 
-@pytest.mark.parametrize("name", [name for name, model in named_models().items() if model.bundled])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_model_fits_its_entry(name: str) -> None:
-    entry = named_model(name)
-    if state(entry) == "missing":
+    entry = find_entry(name)
+    if entry.weights.state() == "missing":
         pytest.skip(f"the weights of {name} are not in this checkout")
     model = load_model(name)
     assert (model.name, model.input_shape, model.outputs) == (name, entry.input, entry.outputs)
     assert len(model.labels) == entry.outputs
     assert any(row.kind == "lrn" for row in layer_table(model))
-    assert verify(entry) in ("ok", "bundled")
+    assert entry.weights.verify() in ("ok", "bundled")
 
 
 PREPROCESSING = {
@@ -99,7 +101,7 @@ def test_the_table_has_a_row_per_layer_with_its_output(tiny_caffemodel) -> None:
 
 def test_every_architecture_and_label_file_is_named_by_an_entry() -> None:
     assert {path.stem for path in (PACKAGE / "architectures").glob("*.prototxt")} == NAMES
-    labels = {model.labels for model in named_models().values()}
+    labels = {entry.labels for entry in CaffeZoo().entries().values()}
     assert {path.name for path in (PACKAGE / "data").glob("*.txt")} <= labels
 
 
@@ -112,8 +114,7 @@ def test_misspelt_names_get_a_suggestion() -> None:
 
 def test_the_registry_is_cheap() -> None:
     code = (
-        "import sys, lrpcli.models, lrpcli.models.zoo.weights as w; [w.state(m) for m in "
-        "lrpcli.models.named_models().values()]; "
+        "import sys, lrpcli.models.zoo as z; [(e.facts(), e.weights.state()) for e in z.list_entries()]; "
         "print([m for m in ('torch', 'numpy', 'PIL', 'pooch', 'requests', 'google.protobuf') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lrpcli.errors import WeightsError
-from lrpcli.models.zoo import weights
-from lrpcli.models.zoo.registry import NamedModel, named_model, named_models
+from lrpcli.models.zoo import bundled, find_entry, list_entries
+from lrpcli.models.zoo.weights import CachedFile, cache_folder
 
 CONTENT = b"weights" * 50_000
 
@@ -51,9 +51,9 @@ def server(monkeypatch) -> Iterator[Server]:
         thread.join(10)
 
 
-def model(url: str | None, known: str | None = "right") -> NamedModel:
+def model(url: str | None, known: str | None = "right") -> CachedFile:
     digest = f"sha1:{hashlib.sha1(CONTENT).hexdigest()}" if known == "right" else known
-    return NamedModel("some-net", "Some net", url=url, hash=digest)
+    return CachedFile("some-net", digest, url)
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -62,31 +62,31 @@ def everything_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 def test_weights_are_fetched_once(server, cache, algorithm) -> None:
-    entry = model(f"{server.url}/net.caffemodel", f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}")
-    assert (weights.state(entry), weights.verify(entry)) == ("not fetched", "not fetched")
-    path = weights.fetch(entry)
+    file = model(f"{server.url}/net.caffemodel", f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}")
+    assert (file.state(), file.verify()) == ("not fetched", "not fetched")
+    path = file.fetch()
     assert path == cache / "net.caffemodel"
     assert path.read_bytes() == CONTENT
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert weights.fetch(entry) == path
+    assert file.fetch() == path
     assert server.requests == ["/net.caffemodel"]
-    assert (weights.state(entry), weights.verify(entry)) == ("cached", "ok")
+    assert (file.state(), file.verify()) == ("cached", "ok")
     assert everything_in(cache) == ["net.caffemodel"]
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(server, cache) -> None:
-    entry = model(f"{server.url}/net.caffemodel")
+    file = model(f"{server.url}/net.caffemodel")
     cache.mkdir()
     (cache / "net.caffemodel").write_bytes(CONTENT[:-1])
-    assert weights.verify(entry) == "wrong hash"
-    assert weights.fetch(entry).read_bytes() == CONTENT
+    assert file.verify() == "wrong hash"
+    assert file.fetch().read_bytes() == CONTENT
     assert server.requests == ["/net.caffemodel"]
 
 
 def test_a_wrong_hash_is_refused_and_not_kept(server, cache) -> None:
-    entry = model(f"{server.url}/net.caffemodel", f"sha256:{'0' * 64}")
+    file = model(f"{server.url}/net.caffemodel", f"sha256:{'0' * 64}")
     with pytest.raises(WeightsError, match="has the wrong hash") as caught:
-        weights.fetch(entry)
+        file.fetch()
     assert "was not kept" in str(caught.value)
     assert "--weights FILE" in str(caught.value)
     assert caught.value.exit_code == 3
@@ -95,54 +95,54 @@ def test_a_wrong_hash_is_refused_and_not_kept(server, cache) -> None:
 
 def test_a_transfer_that_is_cut_off_leaves_nothing(server, cache) -> None:
     with pytest.raises(WeightsError, match=r"could not be fetched: \w+ \(the transfer was cut off\)"):
-        weights.fetch(model(f"{server.url}/cut.caffemodel"))
+        model(f"{server.url}/cut.caffemodel").fetch()
     assert everything_in(cache) == []
 
 
 def test_a_missing_file_is_named_with_the_answer_of_the_server(server, cache) -> None:
     url = f"{server.url}/missing.caffemodel"
     with pytest.raises(WeightsError, match=rf"{url} could not be fetched: the server answers 404 Not Found\. Try"):
-        weights.fetch(model(url))
+        model(url).fetch()
     assert everything_in(cache) == []
 
 
 def test_no_server(cache) -> None:
     with pytest.raises(WeightsError, match=r"could not be fetched: ConnectionError \(no connection to the server\)"):
-        weights.fetch(model("http://127.0.0.1:9/net.caffemodel"))
+        model("http://127.0.0.1:9/net.caffemodel").fetch()
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes"])
 def test_offline_asks_nobody(server, cache, monkeypatch, value) -> None:
     monkeypatch.setenv("LRP_OFFLINE", value)
-    entry = model(f"{server.url}/net.caffemodel")
+    file = model(f"{server.url}/net.caffemodel")
     with pytest.raises(WeightsError, match=r"are not in the cache \(.*net.caffemodel\), and LRP_OFFLINE forbids"):
-        weights.fetch(entry)
+        file.fetch()
     cache.mkdir()
     (cache / "net.caffemodel").write_bytes(b"else")
     with pytest.raises(WeightsError, match="have the wrong hash .* and LRP_OFFLINE forbids"):
-        weights.fetch(entry)
+        file.fetch()
     (cache / "net.caffemodel").write_bytes(CONTENT)
-    assert weights.fetch(entry) == cache / "net.caffemodel"
+    assert file.fetch() == cache / "net.caffemodel"
     assert server.requests == []
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "No"])
 def test_offline_can_be_said_not_to_be(server, cache, monkeypatch, value) -> None:
     monkeypatch.setenv("LRP_OFFLINE", value)
-    assert weights.fetch(model(f"{server.url}/net.caffemodel")).exists()
+    assert model(f"{server.url}/net.caffemodel").fetch().exists()
 
 
 def test_without_a_known_hash_nothing_is_fetched(server, cache) -> None:
     with pytest.raises(
         WeightsError, match="No hash is known for the weights of 'some-net', so a download could not be"
     ):
-        weights.fetch(model(f"{server.url}/net.caffemodel", None))
+        model(f"{server.url}/net.caffemodel", None).fetch()
     assert server.requests == []
 
 
 def test_without_an_official_file_the_user_must_give_one(cache) -> None:
     with pytest.raises(WeightsError, match="There is no official weights file for 'cifar10-full'. Give your own"):
-        weights.fetch(named_model("cifar10-full"))
+        find_entry("cifar10-full").weights.fetch()
 
 
 def test_a_folder_that_cannot_be_written_is_named(server, cache) -> None:
@@ -150,34 +150,33 @@ def test_a_folder_that_cannot_be_written_is_named(server, cache) -> None:
     with pytest.raises(
         WeightsError, match=r"cannot be stored in .*cache' \(.*\)\. Choose another folder with LRP_CACHE"
     ):
-        weights.fetch(model(f"{server.url}/net.caffemodel"))
+        model(f"{server.url}/net.caffemodel").fetch()
 
 
 def test_a_bundled_file_that_is_gone(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(weights, "PACKAGE", tmp_path)
-    bundled = NamedModel("ours", "Ours", bundled=True)
-    assert weights.verify(bundled) == "missing"
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    ours = bundled.BundledFile("ours")
+    assert ours.verify() == "missing"
     with pytest.raises(WeightsError, match="belong to the package but .* is missing. Install the package again"):
-        weights.fetch(bundled)
-    (tmp_path / "bundled").mkdir()
-    file = tmp_path / "bundled" / "ours.safetensors"
-    file.write_bytes(CONTENT)
-    assert (weights.fetch(bundled), weights.verify(bundled)) == (file, "bundled")
-    wrong = replace(bundled, hash=f"sha1:{'0' * 40}")
-    assert weights.verify(wrong) == "wrong hash"
+        ours.fetch()
+    path = tmp_path / "ours.safetensors"
+    path.write_bytes(CONTENT)
+    assert (ours.fetch(), ours.verify()) == (path, "bundled")
+    wrong = replace(ours, hash=f"sha1:{'0' * 40}")
+    assert wrong.verify() == "wrong hash"
 
 
 def test_the_cache_is_the_users_own_unless_said_otherwise(monkeypatch, tmp_path) -> None:
-    assert weights.cache_folder() == Path(os.environ["LRP_CACHE_DIR"])
+    assert cache_folder() == Path(os.environ["LRP_CACHE_DIR"])
     monkeypatch.delenv("LRP_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    folder = weights.cache_folder()
+    folder = cache_folder()
     assert folder.is_relative_to(tmp_path)
     assert folder.name == "models"
 
 
 def test_no_two_named_models_share_a_file_in_the_cache() -> None:
-    fetched = [weights.weights_path(entry) for entry in named_models().values() if entry.url]
+    fetched = [entry.weights.path() for entry in list_entries() if entry.weights.url]
     assert len(set(fetched)) == len(fetched)

@@ -9,35 +9,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrpcli.errors import ModelError, UnsupportedLayer
+from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.normalization import LocalResponseNorm
-from lrpcli.models.caffe.build import Builder
+from lrpcli.models.caffe.builder import CaffeBuilder
 from lrpcli.models.caffe.network import SourceLayer
+from lrpcli.models.graph_builder import META, assign_tensors
 
 MAXIMAL_SIZE = 2**24
-META = torch.device("meta")
 
 
-def add_layer(builder: Builder, layer: SourceLayer) -> None:
+def add_layer(builder: CaffeBuilder, layer: SourceLayer) -> None:
     """Adds one layer. UnsupportedLayer names a type that is not known here; ModelError names what does not fit."""
     handler = HANDLERS.get(layer.type)
     if handler is None:
-        raise unsupported(builder, layer, f"type {layer.type} is not known")
+        raise builder.unsupported(layer, f"type {layer.type} is not known")
     if not layer.tops:
-        raise ModelError(f"The {builder.where(layer)} has no output. Check the net description.")
+        raise ModelError(f"The {builder.where(layer.name)} has no output. Check the net description.")
     try:
         handler(builder, layer)
     # What torch refuses while a layer is made comes from the layer's hyper-parameters.
     except (ValueError, RuntimeError, TypeError, OverflowError, IndexError, KeyError) as error:
-        raise ModelError(f"The {builder.where(layer)} cannot be made: {error}. Check its hyper-parameters.") from error
-
-
-def unsupported(builder: Builder, layer: SourceLayer, why: str) -> UnsupportedLayer:
-    """The error for something this importer does not know."""
-    return UnsupportedLayer(
-        f"The {builder.where(layer)} ({layer.type}) cannot be imported: {why}. Replace it in the net description, cut "
-        "the net before it, or load the net as a torch module."
-    )
+        raise ModelError(
+            f"The {builder.where(layer.name)} cannot be made: {error}. Check its hyper-parameters."
+        ) from error
 
 
 def decimal(value: float) -> float:
@@ -45,12 +39,12 @@ def decimal(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def convolution(builder: Builder, layer: SourceLayer) -> None:
+def convolution(builder: CaffeBuilder, layer: SourceLayer) -> None:
     node, (channels, *plane) = builder.image(layer)
     values = layer.parameters("convolution")
     outputs, groups = _bounded(values.num_output, "num_output"), _bounded(values.group, "group")
     if values.axis != 1:
-        raise unsupported(builder, layer, f"its axis is {values.axis}, not 1")
+        raise builder.unsupported(layer, f"its axis is {values.axis}, not 1")
     kernel, stride = _pair(values, "kernel", None), _pair(values, "stride", 1)
     pad, dilation = _pair(values, "pad", 0), _pair(values, "dilation", 1)
     if channels % groups or outputs % groups:
@@ -59,20 +53,20 @@ def convolution(builder: Builder, layer: SourceLayer) -> None:
     shape = (channels, outputs // groups, *kernel) if transposed else (outputs, channels // groups, *kernel)
     weight = builder.blob(layer, 0, shape, "weights")
     bias = builder.blob(layer, 1, (outputs,), "biases") if values.bias_term else None
-    kind: Any = nn.ConvTranspose2d if transposed else nn.Conv2d
+    kind: type[nn.Conv2d | nn.ConvTranspose2d] = nn.ConvTranspose2d if transposed else nn.Conv2d
     module = kind(
         channels, outputs, kernel, stride, pad, dilation=dilation, groups=groups, bias=bias is not None, device=META
     )
     size = _transposed_size if transposed else _convolved_size
     result = [size(*sizes) for sizes in zip(plane, kernel, stride, pad, dilation, strict=True)]
-    builder.module(layer, builder.assign(module, weight=weight, bias=bias), node, (outputs, *result))
+    builder.module(layer, assign_tensors(module, weight=weight, bias=bias), node, (outputs, *result))
 
 
-def inner_product(builder: Builder, layer: SourceLayer) -> None:
+def inner_product(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("inner_product")
     if values.axis not in (1, -len(shape)):
-        raise unsupported(builder, layer, f"its axis is {values.axis}, not 1")
+        raise builder.unsupported(layer, f"its axis is {values.axis}, not 1")
     features, outputs = math.prod(shape), _bounded(values.num_output, "num_output")
     order = (features, outputs) if values.transpose else (outputs, features)
     weight = builder.blob(layer, 0, order, "weights")
@@ -81,30 +75,29 @@ def inner_product(builder: Builder, layer: SourceLayer) -> None:
         node = builder.call(f"{layer.name}/flatten", torch.flatten, node, 1)
     module = nn.Linear(features, outputs, bias=bias is not None, device=META)
     weight = weight.t().contiguous() if values.transpose else weight
-    builder.module(layer, builder.assign(module, weight=weight, bias=bias), node, (outputs,))
+    builder.module(layer, assign_tensors(module, weight=weight, bias=bias), node, (outputs,))
 
 
-def pooling(builder: Builder, layer: SourceLayer) -> None:
+def pooling(builder: CaffeBuilder, layer: SourceLayer) -> None:
     node, (channels, *plane) = builder.image(layer)
     values = layer.parameters("pooling")
     method = values.DESCRIPTOR.fields_by_name["pool"].enum_type.values_by_number[values.pool].name
     if method == "STOCHASTIC":
-        raise unsupported(builder, layer, "it is stochastic")
-    kind: Any
+        raise builder.unsupported(layer, "it is stochastic")
     if values.global_pooling:
-        kind = nn.AdaptiveMaxPool2d if method == "MAX" else nn.AdaptiveAvgPool2d
-        builder.module(layer, kind(1), node, (channels, 1, 1))
+        everything = nn.AdaptiveMaxPool2d(1) if method == "MAX" else nn.AdaptiveAvgPool2d(1)
+        builder.module(layer, everything, node, (channels, 1, 1))
         return
     kernel, stride, pad = _pair(values, "kernel", None), _pair(values, "stride", 1), _pair(values, "pad", 0)
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
-        raise unsupported(builder, layer, "it pads by more than half of its window")
-    kind = nn.MaxPool2d if method == "MAX" else nn.AvgPool2d
+        raise builder.unsupported(layer, "it pads by more than half of its window")
+    kind: type[nn.MaxPool2d | nn.AvgPool2d] = nn.MaxPool2d if method == "MAX" else nn.AvgPool2d
     ceil = values.round_mode == 0
     result = [_pooled_size(*sizes, ceil) for sizes in zip(plane, kernel, stride, pad, strict=True)]
     builder.module(layer, kind(kernel, stride, pad, ceil_mode=ceil), node, (channels, *result))
 
 
-def normalization(builder: Builder, layer: SourceLayer) -> None:
+def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("lrn")
     within = values.norm_region == 1
@@ -116,69 +109,69 @@ def normalization(builder: Builder, layer: SourceLayer) -> None:
     builder.module(layer, module, node, shape)
 
 
-def batch_norm(builder: Builder, layer: SourceLayer) -> None:
+def batch_norm(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     mean, variance = (builder.blob(layer, index, shape[:1], "statistics").double() for index in range(2))
     # Caffe stores sums and the factor that they were scaled by; 0 stands for no data seen.
     factor = float(builder.blob(layer, 2, (1,), "scale factor").reshape(()))
     scale = 0.0 if factor == 0 else 1 / factor
-    kind: Any = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
     module = kind(shape[0], eps=decimal(layer.parameters("batch_norm").eps), affine=False, device=META)
     tensors = {"running_mean": (mean * scale).float(), "running_var": (variance * scale).float()}
-    builder.module(layer, builder.assign(module, **tensors, num_batches_tracked=torch.tensor(1)), node, shape)
+    builder.module(layer, assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1)), node, shape)
 
 
-def scale(builder: Builder, layer: SourceLayer) -> None:
+def scale(builder: CaffeBuilder, layer: SourceLayer) -> None:
     """Scale and Bias: a factor and a shift per channel, which is a BatchNorm with mean 0 and variance 1."""
     if len(layer.bottoms) == 2:
-        raise unsupported(builder, layer, "it takes its factors from a second input")
+        raise builder.unsupported(layer, "it takes its factors from a second input")
     (node,), (shape,) = builder.inputs(layer)
     only_bias = layer.type == "Bias"
     values = layer.parameters("bias" if only_bias else "scale")
     if values.axis not in (1, -len(shape)) or (values.num_axes != 1 and len(shape) != 1):
-        raise unsupported(builder, layer, "it does not scale per channel")
+        raise builder.unsupported(layer, "it does not scale per channel")
     size = shape[:1]
     factor = torch.ones(size) if only_bias else builder.blob(layer, 0, size, "factors")
     has_shift = only_bias or values.bias_term
     shift = builder.blob(layer, 0 if only_bias else 1, size, "biases") if has_shift else torch.zeros(size)
-    kind: Any = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
     module = kind(shape[0], eps=0.0, device=META)
     tensors = {"running_mean": torch.zeros(size), "running_var": torch.ones(size)}
-    builder.assign(module, **tensors, num_batches_tracked=torch.tensor(1), weight=factor, bias=shift)
+    assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1), weight=factor, bias=shift)
     builder.module(layer, module, node, shape)
 
 
-def prelu(builder: Builder, layer: SourceLayer) -> None:
+def prelu(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     count = 1 if layer.parameters("prelu").channel_shared else shape[0]
     slopes = builder.blob(layer, 0, (count,), "slopes")
-    builder.module(layer, builder.assign(nn.PReLU(count, device=META), weight=slopes), node, shape)
+    builder.module(layer, assign_tensors(nn.PReLU(count, device=META), weight=slopes), node, shape)
 
 
-def pointwise(builder: Builder, layer: SourceLayer) -> None:
+def pointwise(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     builder.module(layer, POINTWISE[layer.type](layer), node, shape)
 
 
-def softmax(builder: Builder, layer: SourceLayer) -> None:
+def softmax(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     if layer.parameters("softmax").axis not in (1, -len(shape)):
-        raise unsupported(builder, layer, "it does not run over the classes")
+        raise builder.unsupported(layer, "it does not run over the classes")
     builder.module(layer, nn.Softmax(dim=1), node, shape)
 
 
-def power(builder: Builder, layer: SourceLayer) -> None:
+def power(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("power")
     if values.power != 1:
-        raise unsupported(builder, layer, f"its power is {decimal(values.power)}, and only 1 is linear")
+        raise builder.unsupported(layer, f"its power is {decimal(values.power)}, and only 1 is linear")
     node = builder.call(layer.name, operator.mul, node, decimal(values.scale))
     if values.shift:
         node = builder.call(f"{layer.name}/shift", operator.add, node, decimal(values.shift))
     builder.finish(layer, node, shape)
 
 
-def eltwise(builder: Builder, layer: SourceLayer) -> None:
+def eltwise(builder: CaffeBuilder, layer: SourceLayer) -> None:
     nodes, shapes = builder.inputs(layer, None)
     values = layer.parameters("eltwise")
     if len(set(shapes)) != 1:
@@ -199,7 +192,7 @@ def eltwise(builder: Builder, layer: SourceLayer) -> None:
     builder.finish(layer, result, shapes[0])
 
 
-def concat(builder: Builder, layer: SourceLayer) -> None:
+def concat(builder: CaffeBuilder, layer: SourceLayer) -> None:
     nodes, shapes = builder.inputs(layer, None)
     axis = _axis(builder, layer, layer.parameters("concat"), "concat_dim", len(shapes[0]))
     others = {(*shape[: axis - 1], *shape[axis:]) for shape in shapes}
@@ -210,7 +203,7 @@ def concat(builder: Builder, layer: SourceLayer) -> None:
     builder.finish(layer, builder.call(layer.name, torch.cat, nodes, dim=axis), result)
 
 
-def slice_(builder: Builder, layer: SourceLayer) -> None:
+def slice_(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("slice")
     axis = _axis(builder, layer, values, "slice_dim", len(shape))
@@ -225,30 +218,30 @@ def slice_(builder: Builder, layer: SourceLayer) -> None:
         builder.finish(layer, part, (*shape[: axis - 1], size, *shape[axis:]), top)
 
 
-def split(builder: Builder, layer: SourceLayer) -> None:
+def split(builder: CaffeBuilder, layer: SourceLayer) -> None:
     """Caffe's automatic copies of a blob with several readers: other names for one node."""
     (node,), (shape,) = builder.inputs(layer)
     for top in range(len(layer.tops)):
         builder.finish(layer, node, shape, top)
 
 
-def flatten(builder: Builder, layer: SourceLayer) -> None:
+def flatten(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("flatten")
     axes = len(shape) + 1
     start, end = values.axis % axes, values.end_axis % axes
     if not 1 <= start <= end:
-        raise unsupported(builder, layer, "it flattens the batch axis")
+        raise builder.unsupported(layer, "it flattens the batch axis")
     result = (*shape[: start - 1], math.prod(shape[start - 1 : end]), *shape[end:])
     builder.finish(layer, builder.call(layer.name, torch.flatten, node, start, end), result)
 
 
-def reshape(builder: Builder, layer: SourceLayer) -> None:
+def reshape(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("reshape")
     dims = list(values.shape.dim)
     if values.axis not in (0, 1) or values.num_axes != -1:
-        raise unsupported(builder, layer, "it reshapes only some of the axes")
+        raise builder.unsupported(layer, "it reshapes only some of the axes")
     dims = dims[1:] if values.axis == 0 else dims
     result = [shape[place] if size == 0 else size for place, size in enumerate(dims)]
     if result.count(-1) == 1:
@@ -279,12 +272,12 @@ def _pair(values: Any, what: str, default: int | None) -> tuple[int, int]:
     return int(found[0]), int(found[-1])
 
 
-def _axis(builder: Builder, layer: SourceLayer, values: Any, old: str, count: int) -> int:
+def _axis(builder: CaffeBuilder, layer: SourceLayer, values: Any, old: str, count: int) -> int:
     """Axis to join or cut along, counted with the batch axis."""
     axis = int(getattr(values, old) if values.HasField(old) else values.axis)
     axis = axis + count + 1 if axis < 0 else axis
     if not 1 <= axis <= count:
-        raise unsupported(builder, layer, f"its axis is {axis}")
+        raise builder.unsupported(layer, f"its axis is {axis}")
     return axis
 
 
@@ -317,7 +310,7 @@ POINTWISE: dict[str, Callable[[SourceLayer], nn.Module]] = {
     "BNLL": lambda layer: nn.Softplus(),
 }
 
-HANDLERS: dict[str, Callable[[Builder, SourceLayer], None]] = {
+HANDLERS: dict[str, Callable[[CaffeBuilder, SourceLayer], None]] = {
     "Convolution": convolution, "Deconvolution": convolution, "InnerProduct": inner_product, "Pooling": pooling,
     "LRN": normalization, "BatchNorm": batch_norm, "Scale": scale, "Bias": scale, "PReLU": prelu, "Softmax": softmax,
     "Power": power, "Eltwise": eltwise, "Concat": concat, "Slice": slice_, "Split": split, "Flatten": flatten,

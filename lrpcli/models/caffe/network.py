@@ -96,7 +96,7 @@ def modern_type(name: str) -> str:
     return IRREGULAR.get(name) or "".join(part.capitalize() for part in name.split("_"))
 
 
-def classifier(network: Network) -> Classifier:
+def cut_to_classifier(network: Network) -> Classifier:
     """The part of a net that is used on one image: no training-only layers, no losses, no auxiliary heads.
 
     The output is the last softmax that nothing reads, or what the last softmax loss reads; a net without either ends

@@ -1,1 +1,118 @@
-"""Models that go by name."""
+"""Models that go by name: families of them, a zoo each, behind one door.
+
+A new zoo is a module of its own and one line in TABLE. Importing this, listing models and looking at the state of their
+weights are cheap: nothing heavy is imported before an entry is loaded.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+from lrpcli.errors import ModelError, suggestion
+from lrpcli.models.description import Description
+from lrpcli.models.zoo.weights import WeightsFile
+
+if TYPE_CHECKING:
+    from lrpcli.models.model import Model
+
+TABLE = (
+    "lrpcli.models.zoo.bundled:BundledZoo",
+    "lrpcli.models.zoo.caffe:CaffeZoo",
+)
+"""The zoos as "module:class", in the order in which lists show their models."""
+
+
+@dataclass(frozen=True)
+class Entry(ABC):
+    """One named model. `input` (C, H, W) and `outputs` are None where only loading it would tell."""
+
+    name: str
+    title: str
+    input: tuple[int, int, int] | None = None
+    outputs: int | None = None
+    licence: str | None = None
+    note: str | None = None
+
+    @property
+    @abstractmethod
+    def weights(self) -> WeightsFile:
+        """Where the weights lie, and how they are fetched and checked."""
+
+    @abstractmethod
+    def load(self, description: Description, weights: str | Path | None = None) -> "Model":
+        """The model, with everything in `description` overruling what the zoo says.
+
+        Its weights are fetched on first use unless `weights` names a file. Raises ModelError, UnsupportedLayer or
+        WeightsError.
+        """
+
+    def load_architecture(self, description: Description) -> "Model":
+        """The model without fetching anything, its parameters zeros without memory where weights are not here.
+
+        A zoo whose weights are always here need not say more than `load`.
+        """
+        return self.load(description)
+
+    def facts(self) -> dict[str, str]:
+        """What people should know, by heading; nothing that is not known."""
+        known = {"title": self.title, "weights": self.weights.state(), "url": self.weights.url,
+                 "hash": self.weights.hash, "licence": self.licence, "note": self.note}  # fmt: skip
+        return {heading: text for heading, text in known.items() if text is not None}
+
+
+class Zoo(ABC):
+    """A family of named models. Names that begin with `prefix`, where there is one, belong to this zoo."""
+
+    prefix = ""
+
+    @abstractmethod
+    def entries(self) -> Mapping[str, Entry]:
+        """The models that lists show, by their whole name and in order. Must be cheap."""
+
+    def claims(self, name: str) -> bool:
+        """Whether a name is meant for this zoo, misspelt or not."""
+        return bool(self.prefix and name.startswith(self.prefix)) or name in self.entries()
+
+    def find(self, name: str) -> Entry:
+        """The model of a name that the zoo claims. ModelError with a suggestion if there is none."""
+        entries = self.entries()
+        if name not in entries:
+            raise unknown_name(name, entries)
+        return entries[name]
+
+
+def list_entries() -> list[Entry]:
+    """Every named model of every zoo."""
+    return [entry for zoo in _zoos() for entry in zoo.entries().values()]
+
+
+def find_entry(name: str) -> Entry:
+    """The model of that name. ModelError with a suggestion if there is none."""
+    zoo = _claiming(name)
+    if zoo is None:
+        raise unknown_name(name, [entry.name for entry in list_entries()])
+    return zoo.find(name)
+
+
+def is_claimed(name: str) -> bool:
+    """Whether a zoo takes a text for the name of one of its models, even one that it does not have."""
+    return _claiming(name) is not None
+
+
+def unknown_name(name: str, known: Iterable[str]) -> ModelError:
+    """The error for a name that no model has."""
+    return ModelError(
+        f"There is no model named {name!r}.{suggestion(name.lower(), known)} `lrp models list` shows all names; a "
+        "model file is given by its path."
+    )
+
+
+def _zoos() -> list[Zoo]:
+    return [resolve_name(home)() for home in TABLE]
+
+
+def _claiming(name: str) -> Zoo | None:
+    return next((zoo for zoo in _zoos() if zoo.claims(name)), None)

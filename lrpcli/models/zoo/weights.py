@@ -1,15 +1,134 @@
-"""Weights of named models: where they lie, fetching them once, and checking them against their hash."""
+"""Weights files of named models: where they lie, fetching them once, and checking them against their hash."""
 
-import hashlib
 import os
 import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from lrpcli.errors import WeightsError
-from lrpcli.models.zoo.registry import PACKAGE, NamedModel
 
 NO = ("", "0", "false", "no", "off")
+
+State = Literal["bundled", "missing", "cached", "not fetched", "own file"]
+"""What is known of a weights file without reading it; a model whose state is "own file" needs one of the user's."""
+Verified = State | Literal["ok", "wrong hash"]
+
+
+@dataclass(frozen=True)
+class WeightsFile(ABC):
+    """The weights file of the named model `model`.
+
+    `hash` is "sha1:..." or "sha256:..." of the file, None if not known; `url` is where it is fetched, if it is.
+    """
+
+    model: str
+    hash: str | None = None
+    url: str | None = None
+
+    @abstractmethod
+    def path(self) -> Path:
+        """Where the file lies, or would lie once fetched. WeightsError if there is none that can be had."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """In a word or two for lists. Looks, but computes no hash."""
+
+    @abstractmethod
+    def fetch(self, *, progress: bool = True) -> Path:
+        """The file, downloaded if it is not there yet or not intact. WeightsError that says what to do if it fails.
+
+        The progress bar goes to stderr, and only to a terminal.
+        """
+
+    def verify(self) -> Verified:
+        """Like state, but a file whose hash is known is read and found "ok" or of the "wrong hash"."""
+        found = self.state()
+        if found not in ("bundled", "cached") or self.hash is None:
+            return found
+        return "ok" if has_hash(self.path(), self.hash) else "wrong hash"
+
+
+@dataclass(frozen=True)
+class CachedFile(WeightsFile):
+    """A file that is fetched from `url` into the cache, and only used with the right hash.
+
+    Without a hash a download could not be verified, and none is made; without a url there is no official file.
+    """
+
+    def path(self) -> Path:
+        """The file's place in the cache, see WeightsFile.path."""
+        if self.url is None:
+            raise WeightsError(
+                f"There is no official weights file for {self.model!r}. Give your own: --weights FILE on the command "
+                "line, weights= in Python."
+            )
+        return cache_folder() / Path(urlsplit(self.url).path).name
+
+    def state(self) -> State:
+        """Cached, not fetched, or own file."""
+        if self.url is None or self.hash is None:
+            return "own file"
+        return "cached" if self.path().is_file() else "not fetched"
+
+    def fetch(self, *, progress: bool = True) -> Path:
+        """The file in the cache, see WeightsFile.fetch; one that arrives with another hash is not kept."""
+        path = self.path()
+        if self.hash is None:
+            raise WeightsError(
+                f"No hash is known for the weights of {self.model!r}, so a download could not be verified and is not "
+                f"made. Fetch {self.url} yourself, over a connection you trust, and give --weights FILE."
+            )
+        if self._is_intact(path, self.hash):
+            return path
+        if is_offline():
+            problem = "have the wrong hash" if path.exists() else "are not in the cache"
+            raise WeightsError(
+                f"The weights of {self.model!r} {problem} ({path}), and LRP_OFFLINE forbids to fetch them. "
+                f"Unset it, or fetch {self.url} elsewhere and give --weights FILE."
+            )
+        self._download(path, progress and sys.stderr.isatty())
+        return path
+
+    def _is_intact(self, path: Path, known: str) -> bool:
+        try:
+            return path.is_file() and has_hash(path, known)
+        except OSError as error:
+            raise WeightsError(
+                f"The weights {str(path)!r} cannot be read ({error.strerror}). {self._advice()}"
+            ) from error
+
+    def _download(self, path: Path, progress: bool) -> None:
+        import pooch
+        import requests
+
+        pooch.get_logger().setLevel("WARNING")
+        downloader = pooch.HTTPDownloader(progressbar=progress)
+        try:
+            pooch.retrieve(self.url, self.hash, fname=path.name, path=path.parent, downloader=downloader)
+            # The temporary file that it was is for this user alone, but a cache folder may be shared.
+            path.chmod(0o644)
+        except requests.RequestException as error:
+            reason = f"{self.url} could not be fetched: {_reason(error)}"
+        except ValueError:
+            reason = f"what came from {self.url} has the wrong hash (expected is {self.hash}) and was not kept"
+        except OSError as error:
+            folder = str(path.parent)
+            raise WeightsError(
+                f"The weights of {self.model!r} cannot be stored in {folder!r} ({error.strerror or error}). "
+                "Choose another folder with LRP_CACHE_DIR."
+            ) from error
+        else:
+            return
+        raise WeightsError(f"The weights of {self.model!r} cannot be had: {reason}. {self._advice()}")
+
+    def _advice(self) -> str:
+        return (
+            "Try again later, or fetch the file elsewhere and give --weights FILE; "
+            f"`lrp models path {self.model}` says where it would be cached."
+        )
 
 
 def cache_folder() -> Path:
@@ -27,97 +146,14 @@ def is_offline() -> bool:
     return os.environ.get("LRP_OFFLINE", "").strip().lower() not in NO
 
 
-def weights_path(model: NamedModel) -> Path:
-    """Where the weights of a model lie, or would lie once fetched. WeightsError if it has none that can be had."""
-    if model.bundled:
-        return PACKAGE / "bundled" / f"{model.name}.safetensors"
-    if model.url is None:
-        raise WeightsError(
-            f"There is no official weights file for {model.name!r}. Give your own: --weights FILE on the command "
-            "line, weights= in Python."
-        )
-    return cache_folder() / Path(urlsplit(model.url).path).name
-
-
-def state(model: NamedModel) -> str:
-    """In a word or two for lists: bundled, missing, cached, not fetched, or own file. Looks, but computes no hash."""
-    if model.bundled:
-        return "bundled" if weights_path(model).is_file() else "missing"
-    if model.url is None or model.hash is None:
-        return "own file"
-    return "cached" if weights_path(model).is_file() else "not fetched"
-
-
-def verify(model: NamedModel) -> str:
-    """Like state, but a file whose hash is known is read and found "ok" or of the "wrong hash"."""
-    found = state(model)
-    if found not in ("bundled", "cached") or model.hash is None:
-        return found
-    return "ok" if has_hash(weights_path(model), model.hash) else "wrong hash"
-
-
 def has_hash(path: Path, known: str) -> bool:
     """Whether a file has the hash "algorithm:hexadecimal digits"."""
+    # Here, because lists are to be quick and only some of the callers compare hashes.
+    import hashlib
+
     algorithm, _, digits = known.partition(":")
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest() == digits
-
-
-def fetch(model: NamedModel, *, progress: bool = True) -> Path:
-    """The weights file of a model, downloaded if it is not there yet or not intact.
-
-    A file is only ever returned with the right hash; one that arrives with another is not kept. The progress bar goes
-    to stderr, and only to a terminal. Raises WeightsError that says what to do if the file cannot be had.
-    """
-    path = weights_path(model)
-    if model.bundled:
-        if not path.is_file():
-            raise WeightsError(f"The weights of {model.name!r} belong to the package but {str(path)!r} is missing. "
-                               "Install the package again.")  # fmt: skip
-        return path
-    if model.hash is None:
-        raise WeightsError(
-            f"No hash is known for the weights of {model.name!r}, so a download could not be verified and is not made. "
-            f"Fetch {model.url} yourself, over a connection you trust, and give --weights FILE."
-        )
-    try:
-        if path.is_file() and has_hash(path, model.hash):
-            return path
-    except OSError as error:
-        raise WeightsError(f"The weights {str(path)!r} cannot be read ({error.strerror}). {_advice(model)}") from error
-    if is_offline():
-        problem = "have the wrong hash" if path.exists() else "are not in the cache"
-        raise WeightsError(
-            f"The weights of {model.name!r} {problem} ({path}), and LRP_OFFLINE forbids to fetch them. "
-            f"Unset it, or fetch {model.url} elsewhere and give --weights FILE."
-        )
-    _download(model, path, progress and sys.stderr.isatty())
-    return path
-
-
-def _download(model: NamedModel, path: Path, progress: bool) -> None:
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(progressbar=progress)
-    try:
-        pooch.retrieve(model.url, model.hash, fname=path.name, path=path.parent, downloader=downloader)
-        # The temporary file that it was is for this user alone, but a cache folder may be shared.
-        path.chmod(0o644)
-    except requests.RequestException as error:
-        reason = f"{model.url} could not be fetched: {_reason(error)}"
-    except ValueError:
-        reason = f"what came from {model.url} has the wrong hash (expected is {model.hash}) and was not kept"
-    except OSError as error:
-        folder = str(path.parent)
-        raise WeightsError(
-            f"The weights of {model.name!r} cannot be stored in {folder!r} ({error.strerror or error}). "
-            "Choose another folder with LRP_CACHE_DIR."
-        ) from error
-    else:
-        return
-    raise WeightsError(f"The weights of {model.name!r} cannot be had: {reason}. {_advice(model)}")
 
 
 def _reason(error: Exception) -> str:
@@ -128,10 +164,3 @@ def _reason(error: Exception) -> str:
         "ChunkedEncodingError": " (the transfer was cut off)",
         "ConnectionError": " (no connection to the server)",
     }.get(type(error).__name__, "")
-
-
-def _advice(model: NamedModel) -> str:
-    return (
-        f"Try again later, or fetch the file elsewhere and give --weights FILE; `lrp models path {model.name}` says "
-        "where it would be cached."
-    )

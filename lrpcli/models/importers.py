@@ -1,0 +1,50 @@
+"""The one door for model formats: which file suffix is read by which importer.
+
+A new format is a module of its own and one line in TABLE. Its importer takes a path and a Description whose fields
+overrule what the file says, and gives a Model; lrpcli.models.graph_builder and lrpcli.models.model.make_model do what
+all importers need. Importing this module is cheap: an importer is loaded when the first file of its format is read.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+from lrpcli.errors import ModelError
+from lrpcli.models.description import Description
+
+if TYPE_CHECKING:
+    from lrpcli.models.model import Model
+
+Importer = Callable[[Path, Description], "Model"]
+"""Reads a file. Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer."""
+
+TABLE = {
+    ".caffemodel": "lrpcli.models.caffe.assemble:import_caffemodel",
+    ".caffemodel.h5": "lrpcli.models.caffe.assemble:import_caffemodel",
+    ".safetensors": "lrpcli.models.self_describing:import_safetensors",
+}
+"""Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""
+
+
+def import_file(path: str | Path, description: Description) -> "Model":
+    """The Model in a file, by the longest suffix in TABLE that its name ends with, in any case.
+
+    Everything in `description` overrules what the file says. Raises ModelError that lists the suffixes if there is no
+    importer for the file, and what the importer raises.
+    """
+    name = Path(path).name.lower()
+    suffix = max((known for known in TABLE if name.endswith(known)), key=len, default=None)
+    if suffix is None:
+        raise ModelError(
+            f"{str(path)!r} is no model file that can be read: supported are {suffixes_in_words('and')}. Any other net "
+            "can be explained in Python: lrpcli.load_model(module, input_shape=...)."
+        )
+    importer: Importer = resolve_name(TABLE[suffix])
+    return importer(Path(path), description)
+
+
+def suffixes_in_words(conjunction: str = "or") -> str:
+    """The suffixes of all formats for help and messages: ".caffemodel, .caffemodel.h5 or .safetensors"."""
+    *first, last = TABLE
+    return f"{', '.join(first)} {conjunction} {last}"
