@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
-from lrpcli.evaluation.result_types import Results
+from lrpcli.evaluation.summary import Results
 from lrpcli.evaluation.table import results_table
 from lrpcli.records.record import OK, SKIPPED, Record
 from lrpcli.records.text import printable

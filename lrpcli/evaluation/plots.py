@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpcli.evaluation.result_types import MeanCurve, MethodResult, Results
+from lrpcli.evaluation.summary import MeanCurve, MethodResult, Results
 
 TITLES = {"morf": "most relevant first (lower is better)", "lerf": "least relevant first (higher is better)"}
 WIDE = 1.96

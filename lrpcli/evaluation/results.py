@@ -12,9 +12,8 @@ from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
 from lrpcli.evaluation.plots import curves_picture
-from lrpcli.evaluation.result_types import Results
 from lrpcli.evaluation.run import EvaluationRun
-from lrpcli.evaluation.summary import Summary
+from lrpcli.evaluation.summary import Results, Summary
 from lrpcli.images.find import Source
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one

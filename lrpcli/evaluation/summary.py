@@ -1,7 +1,8 @@
-"""Means over images, and paired bootstrap intervals for the differences between methods."""
+"""Means over images, and paired bootstrap intervals for the differences between methods; the types of results.json."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,73 @@ from numpy.typing import NDArray
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
 from lrpcli.evaluation.metrics import METRICS
-from lrpcli.evaluation.result_types import Interval, Intervals, MeanCurve, MeanOf, SummaryResults
 
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 0.95
 AT_ONCE = 2_000_000
 """Numbers held at once while resampling."""
+
+
+class MeanOf(TypedDict):
+    """A mean over images with its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+class MeanCurve(TypedDict):
+    """Means over images at steps 0..L with their standard errors."""
+
+    mean: list[float]
+    standard_error: list[float]
+
+
+class Interval(TypedDict):
+    """A mean difference with the ends of its 95 % interval, None for fewer than two images."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+Intervals = dict[str, Interval | None]
+"""Metric -> interval, None where it was not measured."""
+
+
+class MethodResult(TypedDict):
+    """What came out for one method; `difference` is that to the first method, whose name is under "to"."""
+
+    name: str
+    config: str | None
+    lrn: str | None
+    control: bool
+    metrics: dict[str, MeanOf | None]
+    curves: dict[str, MeanCurve]
+    difference: dict[str, Interval | str | None]
+
+
+class SummaryResults(TypedDict):
+    """What came out over all images; `lrn` has a row for each LRN rule of a config against the config's first one."""
+
+    images: int
+    images_with_boxes: int
+    box_area: float | None
+    score: float | None
+    methods: list[MethodResult]
+    lrn: list[dict[str, Interval | str | None]]
+
+
+class Results(SummaryResults):
+    """The whole file: `settings` is the description of the run."""
+
+    settings: dict[str, object]
+
+
+def interval_of(row: dict[str, Interval | str | None], metric: str) -> Interval | None:
+    """The interval of a metric in a row of differences."""
+    found = row.get(metric)
+    return None if found is None or isinstance(found, str) else found
 
 
 def paired_intervals(differences: Floats, seed: int = 0) -> tuple[Floats, Floats]:

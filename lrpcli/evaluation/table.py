@@ -1,7 +1,7 @@
 """The results as text for people, on terminals of any width."""
 
 from lrpcli.evaluation.metrics import LOCALISATION, METRICS, PERTURBATION, Metric, in_group
-from lrpcli.evaluation.result_types import Interval, MeanOf, MethodResult, Results, interval_of
+from lrpcli.evaluation.summary import Interval, MeanOf, MethodResult, Results, interval_of
 
 NUMBER = 7
 GAP = "  "

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrpcli.errors import UsageError
-from lrpcli.records.differences import describe_differences
 from lrpcli.records.json_values import Fields, as_fields
 from lrpcli.records.record import FORMAT
 from lrpcli.records.store import translate_os_error, write_whole
@@ -16,6 +15,8 @@ from lrpcli.records.store import translate_os_error, write_whole
 FOLDER = ".lrp"
 RESULTS = 1
 """Raised when the same settings give other numbers than before."""
+SHOWN = 6
+"""Differences that a message names; the rules of a large net differ in dozens of layers."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +135,31 @@ def require_same_run(output: Path, files: RunFiles, description: RunDescription)
             f"The output folder {str(output)!r} holds results that were made otherwise: {differences}. Choose another "
             "output folder, or compute everything anew with --force."
         )
+
+
+def describe_differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """What differs, with what it was and is; empty if nothing does.
+
+    The `rules` of the layers follow from the rest, and are named only where that is the same.
+    """
+    told = list(_differences(_without_rules(before), _without_rules(now))) or list(_differences(before, now))
+    more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    return "; ".join(told[:SHOWN]) + more
+
+
+def _without_rules(description: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in description.items() if key != "rules"}
+
+
+def _differences(before: object, now: object, place: str = "") -> Iterator[str]:
+    """Each value that differs: its place in the description, then what it was and is."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(key for key in before if key not in now)]:
+            yield from _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
+    elif before != now:
+        yield f"{place} was {_short(before)} and is now {_short(now)}"
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
