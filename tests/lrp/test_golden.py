@@ -36,7 +36,7 @@ FIRST = {"54": "flat", "58": "flat", "102": "flat", "56": "w-square", "60": "w-s
 FLAT_FACTOR = 3  # flat gives 1 / (kernel height x width) to each of the 3 channels of the first convolution
 LEFT_OUT = re.compile(
     r"""f26_|f166_          # deconvolution and guided backpropagation: no relevance
-      | _bias1              # the bias shared out among the products, padding included: SPEC.md does not have it
+      | _bias1              # the bias shared out among the products, padding included: docs/rules.md does not have it
       | f(54|56|102|104)_.*_aux[3468]_  # flat and w^2 in a second convolution: what they lose to padding is no constant
     """,
     re.VERBOSE,
