@@ -107,7 +107,7 @@ def profile(net: nn.Module, config: str, x: torch.Tensor, repeats: int) -> None:
         layer, rule = assignment.layer, copy.copy(assignment.rule)
         object.__setattr__(rule, "relevance", timed((layer.name, assignment.rule_name), rule.relevance))
         layer.operation.run = timed((layer.name, "forward"), layer.operation.run)  # type: ignore[method-assign]
-        explain._rules[index] = rule
+        explain.plan.rules[index] = rule
     whole = medians({config: lambda: explain(x)}, repeats)[config]
     click.echo(f"\n{config}, batch {len(x)}: {1000 * whole / len(x):.2f} ms an image")
     for (name, what), values in times.items():

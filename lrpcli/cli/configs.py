@@ -20,15 +20,19 @@ def configs() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the built-in composites."""
-    from lrpcli.lrp.composites.composite import builtin_names, load_composite
+    from lrpcli.lrp.composites.composite import ALIASES, builtin_names, load_composite
 
     composites = [load_composite(name) for name in builtin_names()]
     if as_json:
-        rows = [{"name": c.title, "description": c.description, "source": c.source} for c in composites]
+        rows = [
+            {"name": c.title, "description": c.description, "source": c.source, "alias_of": ALIASES.get(c.title)}
+            for c in composites
+        ]
         print_table(rows, as_json)
         return
+    texts = {c.title: f"{c.description} [{c.source}]" for c in composites}
     formatter = click.get_current_context().make_formatter()
-    formatter.write_dl([(c.title, f"{c.description} [{c.source}]") for c in composites])
+    formatter.write_dl(list((texts | {alias: f"Alias of {name}." for alias, name in ALIASES.items()}).items()))
     click.echo(formatter.getvalue().rstrip())
 
 
@@ -83,8 +87,8 @@ def _as_mapping(composite: Any) -> dict[str, Any]:
 
 
 def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bool) -> None:
-    from lrpcli.lrp.composites.composite import assign_rules
-    from lrpcli.lrp.tracing.graph import build_graph
+    from lrpcli.lrp.composites.assign import assign_rules
+    from lrpcli.lrp.tracing.translate import build_graph
     from lrpcli.models import load_architecture
 
     chosen = model_settings(model, values)

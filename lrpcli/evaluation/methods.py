@@ -56,12 +56,9 @@ class Maps:
 
     def __init__(self, model: Model, methods: Sequence[Method], device: str, dtype: torch.dtype) -> None:
         self.methods = [method for method in methods if method.config is not None]
-        self.explainers = [
-            Explainer(model, str(method.config), lrn=method.lrn, device=device, dtype=dtype) for method in self.methods
-        ]
-        # Built anew for each config but the same: the weights, and what rules derive from them, are held once.
-        for explainer in self.explainers[1:]:
-            explainer.graph = self.explainers[0].graph
+        first, *others = self.methods
+        explainer = Explainer(model, str(first.config), lrn=first.lrn, device=device, dtype=dtype)
+        self.explainers = [explainer, *(explainer.with_config(str(other.config), lrn=other.lrn) for other in others)]
         self._predict_limit, self._explain_limit = BatchLimit(), BatchLimit()
 
     @property

@@ -1,1 +1,1 @@
-"""The engine: layer-wise relevance propagation over a torch.fx graph; torch and the standard library alone."""
+"""The engine: layer-wise relevance propagation over a torch.fx graph. It uses torch and the standard library only."""

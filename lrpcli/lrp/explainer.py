@@ -1,5 +1,6 @@
 """The engine as a library: a model and a config in, relevance out."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lrpcli.errors import ModelError, UsageError
-from lrpcli.lrp.composites.composite import Assignment, Composite, assign_rules, load_composite
+from lrpcli.lrp.composites.assign import Assignment, assign_rules
+from lrpcli.lrp.composites.composite import Composite, load_composite
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
-from lrpcli.lrp.propagate import Redistributed, Trace, backward, forward
+from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
-from lrpcli.lrp.tracing.graph import build_graph
+from lrpcli.lrp.tracing.translate import build_graph
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Explainer:
     `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
     changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
-    (1, C, H, W), is needed by z-box alone and taken from a Model by itself.
+    (1, C, H, W), is needed by z-box only; a Model brings its own.
     Errors: ConfigError, UnsupportedLayer, UsageError for a device that is missing.
 
     >>> import lrpcli, torch
@@ -87,15 +89,32 @@ class Explainer:
             )
         if pixel_range is None:
             pixel_range = getattr(model, "pixel_range", None)
-        self.composite = load_composite(config)
-        if lrn is not None:
-            self.composite = self.composite.with_lrn(lrn)
-        self.start = check_start(start or self.composite.start)
+        composite = _chosen(config, lrn)
+        check_start(start or composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         with engine_mode(self.device):
             self.graph = build_graph(module).to(self.device, dtype)
-        self.assignments: list[Assignment] = assign_rules(self.composite, self.graph, pixel_range)
-        self._rules = [assignment.rule for assignment in self.assignments]
+        self._pixel_range = pixel_range
+        self._logits_plan = Plan(self.graph)
+        self._configure(composite, start)
+
+    def with_config(
+        self, config: str | Path | Mapping[str, Any] | Composite, *, lrn: str | None = None, start: str | None = None
+    ) -> "Explainer":
+        """An explainer of the same model, dtype and device by another config; `lrn` and `start` as for Explainer.
+
+        The two share one graph, so that weights, and what rules prepare from them, are held once. Errors: ConfigError,
+        UsageError for a start that does not exist.
+        """
+        other = copy.copy(self)
+        other._configure(_chosen(config, lrn), start)
+        return other
+
+    def _configure(self, composite: Composite, start: str | None) -> None:
+        self.composite = composite
+        self.start = check_start(start or composite.start)
+        self.assignments: list[Assignment] = assign_rules(composite, self.graph, self._pixel_range)
+        self.plan = Plan(self.graph, [assignment.rule for assignment in self.assignments])
 
     def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
         """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own.
@@ -105,7 +124,7 @@ class Explainer:
         if not isinstance(x, Tensor):
             raise UsageError(f"An Explainer takes a tensor (N, C, H, W), as model.preprocess gives it, not {x!r:.60}.")
         with engine_mode(self.device):
-            trace = forward(self.graph, self._rules, self._moved(x))
+            trace = forward(self.plan, self._moved(x))
             logits = _as_logits(trace.output)
             chosen = choose_classes(logits, self.composite.target if target is None else target)
             passes = [
@@ -126,7 +145,7 @@ class Explainer:
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
         with engine_mode(self.device):
-            return _as_logits(forward(self.graph, None, self._moved(x)).output)
+            return _as_logits(forward(self._logits_plan, self._moved(x)).output)
 
     def _moved(self, x: Tensor) -> Tensor:
         """`x` on the engine's device in its dtype, and no inference tensor: those cannot be differentiated."""
@@ -150,12 +169,17 @@ class Explainer:
 
     def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
         shaped = start.reshape(trace.output.shape)
-        return backward(self.graph, self._rules, trace, shaped, keep_layers=keep_layers, free=free)
+        return backward(self.plan, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+def _chosen(config: str | Path | Mapping[str, Any] | Composite, lrn: str | None) -> Composite:
+    composite = load_composite(config)
+    return composite if lrn is None else composite.with_lrn(lrn)
 
 
 @contextmanager
 def engine_mode(device: torch.device) -> Iterator[None]:
-    """Without autograd, in the dtype of the tensors and in full precision, whatever the caller has switched on."""
+    """Without autograd, in the dtype of the tensors and in full precision, also where the caller chose otherwise."""
     automatic = torch.autocast(device.type, enabled=False)
     with torch.inference_mode(False), torch.no_grad(), automatic, full_precision(device):
         yield

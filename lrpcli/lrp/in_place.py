@@ -1,15 +1,18 @@
 """Where a ReLU may write over its input, and where relevance is then known to be zero."""
 
+from collections.abc import Sequence
+
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, Sum, is_unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
-from lrpcli.lrp.operation import Operation, Rule
+from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.rules import AnyRule
 from lrpcli.lrp.tracing.graph import Graph
 
 
-def overwritten(graph: Graph, rules: list[Rule] | None) -> dict[int, bool]:
+def overwritten(graph: Graph, rules: Sequence[AnyRule] | None) -> dict[int, bool]:
     """Layers whose output only a ReLU reads and may write over, and whether their relevance is zero where that is.
 
-    A rule that keeps its output needs that: it then finds the output as it was wherever relevance is. Without rules
+    A rule that needs its output relies on that: it then finds the output as it was wherever relevance is. Without rules
     nothing is kept, and every such output may be written over.
     """
     readers = _readers(graph)
@@ -28,7 +31,7 @@ def overwritten(graph: Graph, rules: list[Rule] | None) -> dict[int, bool]:
 
 
 def _readers(graph: Graph) -> list[list[int]]:
-    """The layers that read each layer's values, once for each reading; one that reads its size alone does not count."""
+    """The layers that read each layer's values, once for each reading; one that reads only its size does not count."""
     readers: list[list[int]] = [[] for _ in graph.layers]
     for index, layer in enumerate(graph.layers):
         for source in layer.inputs:
@@ -36,7 +39,7 @@ def _readers(graph: Graph) -> list[list[int]]:
     return readers
 
 
-def _quiet(graph: Graph, rules: list[Rule], readers: list[list[int]]) -> list[bool]:
+def _quiet(graph: Graph, rules: Sequence[AnyRule], readers: list[list[int]]) -> list[bool]:
     """Per layer: whether no relevance arrives where its output is zero."""
     quiet = [False] * len(graph.layers)
     for index in range(graph.output - 1, 0, -1):

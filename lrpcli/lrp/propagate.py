@@ -1,5 +1,6 @@
 """The only loop: a forward pass that remembers what the rules need, a backward pass that redistributes and frees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,36 @@ from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full
 from lrpcli.lrp.in_place import overwritten
 from lrpcli.lrp.layers.elementwise import Rectifier
-from lrpcli.lrp.operation import Rule, Step
+from lrpcli.lrp.operation import Operation, Step
+from lrpcli.lrp.rules import AnyRule
 from lrpcli.lrp.tracing.graph import Graph, Layer
+
+AnyStep = Step[Operation]
+
+
+class Plan:
+    """What a pass over a graph does at each layer: found once, as it depends on the graph and the rules only.
+
+    Without rules nothing is remembered, for the logits are all that is wanted.
+    """
+
+    def __init__(self, graph: Graph, rules: Sequence[AnyRule] | None = None) -> None:
+        self.graph = graph
+        self.rules = list(rules or ())
+        """One per layer."""
+        self.overwritten = overwritten(graph, rules)
+        """Layers whose output the ReLU behind them writes over; see in_place."""
+        self.freed = _last_reads(graph)
+        """Per layer: those whose values no later layer reads."""
+
+
+def _last_reads(graph: Graph) -> list[list[int]]:
+    last = {source: index for index, layer in enumerate(graph.layers) for source in layer.sources}
+    freed: list[list[int]] = [[] for _ in graph.layers]
+    for source, index in last.items():
+        if source != graph.output:
+            freed[index].append(source)
+    return freed
 
 
 @dataclass
@@ -19,17 +48,17 @@ class Trace:
     """One forward pass: the logits as the model gives them, and a step for every layer."""
 
     output: Tensor
-    steps: list[Step | None]
+    steps: list[AnyStep | None]
 
 
-def forward(graph: Graph, rules: list[Rule] | None, x: Tensor) -> Trace:
-    """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule names, and frees the rest at its last use.
+def forward(plan: Plan, x: Tensor) -> Trace:
+    """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule needs, and frees the rest at its last use.
 
-    Without rules it keeps nothing but the logits. ModelError names a layer that its input does not fit.
+    ModelError names a layer that its input does not fit.
     """
+    graph, written_over = plan.graph, plan.overwritten
     values: dict[int, Any] = {0: x}
-    steps: list[Step | None] = [None]
-    written_over = overwritten(graph, rules)
+    steps: list[AnyStep | None] = [None]
     for index, layer in enumerate(graph.layers[1:], 1):
         inputs = tuple(values[i] for i in layer.inputs)
         scalars = tuple(values[i] for i in layer.scalars)
@@ -38,18 +67,17 @@ def forward(graph: Graph, rules: list[Rule] | None, x: Tensor) -> Trace:
         else:
             output, memo = _run(layer, inputs, scalars)
         values[index] = output
-        if rules:
+        if plan.rules:
             rectified = written_over.get(index, False)
-            steps.append(_step(layer, rules[index], inputs, scalars, output, memo, rectified))
+            steps.append(_step(layer, plan.rules[index], inputs, scalars, output, memo, rectified))
         else:
             steps.append(None)
-        for source in {*layer.inputs, *layer.scalars}:
-            if graph.last_use[source] == index and source != graph.output:
-                del values[source]
+        for source in plan.freed[index]:
+            del values[source]
     return Trace(values[graph.output], steps)
 
 
-def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[Any, Any]:
+def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[Any, Tensor | None]:
     try:
         return layer.operation.run(*inputs, *scalars)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -63,13 +91,13 @@ def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tup
 
 def _step(
     layer: Layer,
-    rule: Rule,
+    rule: AnyRule,
     inputs: tuple[Any, ...],
     scalars: tuple[Any, ...],
     output: Any,
-    memo: Any,
+    memo: Tensor | None,
     rectified: bool,
-) -> Step | None:
+) -> AnyStep | None:
     if layer.kind == "scalar":
         return None
     return Step(
@@ -106,13 +134,12 @@ def _difference(value: Tensor, other: Tensor, scale: Tensor) -> Tensor:
     return value - scale.view(-1, *[1] * (value.dim() - 1)) * other
 
 
-def backward(
-    graph: Graph, rules: list[Rule], trace: Trace, start: Tensor, *, keep_layers: bool = False, free: bool = True
-) -> Redistributed:
+def backward(plan: Plan, trace: Trace, start: Tensor, *, keep_layers: bool = False, free: bool = True) -> Redistributed:
     """Redistributes `start` (the shape of the output) to the input; `free` lets go of each step once it is used.
 
     A layer read by several others gets the sum of what they send, so branches and modules used twice are right.
     """
+    graph = plan.graph
     arrived: dict[int, Tensor] = {graph.output: start}
     result = Redistributed(start, {}, {})
     for index in range(graph.output, 0, -1):
@@ -123,7 +150,7 @@ def backward(
             continue
         layer = graph.layers[index]
         _record(result, layer.names, relevance, keep_layers)
-        for source, share in zip(layer.inputs, rules[index].relevance(step, relevance), strict=True):
+        for source, share in zip(layer.inputs, plan.rules[index].relevance(step, relevance), strict=True):
             if share is not None:
                 arrived[source] = arrived[source] + share if source in arrived else share
     if 0 not in arrived:

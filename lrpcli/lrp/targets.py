@@ -1,7 +1,6 @@
 """What is explained, and the relevance that the backward pass starts from (docs/configs.md)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ def choose_classes(logits: Tensor, target: Target) -> Tensor:
     return chosen
 
 
-def _indices(target: Any) -> Tensor:
+def _indices(target: Target) -> Tensor:
     """Class indices as whole numbers, (), (N,) or (N, K)."""
     try:
         given = torch.as_tensor(target)
@@ -48,7 +47,7 @@ def _indices(target: Any) -> Tensor:
     return given.long()
 
 
-def top_count(target: Any) -> int | None:
+def top_count(target: object) -> int | None:
     """K of a target "topK" (1 for None and "top"), or None if the target names classes."""
     if target is None:
         return 1

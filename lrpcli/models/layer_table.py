@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from lrpcli.errors import ModelError
-from lrpcli.lrp.tracing.graph import Layer, build_graph
+from lrpcli.lrp.tracing.graph import Layer
+from lrpcli.lrp.tracing.translate import build_graph
 from lrpcli.models.model import Model
 
 META = torch.device("meta")

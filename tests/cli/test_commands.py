@@ -61,11 +61,16 @@ def test_a_misspelt_command_or_option_is_exit_2_with_a_suggestion():
     assert lrp("explian").exit_code == 2
 
 
-def test_configs_list_names_every_file():
-    names = sorted(path.stem for path in (DOCS.parent / "configs").glob("*.toml"))
+def test_configs_list_names_every_file_and_alias():
+    names = sorted([*(path.stem for path in (DOCS.parent / "configs").glob("*.toml")), "composite"])
     starts = [line.split()[0] for line in lrp("configs", "list").stdout.splitlines() if not line.startswith("   ")]
     assert starts == names
-    assert [row["name"] for row in json.loads(lrp("configs", "list", "--json").stdout)] == names
+    rows = {row["name"]: row for row in json.loads(lrp("configs", "list", "--json").stdout)}
+    assert list(rows) == names
+    assert {name: row["alias_of"] for name, row in rows.items() if row["alias_of"]} == {
+        "composite": "alpha2-beta1-epsilon"
+    }
+    assert rows["composite"]["description"] == rows["alpha2-beta1-epsilon"]["description"]
 
 
 def test_configs_show_says_which_rule_each_layer_gets_and_why():

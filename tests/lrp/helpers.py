@@ -4,19 +4,18 @@ import torch
 from torch import nn
 
 from lrpcli import Explainer
-from lrpcli.lrp.propagate import backward, forward
+from lrpcli.lrp.propagate import Plan, backward, forward
 
 
 def redistributed(module, config, x, arrived=None, **settings):
     """Relevance of the input for `arrived` at the module's output (None: random, always the same), and `arrived`."""
     explainer = Explainer(module, config, dtype=x.dtype, **settings)
-    rules = [assignment.rule for assignment in explainer.assignments]
     with torch.no_grad():
-        trace = forward(explainer.graph, rules, x)
+        trace = forward(explainer.plan, x)
         if arrived is None:
             generator = torch.Generator().manual_seed(0)
             arrived = torch.randn(trace.output.shape, generator=generator, dtype=x.dtype)
-        found = backward(explainer.graph, rules, trace, arrived)
+        found = backward(explainer.plan, trace, arrived)
     return found.relevance, arrived
 
 
@@ -40,3 +39,18 @@ def agree(got, expected, tolerance):
     difference = float((got - expected).abs().max() / expected.abs().max())
     assert difference <= tolerance, f"differs by {difference:.2e} of the largest value, allowed are {tolerance:.0e}"
     return difference
+
+
+def image(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def check(function, x, expected, config=None, **modules):
+    """Compares with `expected(arrived)`, and the graph's forward pass with the function itself."""
+    module = Call(function, **modules)
+    explainer = Explainer(module, config or {}, dtype=x.dtype)
+    with torch.no_grad():
+        output = forward(Plan(explainer.graph), x).output
+        torch.testing.assert_close(output, module(x.clone()), rtol=1e-12, atol=1e-12)
+    got, arrived = redistributed(module, config or {}, x)
+    agree(got, expected(arrived), 1e-12)

@@ -60,32 +60,44 @@ def fraction(parts, whole):
     return parts / whole if whole != 0 else np.zeros_like(parts)
 
 
-def epsilon(eps, ignore_bias=False):
+def kept(bias, treatment):
+    return 0.0 if treatment == "ignore" else bias
+
+
+def epsilon(epsilon=0.01, bias="absorb"):
     def share(x, n):
         z = x * n.weights
-        total = z.sum() + (0 if ignore_bias else n.bias)
-        return fraction(z, total + eps * sign(total))
+        total = z.sum() + kept(n.bias, bias)
+        return fraction(z, total + epsilon * sign(total))
 
     return share
 
 
-def alpha_beta(beta, ignore_bias=False):
+def alpha_beta(beta=1.0, bias="absorb"):
     def share(x, n):
         z = x * n.weights
         up, down = np.maximum(z, 0), np.minimum(z, 0)
-        bias = 0 if ignore_bias else n.bias
-        return (1 + beta) * fraction(up, up.sum() + max(bias, 0)) - beta * fraction(down, down.sum() + min(bias, 0))
+        b = kept(n.bias, bias)
+        return (1 + beta) * fraction(up, up.sum() + max(b, 0)) - beta * fraction(down, down.sum() + min(b, 0))
 
     return share
 
 
-def gamma(g, ignore_bias=False):
+def z_plus(bias="absorb"):
+    def share(x, n):
+        up = np.maximum(x * n.weights, 0)
+        return fraction(up, up.sum() + max(kept(n.bias, bias), 0))
+
+    return share
+
+
+def gamma(gamma=0.25, bias="absorb"):
     def share(x, n):
         z = x * n.weights
-        bias = 0 if ignore_bias else n.bias
-        favoured = np.maximum if z.sum() + bias >= 0 else np.minimum
-        parts = z + g * favoured(z, 0)
-        return fraction(parts, parts.sum() + bias + g * favoured(bias, 0))
+        b = kept(n.bias, bias)
+        favoured = np.maximum if z.sum() + b >= 0 else np.minimum
+        parts = z + gamma * favoured(z, 0)
+        return fraction(parts, parts.sum() + b + gamma * favoured(b, 0))
 
     return share
 
@@ -100,18 +112,41 @@ def w_square():
 
 def z_box(low, high):
     def share(x, n):
-        parts = x * n.weights - low[n.sources] * np.maximum(n.weights, 0) - high[n.sources] * np.minimum(n.weights, 0)
+        parts = x * n.weights - low * np.maximum(n.weights, 0) - high * np.minimum(n.weights, 0)
         return fraction(parts, parts.sum())
 
     return share
 
 
-def sign_rule(eps, ignore_bias=False):
+def sign_rule(epsilon=0.01, bias="absorb"):
     def share(x, n):
-        total = (x * n.weights).sum() + (0 if ignore_bias else n.bias)
-        return np.where(x >= 0, 1.0, -1.0) * n.weights / (total + eps * sign(total))
+        total = (x * n.weights).sum() + kept(n.bias, bias)
+        return np.where(x >= 0, 1.0, -1.0) * n.weights / (total + epsilon * sign(total))
 
     return share
+
+
+def gradient_times_input():
+    return lambda x, n: x * n.weights
+
+
+def gradient():
+    return lambda x, n: n.weights
+
+
+LINEAR = {
+    "epsilon": epsilon,
+    "alpha-beta": alpha_beta,
+    "z-plus": z_plus,
+    "gamma": gamma,
+    "flat": flat,
+    "w-square": w_square,
+    "z-box": z_box,
+    "sign": sign_rule,
+    "gradient-times-input": gradient_times_input,
+    "gradient": gradient,
+}
+"""Rule -> what makes share(x_i, neuron) from the rule's parameters, as configs name them."""
 
 
 def lrn_window(k, shape, size, region):
@@ -166,6 +201,22 @@ def lrn_forward(x, size, alpha, beta, k0, region):
 
 def pool_windows(shape, kernel, stride, padding, ceil):
     """Flat input indices of every window of a pooling layer, with Caffe's ceil sizes and its clipped last window."""
+    for channel, rows, columns in _placements(shape, kernel, stride, padding, ceil):
+        yield [
+            (channel * shape[1] + y) * shape[2] + x
+            for y in rows if 0 <= y < shape[1]
+            for x in columns if 0 <= x < shape[2]
+        ]  # fmt: skip
+
+
+def pool_sizes(shape, kernel, stride, padding, ceil):
+    """Number of places of every window that lie in the image or its padding."""
+    for _, rows, columns in _placements(shape, kernel, stride, padding, ceil):
+        yield sum(y < shape[1] + padding for y in rows) * sum(x < shape[2] + padding for x in columns)
+
+
+def _placements(shape, kernel, stride, padding, ceil):
+    """Channel, rows and columns of every window, in the order of the flattened outputs."""
     channels, height, width = shape
 
     def count(length):
@@ -173,26 +224,35 @@ def pool_windows(shape, kernel, stride, padding, ceil):
         number = (-(-span // stride) if ceil else span // stride) + 1
         return number - 1 if ceil and (number - 1) * stride >= length + padding else number
 
-    for c, row, column in itertools.product(range(channels), range(count(height)), range(count(width))):
+    for channel, row, column in itertools.product(range(channels), range(count(height)), range(count(width))):
         top, left = row * stride - padding, column * stride - padding
-        yield [
-            (c * height + y) * width + x
-            for y in range(max(top, 0), min(top + kernel, height))
-            for x in range(max(left, 0), min(left + kernel, width))
-        ]
+        yield channel, range(top, top + kernel), range(left, left + kernel)
 
 
-def pool(x, relevance, windows, share):
-    """Sums share(x of the window) * R_j into every window."""
+def pool(x, relevance, windows, share, divisors=None):
+    """Sums share(x of the window, its divisor) * R_j into every window; the divisor is its size if none is given."""
     flat_x, result = x.ravel(), np.zeros(x.size)
-    for window, r in zip(windows, relevance.ravel(), strict=True):
-        np.add.at(result, window, share(flat_x[window]) * r)
+    windows = list(windows)
+    divisors = [len(window) for window in windows] if divisors is None else divisors
+    for window, divisor, r in zip(windows, divisors, relevance.ravel(), strict=True):
+        np.add.at(result, window, share(flat_x[window], divisor) * r)
     return result.reshape(x.shape)
 
 
-def winner(values):
+def winner(values, divisor):
     return np.eye(len(values))[int(np.argmax(values))]
 
 
-def proportional(values):
+def proportional(values, divisor):
     return fraction(values, values.sum())
+
+
+def mean_gradient(values, divisor):
+    return np.full(len(values), 1 / divisor)
+
+
+POOLING = {
+    "max-pool": {"winner": winner, "average": proportional, "gradient": winner},
+    "average-pool": {"proportional": proportional, "gradient": mean_gradient},
+}
+"""Kind -> rule -> share(values of a window, what their sum is divided by)."""

@@ -3,6 +3,7 @@
 import math
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from torch import nn
 
 from lrpcli import Composite, Explainer, LocalResponseNorm, load_composite
 from lrpcli.errors import ConfigError, suggestion
-from lrpcli.lrp.composites.composite import KINDS, RULES, assign_rules, builtin_names, config_folder, parse_composite
-from lrpcli.lrp.tracing.graph import build_graph
+from lrpcli.lrp.composites.assign import assign_rules
+from lrpcli.lrp.composites.composite import builtin_names, config_folder, parse_composite
+from lrpcli.lrp.composites.entries import KIND_KEYS
+from lrpcli.lrp.rules import RULES
+from lrpcli.lrp.tracing.translate import build_graph
 
 BUILT_IN = {
-    "beta-0", "beta-1", "composite", "epsilon", "epsilon-1", "epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat",
-    "epsilon-gamma-box", "epsilon-plus", "epsilon-plus-flat", "gradient", "gradient-times-input", "identity-beta-0",
-    "identity-beta-1", "identity-epsilon", "identity-epsilon-1",
+    "alpha2-beta1-epsilon", "beta-0", "beta-1", "composite", "epsilon", "epsilon-1", "epsilon-alpha2-beta1",
+    "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "epsilon-plus", "epsilon-plus-flat", "gradient",
+    "gradient-times-input", "identity-beta-0", "identity-beta-1", "identity-epsilon", "identity-epsilon-1",
 }  # fmt: skip
 PIXELS = (torch.full((1, 3, 1, 1), -2.0), torch.full((1, 3, 1, 1), 2.0))
 
@@ -62,6 +66,13 @@ def test_the_built_in_composites():
         assert composite.source
 
 
+def test_an_alias_is_the_same_composite_under_its_own_title():
+    """Runs that name `composite` go on to say so."""
+    alias, composite = load_composite("composite"), load_composite("alpha2-beta1-epsilon")
+    assert (alias.title, composite.title) == ("composite", "alpha2-beta1-epsilon")
+    assert replace(alias, title=composite.title) == composite
+
+
 def test_built_in_composites_say_what_the_specification_says(graph):
     """Rule and parameters of conv1, conv2 and fc1, and the LRN rule."""
     epsilon, one, beta1, beta0 = "epsilon=0.01", "epsilon=1.0", "beta=1.0", "beta=0.0"
@@ -70,6 +81,7 @@ def test_built_in_composites_say_what_the_specification_says(graph):
         "epsilon-1": (("epsilon", one), ("epsilon", one), ("epsilon", one)),
         "beta-1": (("alpha-beta", beta1), ("alpha-beta", beta1), ("alpha-beta", beta1)),
         "beta-0": (("alpha-beta", beta0), ("alpha-beta", beta0), ("alpha-beta", beta0)),
+        "alpha2-beta1-epsilon": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", one)),
         "composite": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", one)),
         "epsilon-plus": (("z-plus", ""), ("z-plus", ""), ("epsilon", epsilon)),
         "epsilon-plus-flat": (("flat", ""), ("z-plus", ""), ("epsilon", epsilon)),
@@ -233,7 +245,7 @@ def test_a_users_file(tmp_path, graph):
 
 
 def test_a_mapping_and_a_composite():
-    content = tomllib.loads((config_folder() / "composite.toml").read_text())
+    content = tomllib.loads((config_folder() / "alpha2-beta1-epsilon.toml").read_text())
     composite = load_composite(content)
     assert composite.title == "custom"
     assert composite.entries == load_composite("composite").entries
@@ -278,5 +290,5 @@ def test_the_documents_name_every_kind_rule_and_composite():
     rules, configs = (DOCS / "rules.md").read_text(), (DOCS / "configs.md").read_text()
     for word in {*RULES, *(rule for known in RULES.values() for rule in known)} - {"scalar"}:
         assert f"`{word}`" in rules, word
-    for word in (*KINDS, *builtin_names()):
+    for word in (*KIND_KEYS, *builtin_names()):
         assert f"`{word}`" in configs, word

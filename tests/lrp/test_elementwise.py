@@ -1,45 +1,10 @@
-"""Concat, sums, views, gates and the rest: each formula written out by hand."""
+"""Sums, gates, activations and the rest: each formula written out by hand."""
 
 import pytest
 import torch
 from torch import nn
 
-from lrpcli import Explainer
-from lrpcli.lrp.propagate import forward
-from tests.lrp.helpers import Call, agree, redistributed
-
-
-def image(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def check(function, x, expected, config=None, **modules):
-    """Compares with `expected(arrived)`, and the graph's forward pass with the function itself."""
-    module = Call(function, **modules)
-    explainer = Explainer(module, config or {}, dtype=x.dtype)
-    with torch.no_grad():
-        output = forward(explainer.graph, None, x).output
-        torch.testing.assert_close(output, module(x.clone()), rtol=1e-12, atol=1e-12)
-    got, arrived = redistributed(module, config or {}, x)
-    agree(got, expected(arrived), 1e-12)
-
-
-@pytest.mark.parametrize("axis", [1, 2, -1])
-def test_concat_slices(axis):
-    """Two scaled copies and the input itself: each gets back its own slice."""
-    x = image(2, 3, 4, 5)
-    check(lambda x: torch.cat([x * 2, x, x * 3], axis), x, lambda r: sum(r.chunk(3, axis)))
-
-
-def test_concat_of_a_layer_with_itself():
-    x = image(2, 3, 4)
-    check(lambda x: torch.cat((x, x), dim=1), x, lambda r: r[:, :3] + r[:, 3:])
-
-
-def test_concat_of_different_widths():
-    x = image(2, 6, 4)
-    parts = lambda x: torch.cat(tensors=[x[:, 4:], x[:, :1], x[:, 1:4]], dim=1)  # noqa: E731
-    check(parts, x, lambda r: torch.cat([r[:, 2:3], r[:, 3:], r[:, :2]], 1))
+from tests.lrp.helpers import Call, check, image, redistributed
 
 
 def sums(x, r):
@@ -88,43 +53,6 @@ def test_sum_of_nothing_shares_nothing():
     x = torch.zeros(1, 4, dtype=torch.float64)
     got, _ = redistributed(Call(lambda x: torch.tanh(x) + x), {}, x)
     torch.testing.assert_close(got, x)
-
-
-@pytest.mark.parametrize(
-    ("function", "index"),
-    [
-        (lambda x: x.flatten(1), lambda i: i.flatten(1)),
-        (lambda x: torch.flatten(x, start_dim=2), lambda i: i.flatten(2)),
-        (lambda x: x.view(x.size(0), -1), lambda i: i.flatten(1)),
-        (lambda x: x.reshape(x.shape[0], x.shape[1] * 2, -1), lambda i: i.reshape(2, 8, -1)),
-        (lambda x: x.permute(0, 2, 3, 1), lambda i: i.permute(0, 2, 3, 1)),
-        (lambda x: x.permute(0, 2, 3, 1).reshape(2, -1), lambda i: i.permute(0, 2, 3, 1).reshape(2, -1)),
-        (lambda x: x.transpose(1, 3).contiguous(), lambda i: i.transpose(1, 3)),
-        (lambda x: x[:, :, 1:4, ::2], lambda i: i[:, :, 1:4, ::2]),
-        (lambda x: x[:, [2, 0, 1]], lambda i: i[:, [2, 0, 1]]),
-        (lambda x: x[:, [3, 3, 0]], lambda i: i[:, [3, 3, 0]]),
-        (lambda x: x[:, 1].unsqueeze(1), lambda i: i[:, 1:2]),
-        (lambda x: x[:, :1].expand(-1, 3, -1, -1), lambda i: i[:, :1].expand(-1, 3, -1, -1)),
-        (lambda x: x[:, :1].expand_as(x), lambda i: i[:, :1].expand(-1, 4, -1, -1)),
-        (lambda x: torch.chunk(x, 2, 1)[1], lambda i: i[:, 2:]),
-        (lambda x: torch.split(x, [1, 3], dim=1)[1], lambda i: i[:, 1:]),
-        (lambda x: torch.unbind(x, 1)[3], lambda i: i[:, 3]),
-        (lambda x: x.narrow(2, 1, 3), lambda i: i[:, :, 1:4]),
-        (lambda x: torch.cat((x.chunk(2, 1)[1], x.chunk(2, 1)[0]), 1), lambda i: torch.cat((i[:, 2:], i[:, :2]), 1)),
-    ],
-)
-def test_views_take_relevance_back_to_where_it_came_from(function, index):
-    x = image(2, 4, 5, 6)
-    places = index(torch.arange(x.numel()).view(x.shape))
-    expected = lambda r: torch.zeros(x.numel(), dtype=x.dtype).index_add(0, places.flatten(), r.flatten()).view(x.shape)  # noqa: E731
-    check(function, x, expected)
-
-
-def test_channel_shuffle():
-    """Views with a copy between them, as in ShuffleNet."""
-    x = image(2, 6, 3, 3)
-    shuffle = lambda x: x.view(2, 2, 3, 3, 3).transpose(1, 2).contiguous().view(2, 6, 3, 3)  # noqa: E731
-    check(shuffle, x, lambda r: r.view(2, 3, 2, 3, 3).transpose(1, 2).reshape(2, 6, 3, 3))
 
 
 def test_affine_shares_with_its_shift():
@@ -177,18 +105,6 @@ def test_the_larger_of_two_gets_all_and_the_first_of_equals():
     x = torch.tensor([[1.0, 4.0, 3.0, 3.0, 2.0, 3.0]], dtype=torch.float64)
     expected = lambda r: torch.tensor([[0, r[0, 1], r[0, 2], r[0, 0], 0, 0]])  # noqa: E731
     check(lambda x: torch.maximum(x[:, :3], x[:, 3:]), x, lambda r: expected(r.double()).double())
-
-
-@pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 3, 0), (-1, 1, 0, -2)])
-def test_zero_padding_gets_nothing(sizes):
-    x = image(2, 3, 4, 5)
-    back = tuple(-size for size in sizes)
-    check(lambda x: nn.functional.pad(x, sizes), x, lambda r: nn.functional.pad(r, back))
-
-
-def test_zero_padding_as_a_module():
-    x = image(2, 3, 4, 5)
-    check(lambda self, x: self.pad(x), x, lambda r: r[:, :, 2:-1, 1:-3], pad=nn.ZeroPad2d((1, 3, 2, 1)))
 
 
 ACTIVATIONS = [

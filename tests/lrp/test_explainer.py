@@ -7,6 +7,7 @@ from torch import nn
 
 from lrpcli import Explainer, load_model
 from lrpcli.errors import ConfigError, UsageError
+from lrpcli.lrp import propagate
 from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.lrp.explainer import full_precision
 from tests.lrp.helpers import agree
@@ -277,3 +278,52 @@ def test_a_missing_device_is_refused(device):
 def test_z_box_without_a_pixel_range_is_refused():
     with pytest.raises(ConfigError, match="pixel_range to the Explainer"):
         Explainer(caffenet(), "epsilon-gamma-box")
+
+
+@pytest.mark.parametrize("settings", [{}, {"lrn": "identity"}, {"start": "contrastive"}])
+@pytest.mark.parametrize("name", ["beta-1", "epsilon-gamma-box", "gradient"])
+def test_another_config_of_one_explainer_gives_the_maps_of_a_new_one(net_and_x, name, settings):
+    net, x = net_and_x
+    first = explainer(net, "epsilon")
+    before = first(x).relevance
+    other = first.with_config(name, **settings)
+    assert other.graph is first.graph
+    assert (other.composite.title, first.composite.title) == (name, "epsilon")
+    assert torch.equal(other(x).relevance, explainer(net, name, **settings)(x).relevance)
+    assert torch.equal(first(x).relevance, before)
+    assert torch.equal(first.predict(x), other.predict(x))
+
+
+def test_explainers_of_one_graph_keep_their_own_bounds():
+    """What z-box prepares depends on its bounds."""
+    net, x = caffenet(), photos(2, NETS["caffenet"][1])
+    boxes = [{"position": {"first": {"rule": "z-box", "low": -low, "high": 300}}} for low in (200, 400)]
+    first = explainer(net, boxes[0])
+    second = first.with_config(boxes[1])
+    for explain, box in ((first, boxes[0]), (second, boxes[1])):
+        assert torch.equal(explain(x).relevance, explainer(net, box)(x).relevance)
+    assert not torch.equal(first(x).relevance, second(x).relevance)
+
+
+def test_another_config_that_does_not_fit_is_refused():
+    first = Explainer(caffenet(), "epsilon")
+    with pytest.raises(ConfigError, match="pixel_range to the Explainer"):
+        first.with_config("epsilon-gamma-box")
+    with pytest.raises(UsageError, match="The start 'on' is not known"):
+        first.with_config("epsilon", start="on")
+
+
+def test_what_is_overwritten_is_planned_once(monkeypatch):
+    """For the maps and for the logits, and for another config its maps only; no pass plans anew."""
+    planned = []
+    plan = propagate.overwritten
+    monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: planned.append(rules) or plan(graph, rules))
+    x = photos(1, NETS["caffenet"][1])
+    first = explainer(caffenet(), "epsilon")
+    assert [rules is None for rules in planned] == [True, False]
+    second = first.with_config("beta-1")
+    assert len(planned) == 3
+    for explain in (first, second):
+        explain(x, "top2")
+        explain.predict(x)
+    assert len(planned) == 3

@@ -42,9 +42,12 @@ ALL_NETS = {**NETS, "sums": (sums, (3, 9, 9))}
 def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch):
     make, shape = ALL_NETS[net]
     explainer = Explainer(make(), name, dtype=torch.float64, pixel_range=BOX)
+    assert explainer.plan.overwritten or name.startswith("gradient")
     found = explainer(photos(2, shape), keep_layers=True)
     monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
-    plain = explainer(photos(2, shape), keep_layers=True)
+    unplanned = explainer.with_config(name)
+    assert unplanned.plan.overwritten == {}
+    plain = unplanned(photos(2, shape), keep_layers=True)
     assert found.layers.keys() == plain.layers.keys()
     for one, other in zip(
         (*found.layers.values(), found.relevance), (*plain.layers.values(), plain.relevance), strict=True
@@ -54,8 +57,7 @@ def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch
 
 def plan(model, config):
     explainer = Explainer(model, config)
-    found = overwritten(explainer.graph, [assignment.rule for assignment in explainer.assignments])
-    return {explainer.graph.layers[index].name: quiet for index, quiet in found.items()}
+    return {explainer.graph.layers[index].name: quiet for index, quiet in explainer.plan.overwritten.items()}
 
 
 def chain():

@@ -8,28 +8,37 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrpcli import Explainer
-from lrpcli.lrp.in_place import overwritten
 from lrpcli.lrp.layers.linear import PREPARED, FullyConnected
 from lrpcli.lrp.propagate import backward, forward
+from lrpcli.lrp.rules import LINEAR_KINDS, RULES
 from tests.lrp import reference
 
-LOW, HIGH = -3.0, 5.0
-RULES = {
-    "epsilon-0": ({"rule": "epsilon", "epsilon": 0}, reference.epsilon(0)),
-    "epsilon": ({"rule": "epsilon", "epsilon": 0.3}, reference.epsilon(0.3)),
-    "epsilon-ignore": ({"rule": "epsilon", "epsilon": 0.1, "bias": "ignore"}, reference.epsilon(0.1, True)),
-    "alpha-beta": ({"rule": "alpha-beta", "beta": 1.0}, reference.alpha_beta(1)),
-    "alpha-beta-2": ({"rule": "alpha-beta", "beta": 2.0, "bias": "ignore"}, reference.alpha_beta(2, True)),
-    "z-plus": ({"rule": "z-plus"}, reference.alpha_beta(0)),
-    "z-plus-ignore": ({"rule": "z-plus", "bias": "ignore"}, reference.alpha_beta(0, True)),
-    "gamma": ({"rule": "gamma", "gamma": 0.25}, reference.gamma(0.25)),
-    "gamma-ignore": ({"rule": "gamma", "gamma": 2.0, "bias": "ignore"}, reference.gamma(2.0, True)),
-    "flat": ({"rule": "flat"}, reference.flat()),
-    "w-square": ({"rule": "w-square"}, reference.w_square()),
-    "sign": ({"rule": "sign", "epsilon": 0.2}, reference.sign_rule(0.2)),
-    "sign-ignore": ({"rule": "sign", "epsilon": 0.2, "bias": "ignore"}, reference.sign_rule(0.2, True)),
-    "z-box": ({"rule": "z-box", "low": LOW, "high": HIGH}, None),
+PARAMETERS = {
+    "epsilon": [{"epsilon": 0}, {"epsilon": 0.3}, {"epsilon": 0.1, "bias": "ignore"}],
+    "alpha-beta": [{"beta": 0.5}, {"beta": 2.0, "bias": "ignore"}],
+    "z-plus": [{"bias": "ignore"}],
+    "gamma": [{"gamma": 2.0, "bias": "ignore"}],
+    "z-box": [{"low": -3.0, "high": 5.0}],
+    "sign": [{"epsilon": 0.2}, {"epsilon": 0.2, "bias": "ignore"}],
 }
+"""What each rule is tested with beside its defaults; z-box has none."""
+CASES = {
+    f"{name} {parameters or ''}".rstrip(): (name, parameters)
+    for name in RULES["convolution"]
+    for parameters in ([] if name == "z-box" else [{}]) + PARAMETERS.get(name, [])
+}
+
+
+def entry_and_share(case):
+    """The entry of a config, and the loop's share by the same parameters."""
+    name, parameters = CASES[case]
+    return {"rule": name, **parameters}, reference.LINEAR[name](**parameters)
+
+
+@pytest.mark.parametrize("kind", LINEAR_KINDS)
+def test_every_rule_has_a_loop(kind):
+    assert list(RULES[kind]) == list(reference.LINEAR)
+    assert {name for name, _ in CASES.values()} == set(reference.LINEAR)
 
 
 class Two(nn.Module):
@@ -74,63 +83,60 @@ def drawn(g):
 def explained(layer, x, entry, nonnegative):
     """Relevance of the input and the random relevance that arrived at the layer's output, each for one image."""
     explainer = Explainer(Two(layer, nonnegative), {"kind": {"linear": entry}}, dtype=torch.float64)
-    rules = [assignment.rule for assignment in explainer.assignments]
     with torch.no_grad():
-        trace = forward(explainer.graph, rules, x)
+        trace = forward(explainer.plan, x)
         start = torch.randn(trace.output.shape, dtype=torch.float64)
-        found = backward(explainer.graph, rules, trace, start)
+        found = backward(explainer.plan, trace, start)
     return found.relevance[0].numpy().ravel(), start[0].numpy().ravel()
 
 
-def check(neurons, x, name, layer):
-    entry, share = RULES[name]
+def check(neurons, x, case, layer):
+    entry, share = entry_and_share(case)
     for nonnegative in (True, False):
         got, arrived = explained(layer, x, entry, nonnegative)
         read = np.maximum(x[0].numpy(), 0) if nonnegative else x[0].numpy()
-        low, high = np.full(read.size, LOW), np.full(read.size, HIGH)
-        expected = reference.redistribute(neurons, read.ravel(), arrived, share or reference.z_box(low, high))
+        expected = reference.redistribute(neurons, read.ravel(), arrived, share)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("case", CASES)
 @given(geometry=geometries(), seed=st.integers(0, 10**6))
 @settings(max_examples=15, deadline=None)
-def test_convolution_equals_the_loop(name, geometry, seed):
+def test_convolution_equals_the_loop(case, geometry, seed):
     torch.manual_seed(seed)
     layer, neurons, x = drawn(geometry)
-    check(neurons, x, name, layer)
+    check(neurons, x, case, layer)
 
 
 @pytest.mark.parametrize("nonnegative", [True, False])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("case", CASES)
 @given(geometry=geometries(), seed=st.integers(0, 10**6))
 @settings(max_examples=8, deadline=None)
-def test_a_layer_that_a_relu_writes_over_equals_the_loop(name, nonnegative, geometry, seed):
+def test_a_layer_that_a_relu_writes_over_equals_the_loop(case, nonnegative, geometry, seed):
     """Relevance is zero where the ReLU is, which the rules know and use."""
     torch.manual_seed(seed)
     layer, neurons, x = drawn(geometry)
     first = nn.ReLU() if nonnegative else nn.Identity()
     outputs = layer(x).numel()
     net = nn.Sequential(first, layer, nn.ReLU(), nn.Flatten(), nn.Linear(outputs, 3).double())
-    entry, share = RULES[name]
+    entry, share = entry_and_share(case)
     explainer = Explainer(net, {"kind": {"linear": "epsilon"}, "name": {"1": entry}}, dtype=torch.float64)
     layers = {layer.name: index for index, layer in enumerate(explainer.graph.layers)}
-    assert overwritten(explainer.graph, [item.rule for item in explainer.assignments])[layers["1"]]
+    assert explainer.plan.overwritten[layers["1"]]
     found = explainer(x, keep_layers=True)
     read, arrived = first(x).numpy().ravel(), found.layers["1"].numpy().ravel()
-    low, high = np.full(read.size, LOW), np.full(read.size, HIGH)
-    expected = reference.redistribute(neurons, read, arrived, share or reference.z_box(low, high))
+    expected = reference.redistribute(neurons, read, arrived, share)
     np.testing.assert_allclose(
         found.relevance.numpy().ravel(), expected, rtol=0, atol=1e-10 * max(np.abs(expected).max(), 1e-6)
     )
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_fully_connected_equals_the_loop(name):
+@pytest.mark.parametrize("case", CASES)
+def test_fully_connected_equals_the_loop(case):
     torch.manual_seed(3)
     layer = nn.Linear(11, 6).double()
     neurons = reference.fully_connected(layer.weight.detach().numpy(), layer.bias.detach().numpy())
-    check(neurons, torch.randn(1, 11, dtype=torch.float64), name, layer)
+    check(neurons, torch.randn(1, 11, dtype=torch.float64), case, layer)
 
 
 @pytest.mark.parametrize("rule", ["epsilon", "alpha-beta", "gamma"])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lrpcli import LocalResponseNorm
-from lrpcli.lrp.composites.composite import RULES
+from lrpcli.lrp.rules import RULES
 from tests.lrp import reference
 from tests.lrp.helpers import agree, redistributed
 

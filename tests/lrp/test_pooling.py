@@ -11,6 +11,7 @@ from torch import nn
 
 from lrpcli import Explainer
 from lrpcli.errors import ConfigError
+from lrpcli.lrp.rules import RULES
 from tests.lrp import reference
 from tests.lrp.helpers import Call, agree, redistributed
 
@@ -34,40 +35,46 @@ def image(geometry, signed=True):
     return torch.randint(low, 4, (1, 2, *geometry["size"]), generator=generator).double()
 
 
-def check(module, config, x, windows, share):
+def check(module, config, x, windows, share, divisors=None):
     got, arrived = redistributed(module, config, x)
     windows = list(windows)
     assert arrived[0].numel() == len(windows)
-    agree(got[0], reference.pool(x[0].numpy(), arrived[0].numpy(), windows, share), 1e-10)
+    agree(got[0], reference.pool(x[0].numpy(), arrived[0].numpy(), windows, share, divisors), 1e-10)
 
 
 def windows_of(g):
     return reference.pool_windows((2, *g["size"]), g["kernel"], g["stride"], g["padding"], g["ceil"])
 
 
+@pytest.mark.parametrize("kind", reference.POOLING)
+def test_every_rule_has_a_loop(kind):
+    assert list(RULES[kind]) == list(reference.POOLING[kind])
+
+
+@pytest.mark.parametrize("rule", RULES["max-pool"])
 @given(geometry=geometries())
 @settings(max_examples=60, deadline=None)
-def test_the_winner_takes_all(geometry):
+def test_max_pooling(rule, geometry):
     g = geometry
     layer = nn.MaxPool2d(g["kernel"], g["stride"], g["padding"], ceil_mode=g["ceil"])
-    check(layer, {}, image(g), windows_of(g), reference.winner)
+    x = image(g, signed=False) * SIGNS if rule == "average" else image(g)
+    check(layer, {"kind": {"max-pool": rule}}, x, windows_of(g), reference.POOLING["max-pool"][rule])
 
 
-@given(geometry=geometries())
-@settings(max_examples=60, deadline=None)
-def test_max_pooling_as_average(geometry):
-    g = geometry
-    layer = nn.MaxPool2d(g["kernel"], g["stride"], g["padding"], ceil_mode=g["ceil"])
-    check(layer, AVERAGE, image(g, signed=False) * SIGNS, windows_of(g), reference.proportional)
-
-
+@pytest.mark.parametrize("rule", RULES["average-pool"])
 @given(geometry=geometries(), count_padding=st.booleans(), divisor=st.sampled_from([None, 7]))
 @settings(max_examples=60, deadline=None)
-def test_average_pooling(geometry, count_padding, divisor):
-    """Whatever the divisor is: it cancels."""
+def test_average_pooling(rule, geometry, count_padding, divisor):
+    """Of the divisor only the gradient knows: in proportions it cancels."""
     g = geometry
     layer = nn.AvgPool2d(g["kernel"], g["stride"], g["padding"], g["ceil"], count_padding, divisor)
-    check(layer, {}, image(g, signed=False) * SIGNS, windows_of(g), reference.proportional)
+    windows = list(windows_of(g))
+    sizes = reference.pool_sizes((2, *g["size"]), g["kernel"], g["stride"], g["padding"], g["ceil"])
+    divisors = [
+        divisor or (size if count_padding else len(window)) for window, size in zip(windows, sizes, strict=True)
+    ]
+    share = reference.POOLING["average-pool"][rule]
+    check(layer, {"kind": {"average-pool": rule}}, image(g, signed=False) * SIGNS, windows, share, divisors)
 
 
 def test_caffe_clips_the_last_window():
@@ -126,6 +133,9 @@ def test_adaptive_pooling(size):
     check(nn.AdaptiveAvgPool2d(size), {}, x, windows, reference.proportional)
     check(nn.AdaptiveMaxPool2d(size), {}, x, windows, reference.winner)
     check(nn.AdaptiveMaxPool2d(size), AVERAGE, x, windows, reference.proportional)
+    gradient = {"kind": {"any": "gradient"}}
+    check(nn.AdaptiveAvgPool2d(size), gradient, x, windows, reference.mean_gradient)
+    check(nn.AdaptiveMaxPool2d(size), gradient, x, windows, reference.winner)
 
 
 @pytest.mark.parametrize(

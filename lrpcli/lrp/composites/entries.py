@@ -1,15 +1,21 @@
-"""Which entry of a config applies to a layer: the most specific that matches."""
+"""Entries: one line of a config each, and which of those that match a layer wins (docs/configs.md)."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lrpcli.errors import ConfigError
+from lrpcli.errors import ConfigError, suggestion
+from lrpcli.lrp.operation import Setting
+from lrpcli.lrp.rules import KINDS, LINEAR_KINDS, RULES, AnyRule
 from lrpcli.lrp.tracing.graph import Layer
 
+TABLES = ("kind", "position", "name")
+"""The tables of a config that hold entries, in the order in which they are read."""
+KIND_KEYS = ("any", "linear", *KINDS)
+"""The keys of [kind]."""
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
-_LINEAR = ("convolution", "fully-connected")
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Entry:
     table: str
     key: str
     rule: str
-    parameters: tuple[tuple[str, Any], ...] = ()
+    parameters: tuple[tuple[str, Setting], ...] = ()
 
     def matches(self, layer: Layer) -> bool:
         """Whether the entry applies to a layer."""
@@ -28,8 +34,8 @@ class Entry:
         if self.table == "position":
             return _at_position(self.key, layer)
         if self.key == "any":
-            return layer.kind != "scalar"
-        return layer.kind == self.key or (self.key == "linear" and layer.kind in _LINEAR)
+            return layer.kind in KINDS
+        return layer.kind == self.key or (self.key == "linear" and layer.kind in LINEAR_KINDS)
 
     @property
     def selective(self) -> bool:
@@ -58,21 +64,71 @@ class Entry:
         return f"{self.table} {self.key!r}"
 
 
-def best_entry(entries: tuple[Entry, ...], layer: Layer, available: set[str]) -> Entry | None:
-    """The most specific matching entry, the later of equals; selective ones need their rule among the `available`."""
-    fitting = [entry for entry in entries if entry.matches(layer) and (not entry.selective or entry.rule in available)]
+def best_entry(entries: tuple[Entry, ...], layer: Layer) -> Entry | None:
+    """The most specific matching entry, the later of equals; selective ones only where the layer can have the rule."""
+    known = RULES[layer.kind]
+    fitting = [entry for entry in entries if entry.matches(layer) and (not entry.selective or entry.rule in known)]
     return max(reversed(fitting), key=lambda entry: entry.specificity, default=None)
 
 
-def check_position(key: str, title: str) -> None:
-    """ConfigError unless `key` is first, last, a number or a range such as 2..4."""
-    match = _RANGE.fullmatch(key)
-    if key in ("first", "last") or (match and 1 <= int(match[1]) <= int(match[2] or match[1])):
+def parse_entry(table: str, key: str, value: object, title: str) -> Entry:
+    """An entry from a rule's name, or a table of `rule` and its parameters; ConfigError says what is wrong."""
+    _check_place(table, key, title)
+    content = {"rule": value} if isinstance(value, str) else value
+    if not isinstance(content, Mapping) or not isinstance(content.get("rule"), str):
+        raise ConfigError(
+            f"In config {title!r}, the entry {key!r} of [{table}] must be a rule's name, or a table such as "
+            '{ rule = "epsilon", epsilon = 0.01 }.'
+        )
+    name, parameters = content["rule"], {k: v for k, v in content.items() if k != "rule"}
+    known = _rules_of(table, key)
+    if name not in known:
+        raise ConfigError(
+            f"Config {title!r} gives {key!r} the unknown rule {name!r}.{suggestion(name, sorted(known))} "
+            f"Known there: {', '.join(sorted(known))}."
+        )
+    check_parameters(known[name], name, parameters, title)  # those of this layer's kind are checked when it is known
+    return Entry(table, key, name, tuple(sorted(parameters.items())))
+
+
+def _check_place(table: str, key: str, title: str) -> None:
+    """ConfigError unless the key is one of its table's: a kind; first, last, a number or a range such as 2..4."""
+    if table == "kind" and key not in KIND_KEYS:
+        raise ConfigError(f"Config {title!r} has a rule for the unknown kind {key!r}.{suggestion(key, KIND_KEYS)}")
+    if table != "position" or key in ("first", "last"):
         return
-    raise ConfigError(
-        f"In config {title!r}, [position] has the unknown key {key!r}. It must be first, last, the number of a linear "
-        "layer (from 1) or a range such as 2..4."
-    )
+    match = _RANGE.fullmatch(key)
+    if match is None or not 1 <= int(match[1]) <= int(match[2] or match[1]):
+        raise ConfigError(
+            f"In config {title!r}, [position] has the unknown key {key!r}. It must be first, last, the number of a "
+            "linear layer (from 1) or a range such as 2..4."
+        )
+
+
+def _rules_of(table: str, key: str) -> dict[str, type[AnyRule]]:
+    """The rules that an entry may name; of a name that several kinds have, the first one's."""
+    if table == "position" or (table == "kind" and key == "linear"):
+        kinds: tuple[str, ...] = LINEAR_KINDS
+    else:
+        kinds = KINDS if table == "name" or key == "any" else (key,)
+    return {name: rule for kind in reversed(kinds) for name, rule in RULES[kind].items()}
+
+
+def check_parameters(rule: type[AnyRule], name: str, given: Mapping[str, Any], title: str, where: str = "") -> None:
+    """ConfigError if a config gives a rule a parameter that it does not have, or a value that it cannot be."""
+    parameters = rule.parameters()
+    check_keys(given, sorted(parameters), title, f"parameter of rule {name!r}{where}")
+    for key, value in given.items():
+        complaint = parameters[key].complaint(key, value, name)
+        if complaint:
+            raise ConfigError(f"In config {title!r}, {complaint}")
+
+
+def check_keys(content: Iterable[str], known: Iterable[str], title: str, what: str) -> None:
+    """ConfigError if a key is not among the known ones."""
+    for key in content:
+        if key not in known:
+            raise ConfigError(f"Config {title!r} has an unknown {what}, {key!r}.{suggestion(key, known)}")
 
 
 def _is_pattern(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Everything that is neither linear, normalisation nor pooling; each passes, slices or shares relevance."""
+"""Elementwise layers, what needs no rule of its own (a final softmax, arithmetic on sizes), and the plain gradient."""
 
 import copy
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, bias_treatment, safe_divide
+
+Factor = Tensor | float
 
 
 class Activation(Operation):
@@ -20,7 +21,7 @@ class Activation(Operation):
     def __init__(self, function: Callable[[Tensor], Tensor], nonnegative: bool = False) -> None:
         self.function = function
         self.nonnegative = nonnegative
-        """Whether its output is never negative, whatever the input."""
+        """Whether its output is never negative, for any input."""
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """The activation of the input."""
@@ -53,25 +54,12 @@ def is_unchanged(operation: Operation | None) -> bool:
     return isinstance(operation, Activation) and operation.function is unchanged
 
 
-class Concat(Operation):
-    """Concatenation along one axis."""
-
-    kind = "concat"
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """The inputs behind each other."""
-        return torch.cat(inputs, self.axis), None
-
-
 class Sum(Operation):
     """Sum of its tensor inputs, each with a sign, plus a constant."""
 
     kind = "sum"
 
-    def __init__(self, signs: tuple[float, ...], constant: Any = None) -> None:
+    def __init__(self, signs: tuple[float, ...], constant: Factor | None = None) -> None:
         self.signs, self.constant = signs, constant
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
@@ -119,12 +107,14 @@ class Affine(Operation):
 
     kind = "affine"
 
-    def __init__(self, scale: Any, shift: Any = None, *, per_channel: bool = False) -> None:
+    def __init__(self, scale: Factor, shift: Factor | None = None, *, per_channel: bool = False) -> None:
         self.scale, self.shift, self.per_channel = scale, shift, per_channel
 
-    def broadcast(self, values: Any, dimensions: int) -> Any:
+    def broadcast(self, values: Factor, dimensions: int) -> Factor:
         """Scale or shift in the shape that meets (N, C, ...)."""
-        return values.view(-1, *[1] * (dimensions - 2)) if self.per_channel else values
+        if isinstance(values, Tensor) and self.per_channel:
+            return values.view(-1, *[1] * (dimensions - 2))
+        return values
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """scale x + shift."""
@@ -136,34 +126,6 @@ class Affine(Operation):
         """Copies scale and shift."""
         self.scale = self.scale.to(device, dtype, copy=True) if isinstance(self.scale, Tensor) else self.scale
         self.shift = self.shift.to(device, dtype, copy=True) if isinstance(self.shift, Tensor) else self.shift
-
-
-class View(Operation):
-    """Reshape, permute, slice, index, expand, one part of a split: every output element is one of the input's."""
-
-    kind = "view"
-
-    def __init__(self, function: Callable[..., Any], *, many: bool = False) -> None:
-        self.function = function
-        self.many = many
-        """Whether the output is a tuple of views, which only a later getitem turns into one."""
-
-    def run(self, *inputs: Any) -> tuple[Any, None]:
-        """The view; inputs after the first are sizes read off other tensors."""
-        return self.function(*inputs), None
-
-
-class Pad(Operation):
-    """Zero padding, as torch.nn.functional.pad counts it; negative sizes crop."""
-
-    kind = "pad"
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self.sizes = sizes
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """The padded input."""
-        return functional.pad(inputs[0], self.sizes), None
 
 
 class Softmax(Operation):
@@ -181,42 +143,30 @@ class Scalar(Operation):
         self.function = function
 
     def run(self, *inputs: Any) -> tuple[Any, None]:
-        """Whatever the function returns."""
+        """What the function returns."""
         return self.function(*inputs), None
 
 
 @dataclass(frozen=True)
-class Pass(Rule):
+class Pass(Rule[Operation]):
     """R unchanged."""
 
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Operation], relevance: Tensor) -> Relevances:
         """R_i = R_i."""
         return (relevance,)
 
 
 @dataclass(frozen=True)
-class ConcatRule(Rule):
-    """Each input gets its slice."""
-
-    relevance_at_zero = "passes"
-
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """Slices of R."""
-        axis = step.operation.axis
-        return torch.split(relevance, [shape[axis] for shape in step.shapes], axis)
-
-
-@dataclass(frozen=True)
-class SumRule(Rule):
+class SumRule(Rule[Sum]):
     """The z-rule: R in proportion to the addends; a constant is a bias (its share is lost unless bias = "ignore")."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
-    bias: str = "absorb"
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Sum], relevance: Tensor) -> Relevances:
         """R_i = s_i x_i / (sum of addends) R, summed where an addend was broadcast."""
         total, layer = step.output, step.operation
         assert total is not None
@@ -230,37 +180,39 @@ class SumRule(Rule):
 
 
 @dataclass(frozen=True)
-class ProductRule(Rule):
+class ProductRule(Rule[Product]):
     """All relevance to the signal, none to the gate."""
 
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Product], relevance: Tensor) -> Relevances:
         """R to the signal, summed where it was broadcast."""
         signal = step.operation.signal
         return [relevance.sum_to_size(shape) if i == signal else None for i, shape in enumerate(step.shapes)]
 
 
 @dataclass(frozen=True)
-class MaximumRule(Rule):
+class MaximumRule(Rule[Maximum]):
     """Winner takes all; the first of equals."""
 
     needs = frozenset({"memo"})
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Maximum], relevance: Tensor) -> Relevances:
         """R where the input won, else 0."""
-        return [relevance.where(step.memo == i, 0.0).sum_to_size(shape) for i, shape in enumerate(step.shapes)]
+        winner = step.memo
+        assert winner is not None
+        return [relevance.where(winner == i, 0.0).sum_to_size(shape) for i, shape in enumerate(step.shapes)]
 
 
 @dataclass(frozen=True)
-class AffineRule(Rule):
+class AffineRule(Rule[Affine]):
     """The z-rule of y = scale x + shift: R scale x / y; with bias = "ignore", R unchanged."""
 
     needs = frozenset({"inputs", "output"})
-    bias: str = "absorb"
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Affine], relevance: Tensor) -> Relevances:
         """R_i = scale x_i / y_i R_i, summed where the input was broadcast."""
         layer, total = step.operation, step.output
         if self.bias == "ignore" or layer.shift is None:
@@ -272,63 +224,14 @@ class AffineRule(Rule):
 
 
 @dataclass(frozen=True)
-class PadRule(Rule):
-    """Padding gets nothing: R of the border is dropped.
-
-    It is 0 for the rules that share in proportion to x; flat, w-square and z-box of the next layer lose its share.
-    """
-
-    relevance_at_zero = "passes"
-
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """R without its border."""
-        return (functional.pad(relevance, tuple(-size for size in step.operation.sizes)),)
-
-
-@dataclass(frozen=True)
-class ViewRule(Rule):
-    """The same view backwards: what the view left out gets 0, what it repeats gets the sum."""
-
-    relevance_at_zero = "passes"
-
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
-        """Writes R through the same view of an empty input; where it copies or repeats, through a view of indices."""
-        view, shape = step.operation.function, step.shapes[0]
-        result = relevance.new_zeros(shape)
-        window = view(result, *step.scalars)
-        if _shares_memory(window, result) and 0 not in window.stride():
-            window.copy_(relevance)
-            return (result,)
-        places = view(torch.arange(result.numel(), device=result.device).view(shape), *step.scalars)
-        result.view(-1).index_add_(0, places.flatten(), relevance.flatten())
-        return (result,)
-
-
-def _shares_memory(first: Tensor, second: Tensor) -> bool:
-    return first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-
-
-@dataclass(frozen=True)
-class Gradient(Rule):
+class Gradient(Rule[Operation]):
     """The plain gradient of any layer, for comparison. Not a relevance: it conserves nothing."""
 
     needs = frozenset({"inputs"})
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Operation], relevance: Tensor) -> Relevances:
         """R times the Jacobian of the layer, by differentiating this one layer."""
         with torch.enable_grad():
             leaves = [tensor.detach().requires_grad_() for tensor in step.inputs]
             output = step.operation.run(*leaves, *step.scalars)[0]
             return torch.autograd.grad(output, leaves, relevance, allow_unused=True)
-
-
-DEFAULT_RULES: dict[str, type[Rule]] = {
-    "activation": Pass,
-    "concat": ConcatRule,
-    "sum": SumRule,
-    "product": ProductRule,
-    "maximum": MaximumRule,
-    "affine": AffineRule,
-    "view": ViewRule,
-    "pad": PadRule,
-}

@@ -7,21 +7,24 @@ every input i.
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from lrpcli.lrp.layers.strided_transpose import split_into_phases, spread_by_phases
 from lrpcli.lrp.operation import Operation
 
 SPARSE = 0.6
-"""Entries of a gradient (N, D) that are not zero, as a share of D, below which reading their rows alone is faster."""
+"""Entries of a gradient (N, D) that are not zero, as a share of D, below which reading only their rows is faster."""
 BAGS = 8
 """Parts in which the rows of a single image are summed, for several threads."""
 PREPARED = 32
-"""Things prepared for one layer that are kept at most; a few kernels, and sums for each size of input."""
+"""Most things that are kept prepared for one layer: a few kernels, and sums for each size of input."""
+
+T = TypeVar("T")
 
 
 class Kernel:
@@ -47,9 +50,9 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 class LinearOperation(Operation):
     """A layer z = W x + b. What rules derive from the weight is prepared once, on first use, and kept."""
 
-    def __init__(self, layer: Any) -> None:
-        self.weight: Tensor = layer.weight.detach()
-        self.bias: Tensor | None = None if layer.bias is None else layer.bias.detach()
+    def __init__(self, layer: _ConvNd | nn.Linear) -> None:
+        self.weight = layer.weight.detach()
+        self.bias = None if layer.bias is None else layer.bias.detach()
         self._prepared: dict[Hashable, Any] = {}
 
     @abstractmethod
@@ -78,11 +81,11 @@ class LinearOperation(Operation):
 
     def kernel(self, name: str, gamma: float = 0.0) -> Kernel:
         """The kernel of that name in KERNELS."""
-        return self.prepare((name, gamma), lambda: Kernel(KERNELS[name](self.weight, gamma)))  # type: ignore[no-any-return]
+        return self.prepare((name, gamma), lambda: Kernel(KERNELS[name](self.weight, gamma)))
 
-    def prepare(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def prepare(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, made once for each key; all is forgotten when inputs come in ever new sizes."""
-        value = self._prepared.get(key)
+        value: T | None = self._prepared.get(key)
         if value is None:
             if len(self._prepared) >= PREPARED:
                 self._prepared.clear()
@@ -109,7 +112,7 @@ class Convolution(LinearOperation):
 
     kind = "convolution"
 
-    def __init__(self, layer: Any, padding: tuple[int, ...]) -> None:
+    def __init__(self, layer: _ConvNd, padding: tuple[int, ...]) -> None:
         super().__init__(layer)
         self.stride, self.padding, self.dilation, self.groups = layer.stride, padding, layer.dilation, layer.groups
         self.transposed, self.output_padding = layer.transposed, layer.output_padding
@@ -136,7 +139,7 @@ class Convolution(LinearOperation):
             if kernel.phases is None:
                 kernel.phases = split_into_phases(kernel.weight, self.stride[0])
             return spread_by_phases(gradient, kernel.phases, self.stride[0], self.padding, shape)
-        template = gradient.new_empty(1).expand(shape)  # the kernel reads its shape alone
+        template = gradient.new_empty(1).expand(shape)  # the kernel reads only its shape
         result: Tensor = torch.ops.aten.convolution_backward(
             gradient, template, kernel.weight, None, self.stride, self.padding, self.dilation, self.transposed,
             self.output_padding, self.groups, [True, False, False],

@@ -6,48 +6,65 @@ Operations dominate the time, so each rule says how many of `apply` and `spread`
 >= 0, as they are after a ReLU. `Step.rectified` saves more: relevance is zero where the output is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from lrpcli.errors import ConfigError
 from lrpcli.lrp.layers.linear import LinearOperation
-from lrpcli.lrp.operation import Relevances, Rule, Step, divide_by_nonnegative, safe_divide, smallest, stabilise
+from lrpcli.lrp.operation import (
+    Relevances,
+    Rule,
+    Setting,
+    Step,
+    Surroundings,
+    bias_treatment,
+    divide_by_nonnegative,
+    number,
+    safe_divide,
+    smallest,
+    stabilise,
+    tensor,
+)
+
+LinearStep = Step[LinearOperation]
 
 
 @dataclass(frozen=True)
-class Epsilon(Rule):
+class Epsilon(Rule[LinearOperation]):
     """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j [B15]; epsilon 0 is LRP-0."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
-    epsilon: float = 0.01
-    bias: str = "absorb"
+    epsilon: float = number(0.01, least=0)
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One spread."""
         (x,) = step.inputs
         return (_epsilon_spread(step, relevance, self.epsilon, self.bias).mul_(x),)
 
 
-def _epsilon_spread(step: Step, relevance: Tensor, epsilon: float, bias: str) -> Tensor:
+def _epsilon_spread(step: LinearStep, relevance: Tensor, epsilon: float, bias: str) -> Tensor:
     """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
     layer, total = step.operation, step.output
     assert total is not None
     if bias == "ignore":
         total = layer.without_bias(total)
     elif step.rectified and epsilon > smallest(total.dtype):
-        return _spread(layer, relevance / (total + epsilon), "signed", step)
-    return _spread(layer, safe_divide(relevance, stabilise(total, epsilon)), "signed", step)
+        return _spread(step, relevance / (total + epsilon), "signed")
+    return _spread(step, safe_divide(relevance, stabilise(total, epsilon)), "signed")
 
 
-def _spread(layer: LinearOperation, share: Tensor, kernel: str, step: Step, gamma: float = 0.0) -> Tensor:
-    return layer.spread(share, layer.kernel(kernel, gamma), step.shapes[0])
+def _spread(step: LinearStep, share: Tensor, kernel: str, gamma: float = 0.0) -> Tensor:
+    return step.operation.spread(share, step.operation.kernel(kernel, gamma), step.shapes[0])
 
 
 @dataclass(frozen=True)
-class AlphaBeta(Rule):
+class AlphaBeta(Rule[LinearOperation]):
     """R_i = sum_j (alpha z+_ij / z+_j - beta z-_ij / z-_j) R_j, alpha = 1 + beta [B15]; a zero sum drops its half.
 
     z-_j is z_j - z+_j, which saves an application and leaves it an error of about 1e-7 z+_j in float32: where it is
@@ -56,13 +73,13 @@ class AlphaBeta(Rule):
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
-    beta: float = 1.0
-    bias: str = "absorb"
+    beta: float = number(1.0, least=0)
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One application for z+, as z- = z - z+, and two spreads."""
         layer, total = step.operation, step.output
-        upper = _positive_sum(step, layer, self.bias)
+        upper = _positive_sum(step, self.bias)
         positive = divide_by_nonnegative(relevance, upper)
         if self.beta == 0:
             return (_spread_signed(step, positive, None, 1.0, 0.0),)
@@ -72,9 +89,9 @@ class AlphaBeta(Rule):
         return (_spread_signed(step, positive, negative, 1 + self.beta, self.beta),)
 
 
-def _positive_sum(step: Step, layer: LinearOperation, bias: str) -> Tensor:
+def _positive_sum(step: LinearStep, bias: str) -> Tensor:
     """z+_j = sum_i z+_ij, with b+ unless the bias is ignored: one application for inputs >= 0, else two."""
-    (x,) = step.inputs
+    (x,), layer = step.inputs, step.operation
     offset = None if bias == "ignore" else layer.positive_bias()
     if step.nonnegative:
         return layer.apply(x, layer.kernel("positive"), offset)
@@ -82,7 +99,7 @@ def _positive_sum(step: Step, layer: LinearOperation, bias: str) -> Tensor:
     return positive.add_(layer.apply(x.clamp(max=0), layer.kernel("negative")))
 
 
-def _spread_signed(step: Step, positive: Tensor, negative: Tensor | None, alpha: float, beta: float) -> Tensor:
+def _spread_signed(step: LinearStep, positive: Tensor, negative: Tensor | None, alpha: float, beta: float) -> Tensor:
     """sum_j alpha z+_ij p_j + beta z-_ij n_j for every input i."""
     (x,) = step.inputs
     through = _spread_pair(step, positive, negative, alpha, beta, ("positive", "negative"))
@@ -93,42 +110,41 @@ def _spread_signed(step: Step, positive: Tensor, negative: Tensor | None, alpha:
 
 
 def _spread_pair(
-    step: Step, positive: Tensor, negative: Tensor | None, alpha: float, beta: float, kernels: tuple[str, str]
+    step: LinearStep, positive: Tensor, negative: Tensor | None, alpha: float, beta: float, kernels: tuple[str, str]
 ) -> Tensor:
-    layer = step.operation
-    total = _spread(layer, positive, kernels[0], step)
+    total = _spread(step, positive, kernels[0])
     if alpha != 1:
         total.mul_(alpha)
-    return total if negative is None else total.add_(_spread(layer, negative, kernels[1], step), alpha=beta)
+    return total if negative is None else total.add_(_spread(step, negative, kernels[1]), alpha=beta)
 
 
 @dataclass(frozen=True)
-class ZPlus(Rule):
+class ZPlus(Rule[LinearOperation]):
     """Alpha-beta with beta = 0: R_i = sum_j z+_ij / z+_j R_j, negative inputs included."""
 
     needs = frozenset({"inputs"})
     relevance_at_zero = "zero"
-    bias: str = "absorb"
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One application and one spread."""
         return AlphaBeta(0.0, self.bias).relevance(step, relevance)
 
 
 @dataclass(frozen=True)
-class Gamma(Rule):
+class Gamma(Rule[LinearOperation]):
     """Generalised gamma [A21]: z_j >= 0 favours z+ (z_ij + gamma z+_ij), z_j < 0 favours z- (z_ij + gamma z-_ij)."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
-    gamma: float = 0.25
-    bias: str = "absorb"
+    gamma: float = number(0.25, least=0)
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One application, and one spread where no relevance comes from z_j < 0, else two."""
         layer, total = step.operation, step.output
         assert total is not None
-        upper = _positive_sum(step, layer, self.bias)
+        upper = _positive_sum(step, self.bias)
         if step.rectified and self.bias == "absorb":
             return (self._favour_positive(step, divide_by_nonnegative(relevance, upper.mul_(self.gamma).add_(total))),)
         whole = total if self.bias == "absorb" else layer.without_bias(total)
@@ -139,27 +155,27 @@ class Gamma(Rule):
         positive, negative = torch.where(up, favoured, share), torch.where(up, share, favoured)
         return (_spread_signed(step, positive, negative, 1.0, 1.0),)
 
-    def _favour_positive(self, step: Step, share: Tensor) -> Tensor:
+    def _favour_positive(self, step: LinearStep, share: Tensor) -> Tensor:
         """sum_j (z_ij + gamma z+_ij) s_j for every input i."""
-        (x,), layer = step.inputs, step.operation
-        through = _spread(layer, share, "positive-favoured", step, self.gamma)
+        (x,) = step.inputs
+        through = _spread(step, share, "positive-favoured", self.gamma)
         if step.nonnegative:
             return through.mul_(x)
-        crossed = _spread(layer, share, "negative-favoured", step, self.gamma)
+        crossed = _spread(step, share, "negative-favoured", self.gamma)
         return torch.where(x >= 0, through, crossed).mul_(x)
 
 
 @dataclass(frozen=True)
-class ByWeight(Rule):
-    """Shares in proportion to a weight alone, the same for every image; padding gets none."""
+class ByWeight(Rule[LinearOperation]):
+    """Shares in proportion to a weight only, so that they are the same for every image; padding gets none."""
 
     kernel: ClassVar[str]
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One spread; the sums are kept."""
         layer, shape = step.operation, step.shapes[0]
         sums = layer.prepare((self.kernel, "sums", shape[1:]), lambda: self._sums(layer, shape))
-        return (_spread(layer, relevance / sums, self.kernel, step),)
+        return (_spread(step, relevance / sums, self.kernel),)
 
     def _sums(self, layer: LinearOperation, shape: torch.Size) -> Tensor:
         """Sum of the weight over each output's inputs (1, D, ...); infinite where it is zero, so that it drops R."""
@@ -182,69 +198,69 @@ class WSquare(ByWeight):
 
 
 @dataclass(frozen=True, eq=False)
-class ZBox(Rule):
+class ZBox(Rule[LinearOperation]):
     """Shares (x_i w_ij - l_i w+_ij - h_i w-_ij) / sum_i(...) for inputs between l and h [M17].
 
     `low` and `high` broadcast to an input (1, C, H, W); they are the model's pixel range, preprocessed.
     """
 
     needs = frozenset({"inputs", "output"})
-    low: Tensor | None = None
-    high: Tensor | None = None
+    low: Tensor = tensor()
+    high: Tensor = tensor()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    @classmethod
+    def bind(cls, given: Mapping[str, Setting], surroundings: Surroundings) -> Self:
+        """Bounds that the config leaves out are the range of the layer's input."""
+        needs = f"The rule z-box of layer {surroundings.layer!r} needs"
+        bounds = dict(zip(("low", "high"), surroundings.input_range or (), strict=False)) | cls.read(given)
+        if len(bounds) < 2:
+            raise ConfigError(
+                f"{needs} the range of its input, which is not known here; give low and high in the config or, for a "
+                "layer that reads the model's input, pixel_range to the Explainer."
+            )
+        if not bool((bounds["low"] < bounds["high"]).all()):
+            raise ConfigError(f"{needs} a low below its high.")
+        return cls(**bounds)
+
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """Two spreads, as a share is (x_i - l_i) w+_ij + (x_i - h_i) w-_ij; the bounds' sum is kept."""
         (x,), layer = step.inputs, step.operation
-        assert self.low is not None and self.high is not None and step.output is not None
+        assert step.output is not None
         bounds = layer.prepare((self, x.shape[1:]), lambda: self._bounds(layer, x.shape))
         share = safe_divide(relevance, step.output - bounds)
-        lower = _spread(layer, share, "positive", step).mul_(x - self.low.to(x))
-        upper = _spread(layer, share, "negative", step).mul_(x - self.high.to(x))
+        lower = _spread(step, share, "positive").mul_(x - self.low.to(x))
+        upper = _spread(step, share, "negative").mul_(x - self.high.to(x))
         return (lower.add_(upper),)
 
     def _bounds(self, layer: LinearOperation, shape: torch.Size) -> Tensor:
         """sum_i l_i w+_ij + h_i w-_ij + b_j (1, D, ...): what z_j exceeds the denominator by."""
-        assert self.low is not None and self.high is not None
         low = self.low.to(layer.weight).expand(1, *shape[1:])
         high = self.high.to(layer.weight).expand(1, *shape[1:])
         return layer.apply(low, layer.kernel("positive"), layer.bias).add_(layer.apply(high, layer.kernel("negative")))
 
 
 @dataclass(frozen=True)
-class Sign(Rule):
+class Sign(Rule[LinearOperation]):
     """R_i = sign(x_i) sum_j w_ij R_j / (z_j + epsilon sign(z_j)), for the input layer; sign(0) = +1."""
 
     needs = frozenset({"inputs", "output"})
-    epsilon: float = 0.01
-    bias: str = "absorb"
+    epsilon: float = number(0.01, least=0)
+    bias: str = bias_treatment()
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """The epsilon rule with the sign of the input in place of the input."""
         (x,), spread = step.inputs, _epsilon_spread(step, relevance, self.epsilon, self.bias)
         return (torch.where(x >= 0, spread, -spread),)
 
 
 @dataclass(frozen=True)
-class GradientTimesInput(Rule):
+class GradientTimesInput(Rule[LinearOperation]):
     """x_i sum_j w_ij R_j: with `gradient` in every later layer, gradient times input. Not a relevance."""
 
     needs = frozenset({"inputs"})
     relevance_at_zero = "zero"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One spread."""
         (x,) = step.inputs
-        return (_spread(step.operation, relevance, "signed", step).mul_(x),)
-
-
-RULES: dict[str, type[Rule]] = {
-    "epsilon": Epsilon,
-    "alpha-beta": AlphaBeta,
-    "z-plus": ZPlus,
-    "gamma": Gamma,
-    "flat": Flat,
-    "w-square": WSquare,
-    "z-box": ZBox,
-    "sign": Sign,
-    "gradient-times-input": GradientTimesInput,
-}
+        return (_spread(step, relevance, "signed").mul_(x),)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide, stabilise
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, stabilise
 
 REGIONS = ("across-channels", "within-channel")
 
@@ -116,7 +116,7 @@ class NormalizationOperation(Operation):
         self.layer = layer
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies the layer, which holds numbers alone."""
+        """Copies the layer, which holds numbers only."""
         self.layer = copy.copy(self.layer)
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,9 +130,10 @@ class NormalizationOperation(Operation):
             f"k={self.layer.offset:g} {self.layer.region}"
         )
 
-    def terms(self, step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def terms(self, step: "Step[NormalizationOperation]") -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x^2, N, u and c of the module's docstring, each (N, C, ...)."""
         (x,), neighbours = step.inputs, step.memo
+        assert neighbours is not None
         squares = x * x
         centre = negative_power((squares * self.layer.factor).add_(self.layer.offset), self.layer.beta)
         slope = negative_power(self.layer.scale(squares, neighbours), self.layer.beta + 1)
@@ -140,7 +141,7 @@ class NormalizationOperation(Operation):
         return squares, neighbours, centre, slope
 
 
-class NormalizationRule(Rule):
+class NormalizationRule(Rule[NormalizationOperation]):
     """Base of the LRN rules: they need the input and the neighbour sum."""
 
     needs = frozenset({"inputs", "memo"})
@@ -155,7 +156,7 @@ class Taylor(NormalizationRule):
 
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
         """R_j = u_j q_j + x_j^2 W[c q]_j with q_k = R_k / (u_k + c_k N_k)."""
         layer = step.operation.layer
         squares, neighbours, centre, slope = step.operation.terms(step)
@@ -170,7 +171,7 @@ class TaylorUnnormalized(NormalizationRule):
 
     relevance_at_zero = "zero"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
         """R_j = x_j u_j R_j + x_j^2 W[c x R]_j."""
         squares, _, centre, slope = step.operation.terms(step)
         weighted = step.inputs[0] * relevance
@@ -178,12 +179,12 @@ class TaylorUnnormalized(NormalizationRule):
 
 
 @dataclass(frozen=True)
-class Identity(Rule):
+class Identity(Rule[NormalizationOperation]):
     """R passes to the centre unchanged: the paper's baseline."""
 
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
         """R_j = R_j."""
         return (relevance,)
 
@@ -193,9 +194,9 @@ class NormalizationEpsilon(NormalizationRule):
     """The epsilon rule over the Taylor terms: z_jk / (z_k + epsilon sign(z_k)), z_k the sum of the terms."""
 
     relevance_at_zero = "zero"
-    epsilon: float = 0.01
+    epsilon: float = number(0.01, least=0)
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
         """R_j = x_j u_j t_j + x_j^2 W[c x t]_j with t = R / (z + epsilon sign(z))."""
         squares, neighbours, centre, slope = step.operation.terms(step)
         x = step.inputs[0]
@@ -209,11 +210,12 @@ class NormalizationAlphaBeta(NormalizationRule):
     """Alpha-beta over the Taylor terms, alpha = 1 + beta: centre and neighbours have opposite signs."""
 
     relevance_at_zero = "zero"
-    beta: float = 1.0
+    beta: float = number(1.0, least=0)
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
         """Where x_k >= 0 the centre gets alpha R_k and the neighbours -beta R_k; where x_k < 0 the reverse."""
         (x,), neighbours = step.inputs, step.memo
+        assert neighbours is not None
         squares, positive = x * x, x >= 0
         arrived = relevance * (squares > 0)
         favoured, opposed = arrived * (1 + self.beta), arrived * -self.beta
@@ -221,12 +223,3 @@ class NormalizationAlphaBeta(NormalizationRule):
         to_neighbours = torch.where(positive, opposed, favoured)
         share = safe_divide(to_neighbours, neighbours)
         return (to_centre + squares * step.operation.layer.neighbour_sum(share),)
-
-
-RULES: dict[str, type[Rule]] = {
-    "taylor": Taylor,
-    "identity": Identity,
-    "taylor-unnormalized": TaylorUnnormalized,
-    "epsilon": NormalizationEpsilon,
-    "alpha-beta": NormalizationAlphaBeta,
-}

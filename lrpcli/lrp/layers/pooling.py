@@ -144,57 +144,53 @@ class Mean(Operation):
         return (gradient / count).expand(shape)
 
 
+AnyMaxPool = MaxPool | AdaptiveMaxPool
+AnyAveragePool = AveragePool | AdaptiveAveragePool | Mean
+
+
 @dataclass(frozen=True)
-class Winner(Rule):
+class Winner(Rule[AnyMaxPool]):
     """Winner takes all: R goes to the first maximum in row-major order; overlapping windows add."""
 
     needs = frozenset({"memo"})
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[AnyMaxPool], relevance: Tensor) -> Relevances:
         """Scatters R to the remembered winners."""
+        assert step.memo is not None
         return (step.operation.scatter(relevance, step.memo, step.shapes[0]),)
 
 
 @dataclass(frozen=True)
-class MaxPoolAverage(Rule):
+class MaxPoolAverage(Rule[AnyMaxPool]):
     """Max pooling treated as a sum: R is shared in proportion to the activations of the window; 0/0 = 0."""
 
     needs = frozenset({"inputs"})
     relevance_at_zero = "zero"
 
-    def why_unfit(self, operation: Operation) -> str:
+    def why_unfit(self, operation: AnyMaxPool) -> str:
         """Sums over windows with gaps are not written."""
         dilated = isinstance(operation, MaxPool) and operation.dilation != (1, 1)
         return "Its windows are dilated, and only the rule 'winner' knows such windows." if dilated else ""
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[AnyMaxPool], relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (sum over window j of x) R_j."""
         (x,), layer = step.inputs, step.operation
         if isinstance(layer, AdaptiveMaxPool):
-            return Proportional().relevance(_averaged(step), relevance)
+            averaging = AdaptiveAveragePool(layer.size)
+            return Proportional().relevance(Step(averaging, step.shapes, (x,), averaging.run(x)[0]), relevance)
         return (x * layer.scatter_sum(safe_divide(relevance, layer.window_sum(x)), x.shape),)
 
 
-def _averaged(step: Step) -> Step:
-    """The same step as if its layer were average pooling."""
-    layer = AdaptiveAveragePool(step.operation.size)
-    return Step(layer, step.shapes, step.inputs, layer.run(*step.inputs)[0])
-
-
 @dataclass(frozen=True)
-class Proportional(Rule):
-    """The z-rule: R is shared in proportion to the inputs, whatever their sign; 0/0 = 0."""
+class Proportional(Rule[AnyAveragePool]):
+    """The z-rule: R is shared in proportion to the inputs, of either sign; 0/0 = 0."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
 
-    def relevance(self, step: Step, relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[AnyAveragePool], relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (n_j y_j) R_j."""
         (x,), total = step.inputs, step.output
         assert total is not None
         return (x * step.operation.spread(safe_divide(relevance, total), x.shape),)
-
-
-MAX_RULES: dict[str, type[Rule]] = {"winner": Winner, "average": MaxPoolAverage}
-AVERAGE_RULES: dict[str, type[Rule]] = {"proportional": Proportional}

@@ -1,22 +1,15 @@
-"""A torch.nn.Module as a flat list of layers in execution order: traced by torch.fx, BatchNorm folded, all named."""
+"""Layers in execution order, and what is done to them once they are all there: folding, forgetting, numbering."""
 
-import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
 
-from lrpcli.errors import ModelError, UnsupportedLayer
+from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import Convolution, FullyConnected, LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
 from lrpcli.lrp.operation import Operation
-from lrpcli.lrp.tracing.modules import is_leaf
-from lrpcli.lrp.tracing.node import Reference, Translated
-from lrpcli.lrp.tracing.storage import Aliases
-from lrpcli.lrp.tracing.translate import translate
 
 
 @dataclass
@@ -38,6 +31,11 @@ class Layer:
     """Whether the layer's first input is known to hold no negative value."""
 
     @property
+    def sources(self) -> tuple[int, ...]:
+        """The layers that it reads, for their values or for sizes."""
+        return self.inputs + self.scalars
+
+    @property
     def kind(self) -> str:
         """What a config calls this sort of layer."""
         return self.operation.kind
@@ -50,18 +48,10 @@ class Layer:
 
 @dataclass
 class Graph:
-    """Layers in execution order; layer 0 is the input, `output` the logits (a final softmax is stripped)."""
+    """Layers in execution order; layer 0 is the input, `output` the logits."""
 
     layers: list[Layer]
     output: int
-    last_use: dict[int, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _fold_affine(self)
-        _drop_unreachable(self)
-        _number(self)
-        _mark_nonnegative(self)
-        self.last_use = {source: index for index, layer in enumerate(self.layers) for source in _sources(layer)}
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
         """The same graph with private copies of all parameters; the module it came from keeps its own."""
@@ -76,131 +66,18 @@ class Graph:
                 yield name, layer
 
 
-def _recorded(function: Callable[[Any, Any], Any]) -> Callable[["_Proxy", Any], fx.Proxy]:
-    """An operator such as += that is traced as what it is, under the name of the plain one."""
+def make_graph(layers: list[Layer], output: int) -> Graph:
+    """The graph of these layers: final softmax stripped, BatchNorm folded, layers that nothing reads forgotten.
 
-    def record(proxy: "_Proxy", other: Any) -> fx.Proxy:
-        name = function.__name__.removeprefix("i")
-        return proxy.tracer.create_proxy("call_function", function, (proxy, other), {}, name)
-
-    return record
-
-
-class _Proxy(fx.Proxy):
-    """torch.fx takes x += y for x = x + y; but other names of the same tensor see what was added."""
-
-    __iadd__, __isub__ = _recorded(operator.iadd), _recorded(operator.isub)
-    __imul__, __itruediv__ = _recorded(operator.imul), _recorded(operator.itruediv)
-
-
-class _Tracer(fx.Tracer):
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return is_leaf(module)
-
-
-def build_graph(module: nn.Module) -> Graph:
-    """The graph of a module as in eval mode; the module is not changed. UnsupportedLayer names what has no rule."""
-    traced = module.graph if isinstance(module, fx.GraphModule) else _trace(module)
-    layers: list[Layer] = []
-    values: dict[fx.Node, Any] = {}
-    uses: dict[str, int] = {}
-    aliases = Aliases(traced)
-    for node in traced.nodes:
-        if node.op == "placeholder":
-            if layers:
-                _require_default(node)
-                values[node] = node.args[0] if node.args else None
-                continue
-            layers.append(Layer("input", "input", Activation(unchanged), ()))
-            values[node] = Reference(0)
-        elif node.op == "get_attr":
-            values[node] = _attribute(module, str(node.target))
-        elif node.op == "output":
-            return Graph(layers, _output_index(layers, values, node))
-        else:
-            name = _unique(_layer_name(node), uses)
-            translated = translate(node, name, module, lambda argument: _resolve(argument, values), layers)
-            values[node] = _append(layers, name, translated)
-            if _carries_relevance(translated):
-                aliases.add(node, translated)
-                if translated.in_place:  # the traced call wrote over its input, the layer does not
-                    values.update(dict.fromkeys(aliases.written_over(node, name), values[node]))
-    raise ModelError("The model's graph has no output.")
-
-
-def _carries_relevance(translated: Translated) -> bool:
-    return translated.operation is not None and translated.operation.kind != "scalar"
-
-
-def _append(layers: list[Layer], name: str, translated: Translated) -> Any:
-    if translated.operation is None:
-        return translated.value
-    layers.append(
-        Layer(name, translated.type, translated.operation, translated.inputs, translated.scalars),
-    )
-    return Reference(len(layers) - 1)
-
-
-def _trace(module: nn.Module) -> fx.Graph:
-    training = [child for child in module.modules() if child.training]
-    module.eval()
-    try:
-        return _Tracer().trace(module)
-    except Exception as error:
-        raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control "
-            "flow that depends on tensor values, or pass a torch.fx.GraphModule."
-        ) from error
-    finally:
-        for child in training:
-            child.training = True
-
-
-def _require_default(node: fx.Node) -> None:
-    if not node.args:
-        raise ModelError(f"The model has a second input, {node.name!r}; only models with one input can be explained.")
-
-
-def _attribute(root: nn.Module, target: str) -> Any:
-    value: Any = root
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value.detach() if isinstance(value, torch.Tensor) else value
-
-
-def _layer_name(node: fx.Node) -> str:
-    if "layer" in node.meta:
-        return str(node.meta["layer"])
-    return str(node.target) if node.op == "call_module" else node.name
-
-
-def _unique(name: str, uses: dict[str, int]) -> str:
-    """The second use of a module gets '@2' behind its name: it is a layer of its own."""
-    uses[name] = uses.get(name, 0) + 1
-    return name if uses[name] == 1 else f"{name}@{uses[name]}"
-
-
-def _resolve(argument: Any, values: dict[fx.Node, Any]) -> Any:
-    return fx.node.map_aggregate(argument, lambda leaf: values[leaf] if isinstance(leaf, fx.Node) else leaf)
-
-
-def _output_index(layers: list[Layer], values: dict[fx.Node, Any], node: fx.Node) -> int:
-    value = _resolve(node.args[0], values)
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, Reference):
-        raise ModelError("The model must return one tensor of logits (N, classes); it returns something else.")
-    index = _strip_softmax(layers, value.index)
-    for layer in _ancestors(layers, index):
-        if layer.kind == "softmax":
-            raise UnsupportedLayer(
-                f"Layer {layer.name!r} is a softmax in the middle of the model, and no relevance rule is known for it; "
-                "only a softmax at the very end can be explained (it is stripped)."
-            )
-    return index
+    UnsupportedLayer names a softmax in the middle.
+    """
+    graph = Graph(layers, _strip_softmax(layers, output))
+    _fold_affine(graph)
+    _drop_unreachable(graph)
+    _refuse_softmax(graph)
+    _number(graph)
+    _mark_nonnegative(graph)
+    return graph
 
 
 def _strip_softmax(layers: list[Layer], output: int) -> int:
@@ -218,25 +95,11 @@ def _strip_softmax(layers: list[Layer], output: int) -> int:
     return output
 
 
-def _ancestors(layers: list[Layer], index: int) -> list[Layer]:
-    found, stack = set(), [index]
-    while stack:
-        current = stack.pop()
-        if current not in found:
-            found.add(current)
-            stack.extend(_sources(layers[current]))
-    return [layers[i] for i in sorted(found)]
-
-
-def _sources(layer: Layer) -> tuple[int, ...]:
-    return layer.inputs + layer.scalars
-
-
 def _fold_affine(graph: Graph) -> None:
     """Takes a BatchNorm or Scale into the linear layer before it; in float64, until Graph.to casts the parameters."""
     counts: dict[int, int] = {}
     for layer in graph.layers:
-        for source in _sources(layer):
+        for source in layer.sources:
             counts[source] = counts.get(source, 0) + 1
     replaced: dict[int, int] = {}
     for index, layer in enumerate(graph.layers):
@@ -261,8 +124,8 @@ def _foldable(operation: Operation) -> bool:
 
 
 def _folded(linear: LinearOperation, affine: Affine) -> LinearOperation:
-    scale = affine.scale.double()
-    shift = scale.new_zeros(scale.shape) if affine.shift is None else affine.shift.double()
+    scale = torch.as_tensor(affine.scale).double()
+    shift = scale.new_zeros(scale.shape) if affine.shift is None else torch.as_tensor(affine.shift).double()
     weight = linear.weight.double() * scale.view(-1, *[1] * (linear.weight.dim() - 1))
     bias = shift if linear.bias is None else linear.bias.double() * scale + shift
     return linear.with_parameters(weight, bias)
@@ -277,13 +140,22 @@ def _drop_unreachable(graph: Graph) -> None:
         index = stack.pop()
         if index not in keep or index == graph.output:
             keep.add(index)
-            stack.extend(i for i in _sources(layers[index]) if i not in keep)
+            stack.extend(i for i in layers[index].sources if i not in keep)
     order = {old: new for new, old in enumerate(sorted(keep))}
     graph.layers = [layers[old] for old in order]
     for layer in graph.layers:
         layer.inputs = tuple(order[i] for i in layer.inputs)
         layer.scalars = tuple(order[i] for i in layer.scalars)
     graph.output = order[graph.output]
+
+
+def _refuse_softmax(graph: Graph) -> None:
+    for layer in graph.layers:
+        if layer.kind == "softmax":
+            raise UnsupportedLayer(
+                f"Layer {layer.name!r} is a softmax in the middle of the model, and no relevance rule is known for it; "
+                "only a softmax at the very end can be explained (it is stripped)."
+            )
 
 
 def _number(graph: Graph) -> None:

@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Pad, Rectifier, Softmax, View, unchanged
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, Softmax, unchanged
 from lrpcli.lrp.layers.linear import Convolution, FullyConnected
 from lrpcli.lrp.layers.normalization import LocalResponseNorm, NormalizationOperation
 from lrpcli.lrp.layers.pooling import AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, MaxPool
+from lrpcli.lrp.layers.views import Pad, View
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.functions import pair
 from lrpcli.lrp.tracing.node import unsupported_layer
@@ -81,13 +84,13 @@ def _pooling(module: nn.Module, name: str) -> Operation:
     return AveragePool(*geometry, module.ceil_mode, module.count_include_pad, module.divisor_override)
 
 
-def _padding(module: Any, name: str) -> tuple[int, ...]:
+def _padding(module: _ConvNd, name: str) -> tuple[int, ...]:
     """Padding as numbers, the same on both sides."""
     if module.padding_mode != "zeros":
         raise unsupported_layer(name, type(module).__name__, f"Its padding mode is {module.padding_mode!r}.")
     if module.padding == "valid":
         return (0,) * len(module.kernel_size)
-    if module.padding == "same":
+    if isinstance(module.padding, str):  # "same"
         totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         if any(total % 2 for total in totals):
             raise unsupported_layer(name, type(module).__name__, "Its padding differs on the two sides; pad before it.")
@@ -95,8 +98,8 @@ def _padding(module: Any, name: str) -> tuple[int, ...]:
     return tuple(module.padding)
 
 
-def _batch_norm(module: Any, name: str) -> Affine:
-    if module.running_mean is None:
+def _batch_norm(module: _NormBase, name: str) -> Affine:
+    if module.running_mean is None or module.running_var is None:
         raise unsupported_layer(name, type(module).__name__, "It keeps no running statistics.")
     scale = 1 / torch.sqrt(module.running_var.detach().double() + module.eps)
     scale = scale if module.weight is None else scale * module.weight.detach().double()
@@ -114,7 +117,7 @@ def _out_of_place(module: Any) -> Any:
     return result
 
 
-def _normalization(module: Any, name: str) -> LocalResponseNorm:
+def _normalization(module: LocalResponseNorm | nn.LocalResponseNorm, name: str) -> LocalResponseNorm:
     if isinstance(module, LocalResponseNorm):
         return module
     if module.size % 2 == 0:

@@ -1,4 +1,4 @@
-"""A traced call of torch.fx while it becomes a layer: its arguments, and which other layers it reads."""
+"""A node of a torch.fx graph while it becomes a layer: its arguments, and which other layers it reads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import fx
 
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.tracing.graph import Layer
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Reference:
 
 @dataclass
 class Translated:
-    """What a traced call became: a layer (`operation` with its inputs), or a plain `value` that is no layer."""
+    """What a node became: a layer (`operation` with its inputs), or a plain `value` that is no layer."""
 
     type: str
     operation: Operation | None = None
@@ -31,17 +32,17 @@ class Translated:
 
 
 @dataclass
-class Call:
-    """A traced call; arguments that are outputs of layers are References, all others plain values."""
+class Node:
+    """A call in the traced graph; arguments that are outputs of layers are References, all others plain values."""
 
-    node: fx.Node
+    traced: fx.Node
     name: str
     """What the layer will be called."""
     label: str
     """What is called: a function, a method or a type of module."""
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    layers: list[Any]
+    layers: list[Layer]
     """The layers so far."""
 
     def get(self, index: int, keyword: str, default: Any = None) -> Any:
@@ -62,7 +63,7 @@ class Call:
 
     def is_scalar(self, reference: Reference) -> bool:
         """Whether a layer puts out sizes, which carry no relevance."""
-        return bool(self.layers[reference.index].kind == "scalar")
+        return self.layers[reference.index].kind == "scalar"
 
     def tensors(self) -> tuple[int, ...]:
         """The layers among the arguments that carry relevance, each once."""
@@ -75,7 +76,7 @@ class Call:
     def replay(self) -> Callable[..., Any]:
         """The traced call as a function of the values of `tensors` followed by those of `scalars`."""
         order = {index: place for place, index in enumerate((*self.tensors(), *self.scalars()))}
-        node, arguments, keywords = self.node, self.arguments, self.keywords
+        traced, arguments, keywords = self.traced, self.arguments, self.keywords
 
         def run(*values: Any) -> Any:
             def fill(leaf: Any) -> Any:
@@ -83,14 +84,14 @@ class Call:
 
             args: Any = fx.node.map_aggregate(arguments, fill)
             kwargs: Any = fx.node.map_aggregate(keywords, fill)
-            if node.op == "call_method":
-                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            if traced.op == "call_method":
+                return getattr(args[0], str(traced.target))(*args[1:], **kwargs)
+            return traced.target(*args, **kwargs)  # type: ignore[operator]
 
         return run
 
     def layer(self, operation: Operation, *inputs: Reference) -> Translated:
-        """The call as a layer; one that reads its first argument alone, unless `inputs` are named."""
+        """The call as a layer that reads `inputs`, or only its first argument if none are named."""
         return Translated(self.label, operation, tuple(r.index for r in inputs or (self.only_input(),)))
 
     def only_input(self) -> Reference:

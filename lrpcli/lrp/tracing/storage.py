@@ -3,12 +3,13 @@
 from torch import fx
 
 from lrpcli.errors import UnsupportedLayer
-from lrpcli.lrp.layers.elementwise import View, is_unchanged
+from lrpcli.lrp.layers.elementwise import is_unchanged
+from lrpcli.lrp.layers.views import View
 from lrpcli.lrp.tracing.functions import SIZES
 from lrpcli.lrp.tracing.node import Translated
 
 
-class Aliases:
+class Storage:
     """The nodes of a graph by the tensor that they are, and by the memory that it lies in."""
 
     def __init__(self, graph: fx.Graph) -> None:
