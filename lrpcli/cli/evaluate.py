@@ -60,9 +60,11 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
     if not sources:
         click.echo("0 images: the list is empty.", err=True)
         return
+    from lrpcli.images.sources import by_path, choose_images
+
     settings = _settings(folder, values, policy)
-    said = from_options(ConsoleSettings, values, quiet=values["quiet"])
-    failed = _evaluate(sources, settings, said)
+    chosen = by_path(choose_images(sources, settings.images, settings.evaluation.perturbation.seed))
+    failed = _evaluate(chosen, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
     if failed:
         click.get_current_context().exit(1)
 
@@ -70,31 +72,28 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
 def _evaluate(sources: "Sequence[Source]", settings: EvaluationRunSettings, said: ConsoleSettings) -> int:
     """Measures the shard's images, shows each, and then the results; how many images failed."""
     from lrpcli.pipeline.shard import parse_shard
-    from lrpcli.pipeline.workers import Workers
+    from lrpcli.scale import Job
+    from lrpcli.scale.inline import execute
 
-    flow = settings.flow
-    shard = parse_shard(flow.shard, os.environ)
-    with Workers(flow.jobs or 1, flow.timeout or None) as workers:
+    shard = parse_shard(settings.flow.shard, os.environ)
+    share = shard.share(sources)
+    job = Job("lrpcli.evaluation.run:prepare_run", (settings, sources, shard))
+    with execute(job, len(share), settings.flow) as execution:
         from lrpcli.cli.evaluation_console import EvaluationConsole
         from lrpcli.evaluation.results import Collected
-        from lrpcli.evaluation.run import by_path, choose_images, load_evaluator, prepare_run
-        from lrpcli.lrp.batch_limit import keep_freed_memory
 
-        keep_freed_memory()
-        sources = by_path(choose_images(sources, settings.images, settings.evaluation.perturbation.seed))
-        evaluator = load_evaluator(settings, sources)
-        passes, share = evaluator.passes_per_image, shard.share(sources)
+        passes = execution.run.evaluator.passes_per_image
         console = EvaluationConsole(len(share), settings.folder, "", said, passes=passes)
-        run = prepare_run(settings, evaluator, console.passed, shard)
-        collected = Collected(evaluator)
+        run = execution.run.reporting(console.passed)
+        collected = Collected(run)
         with Interrupts() as interrupts, console:
-            with closing(run.records(sources, workers, interrupts.stop)) as records:
-                console.show_all(collected.passing(records), fail_fast=flow.fail_fast)
+            with closing(run.records(sources, execution.workers, interrupts.stop)) as records:
+                console.show_all(collected.passing(records), fail_fast=settings.flow.fail_fast)
             if len(share) < len(sources):
-                collected = Collected(evaluator)
-                collected.add_journaled(run, sources)
+                collected = Collected(run)
+                collected.add_journaled(sources)
             if collected.ended == len(sources):
-                console.results = collected.write(run, workers)
+                console.results = collected.write(execution.workers)
             elif not console.left:
                 console.unfinished = (
                     f"; {collected.ended} of all {len(sources)} images have ended, and the shard that ends last writes "

@@ -81,18 +81,16 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
 
 def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", settings: RunSettings) -> None:
     """Explains the shard's images and shows each. Raises LrpError, Interrupted or BrokenPipeError."""
-    from lrpcli.pipeline.workers import Workers
+    from lrpcli.scale import Job, find_executor
 
-    flow = settings.flow
-    # The processes that decode get ready while torch is imported and the model loaded.
-    with Workers(max(1, min(flow.jobs or 1, console.total)), flow.timeout or None) as workers:
-        from lrpcli.lrp.batch_limit import keep_freed_memory
-        from lrpcli.pipeline.explain_run import prepare_run
-
-        keep_freed_memory()
-        run = prepare_run(settings, shard)
-        with Interrupts() as interrupts, console, closing(run.records(sources, workers, interrupts.stop)) as records:
-            console.show_all(records, fail_fast=flow.fail_fast)
+    job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
+    with (
+        find_executor()(job, console.total, settings.flow) as execution,
+        Interrupts() as interrupts,
+        console,
+        closing(execution.records(sources, interrupts.stop)) as records,
+    ):
+        console.show_all(records, fail_fast=settings.flow.fail_fast)
 
 
 def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[tuple[str, ...], Path]:

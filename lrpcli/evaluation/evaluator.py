@@ -150,7 +150,7 @@ class Measuring:
     """
 
     evaluator: Evaluator
-    progress: Progress
+    progress: Progress | None = None
     size: int = 1
 
     def sized(self, size: int) -> "Measuring":
@@ -181,7 +181,8 @@ class Measuring:
 
         def passed(count: int) -> None:
             nonlocal left
-            self.progress(min(count, left))
+            if self.progress is not None:
+                self.progress(min(count, left))
             left -= min(count, left)
 
         return self.evaluator(batch, passed)[:images]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from lrpcli.evaluation.evaluator import Evaluator
 from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
@@ -27,8 +26,8 @@ from lrpcli.records.store import write_whole
 class Collected:
     """What was measured so far: the summary, the images in its order, and how many have `ended`, failed or not."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+    def __init__(self, run: EvaluationRun) -> None:
+        self.run, evaluator = run, run.evaluator
         self.summary = Summary(evaluator.methods, evaluator.settings.perturbation.seed)
         self.images: list[Source] = []
         self.ended = 0
@@ -45,9 +44,9 @@ class Collected:
             self.summary.add(record)
             self.images.append(Source(record.input, record.name))
 
-    def add_journaled(self, run: EvaluationRun, sources: Sequence[Source]) -> None:
+    def add_journaled(self, sources: Sequence[Source]) -> None:
         """Adds what the journals of all shards say of these images."""
-        with closing(Index(run.folder, run.files, run.description.fingerprint)) as index:
+        with closing(Index(self.run.folder, self.run.files, self.run.description.fingerprint)) as index:
             for source in sources:
                 known = index.of(source.name)
                 with suppress(ValueError):  # a damaged line is one that has not ended
@@ -56,7 +55,7 @@ class Collected:
                     elif known is not None and known.code == FAILED:
                         self._add(Record.from_json(known.line.fields))
 
-    def write(self, run: EvaluationRun, workers: Workers) -> Results | None:
+    def write(self, workers: Workers) -> Results | None:
         """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.
 
         None if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be
@@ -64,6 +63,7 @@ class Collected:
         """
         if not self.images:
             return None
+        run = self.run
 
         def decode(source: Source) -> Prepared | None:
             prepared = prepare_one(source, run.stages, workers)
@@ -74,7 +74,7 @@ class Collected:
             "results.json": json.dumps(results, indent=1).encode() + b"\n",
             "results.csv": csv_bytes(self.summary),
             "curves.png": curves_picture(results),
-            "strip.png": filmstrip_picture(self.evaluator, self.images, decode),
+            "strip.png": filmstrip_picture(run.evaluator, self.images, decode),
         }
         for name, content in files.items():
             if content is not None:

@@ -1,8 +1,7 @@
 """A run of `lrp evaluate`: the measuring stage on the same stream as `lrp explain`, and the results over all images."""
 
-import random
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import lrpcli
 from lrpcli.evaluation.curves import Progress
@@ -36,53 +35,29 @@ def _method_names(settings: JsonObject) -> list[str]:
     return [str(as_fields(method).get("name")) for method in methods] if isinstance(methods, (list, tuple)) else []
 
 
-EvaluationRun = Run[Measurement, Measurement]
+@dataclass(frozen=True)
+class EvaluationRun(Run[Measurement, Measurement]):
+    """A run that measures images by its evaluator."""
+
+    evaluator: Evaluator
+
+    def reporting(self, progress: Progress) -> "EvaluationRun":
+        """The same, with `progress` told of the images that go through the net."""
+        return replace(self, stages=replace(self.stages, work=Measuring(self.evaluator, progress)))
 
 
-def choose_images(sources: Sequence[Source], count: int | None, seed: int) -> list[Source]:
-    """`count` of the sources drawn at random, in their order; all of them if there are no more.
-
-    With the same seed, more images are the fewer ones and others: a finished evaluation can be carried further.
-    """
-    if count is None or count >= len(sources):
-        return list(sources)
-    drawn = list(range(len(sources)))
-    random.Random(seed).shuffle(drawn)
-    return [sources[place] for place in sorted(drawn[:count])]
-
-
-def by_path(sources: Sequence[Source]) -> list[Source]:
-    """The sources, each identified by its path: an evaluation writes no files that would be named after them."""
-    return [Source(source.path, source.path) for source in sources]
-
-
-def load_evaluator(settings: EvaluationRunSettings, sources: Sequence[Source]) -> Evaluator:
-    """The model with everything that is measured on it. LrpError for a setting that does not fit it or the images."""
+def prepare_run(settings: EvaluationRunSettings, sources: Sequence[Source], shard: Shard = WHOLE) -> EvaluationRun:
+    """The model is loaded; LrpError for a setting that does not fit it or the images. Nothing has been written then."""
     boxes = read_boxes(settings.boxes) if settings.boxes else None
     if boxes:
         boxes.require_any((source.path for source in sources), str(settings.boxes))
     model = load_model(settings.model.name, **settings.model.keywords())
-    return Evaluator(model, replace(settings.evaluation, device=settings.flow.device), boxes)
-
-
-def prepare_run(
-    settings: EvaluationRunSettings, evaluator: Evaluator, progress: Progress, shard: Shard = WHOLE
-) -> EvaluationRun:
-    """A run of the evaluator; `progress` is told of images that go through the net."""
+    evaluator = Evaluator(model, replace(settings.evaluation, device=settings.flow.device), boxes)
+    stages = Stages(
+        evaluator.preparation, Measuring(evaluator), _keep, evaluator.images_at_once, settings.flow.jobs or 1
+    )
     return EvaluationRun(
-        settings.folder,
-        EVALUATE_FILES,
-        Measurement,
-        describe(evaluator),
-        Stages(
-            evaluator.preparation,
-            Measuring(evaluator, progress),
-            _keep,
-            evaluator.images_at_once,
-            settings.flow.jobs or 1,
-        ),
-        shard,
-        settings.flow.force,
+        settings.folder, EVALUATE_FILES, Measurement, describe(evaluator), stages, shard, settings.flow.force, evaluator
     )
 
 

@@ -1,6 +1,7 @@
 """A list of millions of images that takes little more memory than their paths."""
 
 import os
+import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
@@ -78,3 +79,20 @@ def _require_different(one: Source, other: Source) -> None:
             f"The inputs {one.path!r} and {other.path!r} would write the same result, {one.name!r} under the "
             "output folder. Explain them into different output folders, or give a folder that holds both."
         )
+
+
+def choose_images(sources: Sequence[Source], count: int | None, seed: int) -> list[Source]:
+    """`count` of the sources drawn at random, in their order; all of them if there are no more.
+
+    With the same seed, more images are the fewer ones and others: a finished evaluation can be carried further.
+    """
+    if count is None or count >= len(sources):
+        return list(sources)
+    drawn = list(range(len(sources)))
+    random.Random(seed).shuffle(drawn)
+    return [sources[place] for place in sorted(drawn[:count])]
+
+
+def by_path(sources: Sequence[Source]) -> list[Source]:
+    """The sources, each identified by its path: an evaluation writes no files that would be named after them."""
+    return [Source(source.path, source.path) for source in sources]

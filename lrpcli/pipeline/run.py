@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from lrpcli.images.find import Source
-from lrpcli.pipeline.shard import WHOLE, Shard
+from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.stream import run_stages
 from lrpcli.pipeline.workers import Workers
@@ -34,8 +34,8 @@ class Run(Generic[T, R]):
     kind: type[R]
     description: RunDescription
     stages: Stages[T, R]
-    shard: Shard = WHOLE
-    force: bool = False
+    shard: Shard
+    force: bool
 
     def records(
         self, sources: Sequence[Source], workers: Workers, stop: threading.Event | None = None

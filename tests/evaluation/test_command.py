@@ -13,8 +13,8 @@ from PIL import Image
 
 import lrpcli
 from lrpcli.cli import main
-from lrpcli.evaluation.run import choose_images
 from lrpcli.images.find import Source
+from lrpcli.images.sources import choose_images
 from tests.photos import TINY, folder_of_photos, photo
 
 TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--region", "8", "--steps", "12")
