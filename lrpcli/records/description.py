@@ -142,9 +142,9 @@ def describe_differences(before: Mapping[str, object], now: Mapping[str, object]
 
     The `rules` of the layers follow from the rest, and are named only where that is the same.
     """
-    told = list(_differences(_without_rules(before), _without_rules(now))) or list(_differences(before, now))
-    more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
-    return "; ".join(told[:SHOWN]) + more
+    found = list(_differences(_without_rules(before), _without_rules(now))) or list(_differences(before, now))
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
 
 
 def _without_rules(description: Mapping[str, object]) -> dict[str, object]:
