@@ -43,7 +43,7 @@ class Finite(click.FloatRange):
         return number
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # click before 8.4 takes no argument there
     """Numbers separated by commas."""
 
     name = "numbers"
@@ -58,7 +58,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} must be numbers separated by commas, such as 104,117,123.", param, ctx)
 
 
-class Shape(click.ParamType[tuple[int, int, int]]):
+class Shape(click.ParamType):  # type: ignore[type-arg]
     """Channels, height and width."""
 
     name = "C,H,W"
@@ -72,7 +72,7 @@ class Shape(click.ParamType[tuple[int, int, int]]):
         return channels, height, width
 
 
-class Resize(click.ParamType[Any]):
+class Resize(click.ParamType):  # type: ignore[type-arg]
     """A side, height x width, or "none"."""
 
     name = "SIDE|HxW|none"
