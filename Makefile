@@ -1,17 +1,31 @@
-# make demo: sets everything up and explains sample_images/ into out/. make test: sets everything up and runs the tests.
+# make demo: sets everything up and explains sample_images/ into out/.
+# make test: sets everything up and runs the tests. make quick: without the slow ones, about a minute.
+# make lowest: the tests with the lowest versions of everything that pyproject.toml allows.
 # make check: lint, types, architecture, documentation. make docs: what the documentation quotes. make clean: start again.
 PYTHON ?= python3
 VENV ?= .venv
+# The lowest versions have wheels for Python 3.11 and 3.12.
+LOWEST_PYTHON ?= $(PYTHON)
+LOWEST_VENV ?= .venv-lowest
 BIN := $(VENV)/bin
+# One worker per core; whoever is done takes over work of the others. PYTEST_WORKERS=0 runs the tests in one process.
+PYTEST_WORKERS ?= auto
+PYTEST := -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
-.PHONY: demo test check docs clean
+.PHONY: demo test quick lowest check docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/lrp explain sample_images/ out/
 	@echo "Look at the overlays, out/*.png: red speaks for the class, blue against it. The maps are out/*.npy."
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
+
+quick: $(VENV)/ready
+	$(BIN)/python $(PYTEST) -m "not slow"
+
+lowest: $(LOWEST_VENV)/ready
+	$(LOWEST_VENV)/bin/python $(PYTEST)
 
 check: $(VENV)/ready
 	$(BIN)/ruff check
@@ -29,5 +43,12 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[hdf5,dev]'
 	touch $@
 
+$(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py
+	$(LOWEST_PYTHON) -m venv --clear $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python .ci/lowest.py > $(LOWEST_VENV)/lowest.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable '.[hdf5,dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

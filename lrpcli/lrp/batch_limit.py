@@ -10,6 +10,8 @@ from lrpcli.errors import DeviceError
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's malloc.h
 _FULL = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed")
 """What torch, its allocators on processors, and CUDA's libraries say."""
+_HAS_LOST_ERROR = hasattr(torch, "AcceleratorError")
+"""From torch 2.8 on."""
 
 
 def keep_freed_memory() -> None:
@@ -50,3 +52,8 @@ def is_full(error: Exception) -> bool:
     """Whether an error says that memory is full: torch has one of its own for GPUs, others are known by their text."""
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in text for words in _FULL)
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error says that the device fails; torch before 2.8 has no class for that, only a text."""
+    return isinstance(error, torch.AcceleratorError) if _HAS_LOST_ERROR else str(error).startswith("CUDA error")

@@ -191,13 +191,15 @@ def full_precision(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    convolution = getattr(torch.backends.cudnn, "conv")  # noqa: B009  (the stubs do not know it)
-    before = convolution.fp32_precision
-    convolution.fp32_precision = "ieee"
+    cudnn: Any = torch.backends.cudnn
+    new = hasattr(cudnn, "conv")  # from torch 2.9 on, which refuses to mix the old switch with the new one
+    switch, name, full = (cudnn.conv, "fp32_precision", "ieee") if new else (cudnn, "allow_tf32", False)
+    before = getattr(switch, name)
+    setattr(switch, name, full)
     try:
         yield
     finally:
-        convolution.fp32_precision = before
+        setattr(switch, name, before)
 
 
 def choose_device(device: str | torch.device) -> torch.device:

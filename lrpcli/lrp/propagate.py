@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lrpcli.errors import ModelError
-from lrpcli.lrp.batch_limit import is_full
+from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.in_place import overwritten
 from lrpcli.lrp.layers.elementwise import Rectifier
 from lrpcli.lrp.operation import Operation, Step
@@ -81,7 +80,7 @@ def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tup
     try:
         return layer.operation.run(*inputs, *scalars)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, torch.AcceleratorError) or is_full(error):
+        if is_lost(error) or is_full(error):
             raise
         shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in inputs)
         raise ModelError(

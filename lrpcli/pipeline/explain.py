@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrpcli.errors import DeviceError, ImageError, LrpError
-from lrpcli.lrp.batch_limit import BatchLimit
+from lrpcli.lrp.batch_limit import BatchLimit, is_lost
 from lrpcli.lrp.explainer import Explainer, Result
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.targets import Targets
@@ -104,7 +104,7 @@ class Engine:
 def compute_error(error: RuntimeError, path: str) -> ImageError:
     """What an error of computing one image says of it. DeviceError if it is the device that is lost."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, torch.AcceleratorError):
+    if is_lost(error):
         raise DeviceError(
             f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps with "
             "another --device."

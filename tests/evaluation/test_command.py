@@ -93,6 +93,7 @@ def test_nothing_but_broken_images(tmp_path):
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_only_what_is_new(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     options = ("-o", out, "--config", "epsilon", "--json")
@@ -247,6 +248,7 @@ def test_labels_and_paths_of_any_characters(tmp_path):
     assert picture(tmp_path / "out" / "strip.png").std() > 5
 
 
+@pytest.mark.slow
 def test_as_a_real_process_and_without_a_terminal(tmp_path):
     path = photo(tmp_path / "a.png")
     command = [sys.executable, "-W", "error", "-m", "lrpcli", "evaluate", *TINY_OPTIONS, path, "-o", tmp_path / "out"]

@@ -269,7 +269,7 @@ def test_policies_do_not_mix_between_threads(monkeypatch):
 
 
 def test_decodes_of_one_policy_run_side_by_side(monkeypatch):
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=300)
     genuine = decode_module._decoded
 
     def meet(*arguments):

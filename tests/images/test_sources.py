@@ -3,6 +3,8 @@
 import os
 import tracemalloc
 
+import pytest
+
 from lrpcli.images.find import Source
 from lrpcli.images.sources import SourceList, require_unique_names
 
@@ -23,6 +25,7 @@ def test_what_goes_in_comes_out():
     assert not SourceList()
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_paths():
     paths = (f"photos/n{number // 1000:08}/n{number:08}_image.JPEG" for number in range(100_000))
     tracemalloc.start()

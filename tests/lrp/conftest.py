@@ -10,3 +10,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """In every test, whichever ran before it in the same process."""
+    torch.manual_seed(0)

@@ -6,6 +6,8 @@ from torchvision import models
 
 from lrpcli import Explainer
 
+pytestmark = pytest.mark.slow
+
 NETS = {
     "alexnet": (models.alexnet, 64, {}),
     "vgg11": (models.vgg11, 32, {}),

@@ -17,16 +17,16 @@ from lrpcli.models.caffe.schema import messages
 from lrpcli.models.importers import TABLE
 from tests.models.files import TINY, write_caffemodel, write_hdf5, write_safetensors
 
-SECONDS = 5
+SECONDS = 20  # of this process: what else the machine does costs none
 MEGABYTES = 200
 
 
 @pytest.fixture(autouse=True)
 def quick_and_small():
     """Every test here, with all of its files."""
-    start, peak = time.monotonic(), _peak()
+    start, peak = time.process_time(), _peak()
     yield
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert _peak() - peak < MEGABYTES
 
 

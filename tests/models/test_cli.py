@@ -127,6 +127,6 @@ def test_verify_finds_what_is_wrong(cache) -> None:
 
 def test_stdout_holds_results_alone() -> None:
     command = [sys.executable, "-c", "from lrpcli.cli import main; main()", "models", "show", "cafenet"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.count("\n") == 1

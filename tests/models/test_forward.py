@@ -136,6 +136,7 @@ def test_our_imagenet_labels_are_in_the_published_order() -> None:
     assert (PACKAGE / "data" / "imagenet_labels.txt").read_text().splitlines() == published
 
 
+@pytest.mark.slow
 def test_caffenet_by_name_with_full_size_weights(tmp_path: Path) -> None:
     """The official file's format: V1, legacy shapes of four axes, 244 MB."""
     blobs = random_blobs(PACKAGE / "architectures" / "caffenet.prototxt")

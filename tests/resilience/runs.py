@@ -97,7 +97,7 @@ def require_whole(output):
             assert np.isfinite(np.load(path, allow_pickle=False).astype(np.float64)).all()
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -1,28 +1,27 @@
 """Decoders that hang, die and chatter: the image fails, its neighbours do not."""
 
 import json
-import time
 
+import pytest
 from PIL import Image
 
 from tests.photos import photo
 from tests.resilience.runs import environment, explain, hostile_decoder, journal, rows
 
 
+@pytest.mark.slow
 def test_a_hanging_and_a_dying_decoder_cost_their_own_images_alone(tmp_path):
     env = environment(path=[hostile_decoder(tmp_path / "code")], MARKER=str(tmp_path / "marker"))
     for number, name in enumerate(["a", "b", "hang", "k", "noisy", "once", "segfault", "x", "y", "z"]):
         photo(tmp_path / "in" / f"{name}.png", number)
-    started = time.monotonic()
-    result = explain(tmp_path / "in", tmp_path / "out", "--json", "--timeout", "1.5", "-j", "2", "-b", "4", env=env)
-    assert time.monotonic() - started < 60
+    result = explain(tmp_path / "in", tmp_path / "out", "--json", "--timeout", "7.5", "-j", "2", "-b", "4", env=env)
     assert result.returncode == 1, result.stderr
     *images, summary = rows(result)
     assert [row["status"] for row in images] == ["ok"] * 2 + ["failed"] + ["ok"] * 3 + ["failed"] + ["ok"] * 3
     hang, dead = images[2]["error"], images[6]["error"]
     assert hang["kind"] == "timeout"
     assert (
-        "hang.png' took more than 1.5 s to decode and was given up. The decoder wrote: about to hang. If it"
+        "hang.png' took more than 7.5 s to decode and was given up. The decoder wrote: about to hang. If it"
         in (hang["message"])
     )
     assert dead["kind"] == "crashed"

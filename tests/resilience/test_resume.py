@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 
+import pytest
+
 from tests.photos import folder_of_photos, photo
 from tests.resilience.kill_rounds import lines_so_far, rounds
 from tests.resilience.runs import (
@@ -123,6 +125,7 @@ def test_fail_fast_stops_at_the_first_failure_and_the_rest_is_no_suspect(tmp_pat
     assert last["00bad.png"] == "done" and set(last.values()) == {"done", "drop"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_suspects_that_are_done_alone_and_its_temporary_files_go(tmp_path):
     env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
     source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
@@ -159,6 +162,7 @@ def test_what_ends_two_runs_alone_is_passed_over_once_and_its_neighbours_are_don
     assert [found[name]["status"] for name in ("0.png", "1.png")] == ["skipped"] * 2
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_shard_at_once_are_refused(tmp_path):
     env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
     source, out = folder_of_photos(tmp_path / "in", 1), tmp_path / "out"
@@ -174,6 +178,7 @@ def test_two_runs_on_one_shard_at_once_are_refused(tmp_path):
         killed(process)
 
 
+@pytest.mark.slow
 def test_three_rounds_of_sigkill_then_a_rerun_equal_an_undisturbed_run(tmp_path):
     report = rounds(tmp_path, count=3, images=40, batch="4")
     assert report["killed"] == 3 and report["twice"] == 0 and report["complete"] and report["equal"], report
