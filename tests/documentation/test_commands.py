@@ -47,6 +47,7 @@ def script(path, line):
     path.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_run(page, folder, environment):
     for block in blocks(page):

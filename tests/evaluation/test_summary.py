@@ -120,6 +120,22 @@ def test_the_journal_keeps_everything():
     np.testing.assert_array_equal(after.curves["b/taylor"]["lerf"], before.curves["b/taylor"]["lerf"])
 
 
+@pytest.mark.parametrize("damage", [
+    lambda row: row.update(curves={}), lambda row: row.update(curves=[1]), lambda row: row["curves"].update(random=3),
+    lambda row: row.update(localisation=None), lambda row: row.update(target="cat"), lambda row: row.pop("label"),
+    lambda row: row["curves"]["a/taylor"].update(morf=["x"]), lambda row: row["curves"]["a/taylor"].update(morf=[]),
+    lambda row: row.update(area="wide"), lambda row: row.update(size=-1.5), lambda row: row.update(seconds=[]),
+    lambda row: row.update(error=5), lambda row: row["localisation"].update({"a/taylor": [1]}),
+    lambda row: row["curves"]["a/taylor"].update(morf=[float("nan")] * 3),
+])  # fmt: skip
+def test_a_damaged_line_is_a_value_error(damage):
+    row = json.loads(json_line(measured("x", (0.4,) * 4, localisation={"a/taylor": (True, None)}).as_json()))
+    Measurement.from_json(Fields(row))
+    damage(row)
+    with pytest.raises(ValueError):
+        Measurement.from_json(Fields(row))
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_table_fits_the_terminal(width):
     results = summary([measured(f"{n}", (0.4, 0.5 + n / 100, 0.3, 0.2)) for n in range(5)]).results()
