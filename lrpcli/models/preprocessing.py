@@ -2,8 +2,9 @@
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CHOICES = tuple(PreprocessingFields.__annotations__)
 NPY_MAGIC = b"\x93NUMPY"
+BINARYPROTO = "lrpcli.models.caffe.files:parse_mean"
+"""Reads Caffe's mean images; by name, as formats build on this module and not the other way round."""
 MEAN_HELP = "Give a mean image as .binaryproto or .npy."
 
 
@@ -107,6 +110,5 @@ def _parse_npy(data: bytes, path: Path) -> np.ndarray:
 
 def _parse_binaryproto(data: bytes, path: Path) -> np.ndarray:
     """Caffe's own format, and what is left where the content tells of no other."""
-    from lrpcli.models.caffe.files import parse_mean
-
-    return parse_mean(data, path, MEAN_HELP)
+    parse: Callable[[bytes, Path, str], np.ndarray] = resolve_name(BINARYPROTO)
+    return parse(data, path, MEAN_HELP)
