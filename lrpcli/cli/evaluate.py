@@ -28,6 +28,7 @@ from lrpcli.pipeline.settings import FlowSettings
 
 if TYPE_CHECKING:
     from lrpcli.images.find import Source
+    from lrpcli.pipeline.shard import Shard
 
 
 @click.command(cls=Configurable)
@@ -57,25 +58,27 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
         raise UsageError("No input is given. Name images or folders.")
     policy = from_options(DecodePolicy, values)
     sources, _ = find_sources(inputs, folder, from_options(InputSettings, values), policy, unique_names=False)
+    from lrpcli.images.sources import by_path, choose_images
+    from lrpcli.pipeline.shard import parse_shard
+
+    settings = _settings(folder, values, policy)
+    shard = parse_shard(settings.flow.shard, os.environ)
     if not sources:
         click.echo("0 images: the list is empty.", err=True)
         return
-    from lrpcli.images.sources import by_path, choose_images
-
-    settings = _settings(folder, values, policy)
     chosen = by_path(choose_images(sources, settings.images, settings.evaluation.perturbation.seed))
-    failed = _evaluate(chosen, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
+    failed = _evaluate(chosen, shard, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
     if failed:
         click.get_current_context().exit(1)
 
 
-def _evaluate(sources: "Sequence[Source]", settings: EvaluationRunSettings, said: ConsoleSettings) -> int:
+def _evaluate(
+    sources: "Sequence[Source]", shard: "Shard", settings: EvaluationRunSettings, said: ConsoleSettings
+) -> int:
     """Measures the shard's images, shows each, and then the results; how many images failed."""
-    from lrpcli.pipeline.shard import parse_shard
     from lrpcli.scale import Job
     from lrpcli.scale.inline import execute
 
-    shard = parse_shard(settings.flow.shard, os.environ)
     share = shard.share(sources)
     job = Job("lrpcli.evaluation.run:prepare_run", (settings, sources, shard))
     with execute(job, len(share), settings.flow) as execution:
@@ -88,9 +91,9 @@ def _evaluate(sources: "Sequence[Source]", settings: EvaluationRunSettings, said
         collected = Collected(run)
         with Interrupts() as interrupts, console:
             with closing(run.records(sources, execution.workers, interrupts.stop)) as records:
-                console.show_all(collected.passing(records), fail_fast=settings.flow.fail_fast)
-            if len(share) < len(sources):
-                collected = Collected(run)
+                whole = len(share) == len(sources)
+                console.show_all(collected.passing(records) if whole else records, fail_fast=settings.flow.fail_fast)
+            if not whole:
                 collected.add_journaled(sources)
             if collected.ended == len(sources):
                 console.results = collected.write(execution.workers)

@@ -73,8 +73,11 @@ def options_of_settings(kind: type[Any], *, but: tuple[str, ...] = ()) -> Callab
 
 
 def from_options(kind: type[S], values: dict[str, Any], **others: Any) -> S:
-    """A settings dataclass from the values of its options; `others` are fields that have none."""
-    chosen = {item.name: values[item.name] for item, _ in settings_of(kind) if item.name in values}
+    """A settings dataclass from the values of its options; `others` are fields that have none.
+
+    An empty list, as a settings file may have, leaves the default.
+    """
+    chosen = {item.name: values[item.name] for item, _ in settings_of(kind) if values.get(item.name, ()) != ()}
     return kind(**{**chosen, **others})
 
 

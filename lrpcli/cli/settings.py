@@ -67,7 +67,8 @@ class Configurable(click.Command):
             for option in options_of(self)
             if option.name in context.params
         ]
-        print_table(rows, bool(context.params.get("as_json")))
+        as_json = bool(context.params.get("as_json"))
+        print_table(rows if as_json else [{**row, "value": _as_text(row["value"])} for row in rows], as_json)
         return None
 
 
@@ -145,6 +146,13 @@ def _value(option: click.Option, value: Any, what: str) -> Any:
     except ValueError as error:  # whole numbers of thousands of digits
         raise UsageError(f"{what} is too large a number.") from error
     return texts if option.multiple else ",".join(texts)
+
+
+def _as_text(value: Any) -> Any:
+    """A value as a settings file could have it, for the table."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
 
 
 def _shown(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while images are explained: the first asks for an orderly end, the second is one."""
+"""SIGINT and SIGTERM while a run is at work: the first asks for an orderly end, the second is one."""
 
 import signal
 import threading

@@ -15,13 +15,11 @@ from lrpcli.evaluation.measurement import Localisation, Measurement
 from lrpcli.evaluation.methods import RANDOM, Maps, methods_of
 from lrpcli.evaluation.metrics import Curve
 from lrpcli.evaluation.perturbation import Grid, default_region
-from lrpcli.evaluation.settings import EvaluationSettings
+from lrpcli.evaluation.settings import BATCH_AT_224, EvaluationSettings
 from lrpcli.models.model import Model
 from lrpcli.pipeline.decode import Preparation, Prepared
 from lrpcli.pipeline.explain import compute_error
 
-BATCH_PIXELS = {"cpu": 16 * 224 * 224, "cuda": 128 * 224 * 224}
-"""Pixels at once where no batch size is given: larger batches are hardly faster and only take memory."""
 LARGEST_BATCH = {"cpu": 256, "cuda": 2048}
 FULL_BATCHES = 20
 """Images are taken together until they fill so many batches, so that the last one, half empty, costs little."""
@@ -101,6 +99,14 @@ class Evaluator:
             for method, orders in mean_curves(scores, perturbation.paths).items()
         }
 
+    def is_whole(self, measurement: Measurement) -> bool:
+        """Whether a measurement holds every curve that this evaluator makes of an image, each in full."""
+        mapped = {method.name: set(self.settings.perturbation.orders) for method in self.maps.methods}
+        wanted = {method.name: mapped.get(method.name, {"random"}) for method in self.methods}
+        found = {method: set(curves) for method, curves in measurement.curves.items()}
+        lengths = {len(curve) for curves in measurement.curves.values() for curve in curves.values()}
+        return found == wanted and lengths == {self.steps + 1}
+
     def perturb(self, x: Tensor, maps: Tensor) -> Perturbation:
         """What is put through the net for images (N, C, h, w) whose maps (M, N, h, w) are known."""
         settings = self.settings.perturbation
@@ -137,7 +143,7 @@ class Evaluator:
 
 
 def _batch_size(device: str, pixels: int) -> int:
-    size = BATCH_PIXELS.get(device, BATCH_PIXELS["cpu"]) // pixels
+    size = BATCH_AT_224.get(device, BATCH_AT_224["cpu"]) * 224 * 224 // pixels
     return max(1, min(size, LARGEST_BATCH.get(device, LARGEST_BATCH["cpu"])))
 
 
@@ -158,26 +164,8 @@ class Measuring:
         return replace(self, size=size)
 
     def __call__(self, batch: Sequence[Prepared]) -> list[Measurement | ImageError]:
-        """See stages.Work."""
-        try:
-            return self._measure([*batch, *[batch[-1]] * (self.size - len(batch))], len(batch))
-        except LrpError:
-            raise
-        except RuntimeError:
-            return [self._alone(item) for item in batch]
-
-    def _alone(self, item: Prepared) -> Measurement | ImageError:
-        """One of the images of a batch that failed: the others need not suffer for it."""
-        try:
-            return self._measure([item], 1)[0]
-        except LrpError:
-            raise
-        except RuntimeError as error:
-            return compute_error(error, item.source.path)
-
-    def _measure(self, batch: Sequence[Prepared], images: int) -> list[Measurement | ImageError]:
-        """The answers for the first `images` of a batch; passes of copies do not count."""
-        left = images * self.evaluator.passes_per_image
+        """See stages.Work; passes of copies, and those that a failed batch made in vain, do not count."""
+        left = len(batch) * self.evaluator.passes_per_image
 
         def passed(count: int) -> None:
             nonlocal left
@@ -185,4 +173,18 @@ class Measuring:
                 self.progress(min(count, left))
             left -= min(count, left)
 
-        return self.evaluator(batch, passed)[:images]
+        try:
+            return self.evaluator([*batch, *[batch[-1]] * (self.size - len(batch))], passed)[: len(batch)]
+        except LrpError:
+            raise
+        except RuntimeError:
+            return [self._alone(item, passed) for item in batch]
+
+    def _alone(self, item: Prepared, passed: Progress) -> Measurement | ImageError:
+        """One of the images of a batch that failed: the others need not suffer for it."""
+        try:
+            return self.evaluator([item], passed)[0]
+        except LrpError:
+            raise
+        except RuntimeError as error:
+            return compute_error(error, item.source.path)

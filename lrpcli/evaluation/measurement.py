@@ -28,6 +28,8 @@ class Measurement(Record):
     curves: Mapping[str, Mapping[str, Curve]]
     area: float | None = None
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
+    note: str = ""
+    """What the decoder printed."""
 
     @property
     def score(self) -> float:
@@ -52,6 +54,7 @@ class Measurement(Record):
                 method: {order: curve.tolist() for order, curve in curves.items()}
                 for method, curves in self.curves.items()
             },
+            **({"note": self.note} if self.note else {}),
         }
 
     def as_shown(self) -> dict[str, object]:
@@ -76,6 +79,7 @@ class Measurement(Record):
             curves={method: _curves(curves.inner(method)) for method in curves.values},
             area=None if fields.get("area") is None else fields.number("area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
+            note=fields.text("note") if fields.get("note") is not None else "",
         )
 
 

@@ -19,7 +19,7 @@ from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.index import Index
 from lrpcli.records.journal import FAILED, OK
-from lrpcli.records.record import Record
+from lrpcli.records.record import FileState, Record
 from lrpcli.records.store import write_whole
 
 
@@ -51,9 +51,14 @@ class Collected:
                 known = index.of(source.name)
                 with suppress(ValueError):  # a damaged line is one that has not ended
                     if known is not None and known.code == OK:
-                        self._add(replace(Measurement.from_json(known.line.fields), input=source.path))
+                        self._add_whole(Measurement.from_json(known.line.fields), source)
                     elif known is not None and known.code == FAILED:
                         self._add(Record.from_json(known.line.fields))
+
+    def _add_whole(self, measurement: Measurement, source: Source) -> None:
+        """Adds what was measured, unless the file has changed since."""
+        if measurement.file == FileState.of(source.path) and self.run.evaluator.is_whole(measurement):
+            self._add(replace(measurement, input=source.path))
 
     def write(self, workers: Workers) -> Results | None:
         """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.

@@ -1,5 +1,6 @@
 """A run of `lrp evaluate`: the measuring stage on the same stream as `lrp explain`, and the results over all images."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -15,8 +16,10 @@ from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
+from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import EVALUATE_FILES, RunDescription
-from lrpcli.records.json_values import JsonObject, as_fields
+from lrpcli.records.json_values import JsonObject
+from lrpcli.records.resume import Resume
 
 
 class EvaluationDescription(RunDescription):
@@ -32,7 +35,8 @@ class EvaluationDescription(RunDescription):
 
 def _method_names(settings: JsonObject) -> list[str]:
     methods = settings.get("methods")
-    return [str(as_fields(method).get("name")) for method in methods] if isinstance(methods, (list, tuple)) else []
+    found = methods if isinstance(methods, (list, tuple)) else ()
+    return [str(method.get("name")) for method in found if isinstance(method, dict)]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,13 @@ class EvaluationRun(Run[Measurement, Measurement]):
     """A run that measures images by its evaluator."""
 
     evaluator: Evaluator
+
+    def ready(
+        self, share: Sequence[Source], workers: Workers, resume: Resume[Measurement], stop: threading.Event
+    ) -> Stages[Measurement, Measurement]:
+        """See Run; what an earlier run wrote down counts if it is whole."""
+        resume.still_fits = self.evaluator.is_whole
+        return super().ready(share, workers, resume, stop)
 
     def reporting(self, progress: Progress) -> "EvaluationRun":
         """The same, with `progress` told of the images that go through the net."""
@@ -62,8 +73,8 @@ def prepare_run(settings: EvaluationRunSettings, sources: Sequence[Source], shar
 
 
 def _keep(item: Prepared, measurement: Measurement, seconds: float) -> Measurement:
-    """The record of an image is what was measured; no file is written for it."""
-    return measurement
+    """The record of an image is what was measured, and what the decoder printed; no file is written for it."""
+    return replace(measurement, note=item.note)
 
 
 def describe(evaluator: Evaluator) -> RunDescription:

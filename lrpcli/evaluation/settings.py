@@ -12,6 +12,9 @@ from lrpcli.setting import require_choices, setting
 ORDERS = ("morf", "lerf", "both")
 FILLS = ("noise", "mean", "blur")
 SCORES = ("softmax", "logit")
+BATCH_AT_224 = {"cpu": 16, "cuda": 128}
+"""Images of 224 x 224 pixels at once where nothing is said, and as many pixels of others: larger batches are hardly
+faster and only take memory."""
 CONTROLS = ("random", "gradient", "gradient-times-input")
 
 
@@ -79,10 +82,11 @@ class EvaluationSettings:
     )  # fmt: skip
     perturbation: PerturbationSettings = field(default_factory=PerturbationSettings)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
-    device: str = "auto"
+    device: str = FlowSettings.device
     batch_size: int | None = setting(
         None, flags=("-b", "--batch-size"), metavar="N", least=1,
-        shown_default="as many as make 16 at 224 x 224; 128 on a GPU", help="Perturbed images at once.",
+        shown_default=f"as many as make {BATCH_AT_224['cpu']} at 224 x 224; {BATCH_AT_224['cuda']} on a GPU",
+        help="Perturbed images at once.",
     )  # fmt: skip
     precision: str = setting("float32", help="{choices}.", metavar="TYPE", choices=PRECISIONS)
 

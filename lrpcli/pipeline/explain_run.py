@@ -16,7 +16,7 @@ from lrpcli.models.model import Model
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.run import Run
-from lrpcli.pipeline.settings import RunSettings
+from lrpcli.pipeline.settings import BATCH, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
 from lrpcli.pipeline.stream import run_stages
@@ -27,8 +27,6 @@ from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import Resume
 
-BATCH = {"cpu": 16, "cuda": 64}
-"""Images at once where nothing is said: larger batches are hardly faster and only take memory."""
 SAME_SCALE = 1e-3
 """Two common scales this close draw the same picture: less than one step of colour."""
 ExplainStages = Stages[Answer, Explained]

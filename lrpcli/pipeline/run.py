@@ -57,7 +57,7 @@ class Run(Generic[T, R]):
             stages = self.ready(share, workers, resume, stop)
             needs = _needs(share, resume, stop)
             with closing(_worked(share, needs, stages, workers, resume, stop)) as worked:
-                for record in _merged(share, needs, worked, resume):
+                for record in _merged(share, needs, worked, resume, stop):
                     resume.end(record)
                     yield record.below(str(self.folder))
 
@@ -108,13 +108,17 @@ def _worked(
 
 
 def _merged(
-    share: Sequence[Source], needs: bytearray, worked: Iterator[R | Record], resume: Resume[R]
+    share: Sequence[Source], needs: bytearray, worked: Iterator[R | Record], resume: Resume[R], stop: threading.Event
 ) -> Iterator[R | Record]:
-    """The records of all images by position: of those that were ended before, and of those that needed work."""
+    """The records of all images by position: of those that were ended before, and of those that needed work.
+
+    Once `stop` is set, only those that were in the work.
+    """
     for position, need in enumerate(needs):
         if need == ENDED:
-            source = share[position]
-            yield resume.record(source.path, source.name)
+            if not stop.is_set():
+                source = share[position]
+                yield resume.record(source.path, source.name)
             continue
         record = next(worked, None)
         if record is None:  # stopped

@@ -22,6 +22,8 @@ SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
 DEFAULT_MODEL = "caffenet-small"
+BATCH = {"cpu": 16, "cuda": 64}
+"""Images at once where nothing is said: larger batches are hardly faster and only take memory."""
 TIMEOUT = 60.0
 """Seconds that one image may take to decode, where nothing else is said."""
 
@@ -240,6 +242,7 @@ class RunSettings:
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     flow: FlowSettings = field(default_factory=FlowSettings)
     batch_size: int | None = setting(
-        None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096, shown_default="16; 64 on a GPU",
+        None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096,
+        shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
         help="Images at once.",
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """The record of an explained image: its maps, its best classes, and where the model's grid lies on the photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -95,6 +95,11 @@ class Explained(Record):
         """The files of each class."""
         return tuple(one.outputs for one in self.classes)
 
+    @classmethod
+    def outputs_of(cls, fields: Fields) -> Iterable[Outputs]:
+        """See Record."""
+        return (Outputs.from_json(part.inner("outputs")) for part in _parts(fields))
+
     def below(self, folder: str) -> "Explained":
         """The same with its files as paths that begin with a folder."""
         classes = tuple(replace(one, outputs=one.outputs.below(folder)) for one in self.classes)
@@ -114,15 +119,19 @@ class Explained(Record):
     @classmethod
     def from_json(cls, fields: Fields) -> "Explained":
         """See Record."""
-        several = fields.get("explanations") is not None
-        parts = list(fields.objects("explanations")) if several else [fields]
-        if not parts:
-            raise ValueError("'explanations' is empty")
         placement = fields.inner("placement")
         return cls(
             **vars(Record.from_json(fields)),
-            classes=tuple(map(ExplainedClass.from_json, parts)),
+            classes=tuple(map(ExplainedClass.from_json, _parts(fields))),
             top=tuple(map(TopClass.from_json, fields.items("top"))),
             placement={name: list(map(as_number, placement.items(name))) for name in placement.values},
             note=fields.text("note") if fields.get("note") is not None else "",
         )
+
+
+def _parts(fields: Fields) -> list[Fields]:
+    """The fields of each class in a line; those of the only one stand in the line itself."""
+    parts = list(fields.objects("explanations")) if fields.get("explanations") is not None else [fields]
+    if not parts:
+        raise ValueError("'explanations' is empty")
+    return parts

@@ -93,6 +93,8 @@ def as_fields(value: object, what: str = "it") -> Fields:
 
 def as_number(value: object, what: str = "it") -> float:
     """A finite number; ValueError if it is none."""
+    if type(value) is float and value - value == 0:  # the usual case, and a journal holds millions
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > sys.float_info.max:
         raise ValueError(f"{what!r} is not a finite number")
     if math.isnan(value):

@@ -32,8 +32,8 @@ class Resume(Generic[R]):
         self, output: Path, files: RunFiles, kind: type[R], run: str, shard: str, *, force: bool = False
     ) -> None:
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
-        self.still_fits: Callable[[R], bool] = lambda record: True
-        """Whether a finished image fits a setting that is only known once the run has begun."""
+        self.still_fits: Callable[[R], bool] | None = None
+        """Whether a finished image fits a setting that is only known once the run has begun; None: all do."""
         self._under_way: dict[str, FileState | None] = {}
         self._journal = Journal(output, files.journal(shard), alone=True)
         self._index = Index(output, files, run)
@@ -67,19 +67,25 @@ class Resume(Generic[R]):
         known = self._index.of(name)
         if known is not None and known.code == OK:
             record = self._read(known)
-            if record is not None:
-                return record.as_skipped(path)
+            return _damaged(path, name) if record is None else record.as_skipped(path)
         return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
 
     def _is_finished(self, path: str, known: Known) -> bool:
-        record = self._read(known)
         state = FileState.of(path)
-        if record is None or state is None or record.file != state or not self.still_fits(record):
+        try:
+            if state is None or FileState.from_json(known.line.fields) != state:
+                return False
+            if not all(outputs.exist_in(self.output) for outputs in self.kind.outputs_of(known.line.fields)):
+                return False
+        except ValueError:  # the line is damaged, and the image is done again
             return False
-        return all(outputs.exist_in(self.output) for outputs in record.outputs)
+        if self.still_fits is None:
+            return True
+        record = self._read(known)
+        return record is not None and self.still_fits(record)
 
     def _read(self, known: Known) -> R | None:
-        """The record in a line; None if it is damaged, so that the image is done again."""
+        """The record in a line; None if it is damaged."""
         with suppress(ValueError):
             record = self.kind.from_json(known.line.fields)
             return record if isinstance(record, self.kind) else None
@@ -115,6 +121,14 @@ class Resume(Generic[R]):
                 self._append({"type": "drop", "name": json_path(name)})
         self._index.close()
         self._journal.close()
+
+
+def _damaged(path: str, name: str) -> Record:
+    return Record.failed(path, name, ImageError(
+        "io",
+        f"What the journal says of the image {path!r} is damaged, though its files are there. Explain it anew: remove "
+        "one of its files, or use --force.",
+    ))  # fmt: skip
 
 
 def _crash(path: str, deaths: int) -> ImageError:

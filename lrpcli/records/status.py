@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lrpcli.errors import UsageError
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
+from lrpcli.records.explained import Explained
 from lrpcli.records.index import identity
 from lrpcli.records.journal import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, RunLine, open_journal, read_lines
 from lrpcli.records.json_values import Fields
-from lrpcli.records.record import Outputs
 
 Result = tuple[float, str | None]
 """Of an image: when, and None if done, the kind of failure, or "" if begun or gone."""
@@ -81,7 +81,9 @@ def read_status(output: Path) -> Status:
         status = _read_status(output, files)
         if status is not None:
             return status
-    raise UsageError(f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained into it.")
+    raise UsageError(
+        f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained or evaluated into it."
+    )
 
 
 def _read_status(output: Path, files: RunFiles) -> Status | None:
@@ -120,11 +122,8 @@ def _failure_kind(fields: Fields) -> str:
 def _is_there(fields: Fields, output: Path) -> bool:
     """Whether the files of an image are there; a record without files needs none."""
     try:
-        parts = list(fields.objects("explanations")) if fields.get("explanations") is not None else [fields]
-        return all(
-            Outputs.from_json(part.inner("outputs")).exist_in(output)
-            for part in parts
-            if part.get("outputs") is not None
+        return fields.get("outputs") is None or all(
+            outputs.exist_in(output) for outputs in Explained.outputs_of(fields)
         )
     except ValueError:
         return False

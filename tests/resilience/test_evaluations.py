@@ -155,12 +155,38 @@ def test_fail_fast_and_ctrl_c_leave_what_is_measured(tmp_path):
     assert [row["status"] for row in rows(again)[:-1]] == ["skipped"] * 6
 
 
-def test_a_damaged_record_is_measured_again(tmp_path):
+def test_a_changed_image_of_another_shard_does_not_count_as_measured(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 4), tmp_path / "out"
+    for shard in ("1/2", "2/2"):
+        assert evaluate(source, "-o", out, "--shard", shard).returncode == 0
+    before = (out / "results.json").read_bytes()
+    photo(source / "2.png", 77)  # of the second shard
+    again = evaluate(source, "-o", out, "--shard", "1/2")
+    assert b"3 of all 4 images have ended" in again.stderr and (out / "results.json").read_bytes() == before
+    assert evaluate(source, "-o", out, "--shard", "2/2").returncode == 0
+    assert (out / "results.json").read_bytes() != before
+
+
+def test_damage_to_a_description_is_told_and_an_empty_list_of_controls_is_the_default(tmp_path):
+    path, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    (tmp_path / "settings.toml").write_text("control = []\n")
+    assert evaluate(path, "-o", out, "--settings", tmp_path / "settings.toml").returncode == 0
+    assert [method["name"] for method in results(out)["methods"]] == ["epsilon", "beta-1", "random"]
+    described = out / ".lrp" / "evaluate.json"
+    described.write_text(described.read_text().replace('"methods": [', '"methods": ["x", '))
+    refused = evaluate(path, "-o", out)
+    assert refused.returncode == 2 and b"methods was" in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize(
+    "damage", [{"epsilon": {"morf": ["x"]}}, {"epsilon": {"morf": [0.5] * 13, "lerf": [0.5] * 13}}]
+)
+def test_a_damaged_or_incomplete_record_is_measured_again(tmp_path, damage):
     source, out = folder_of_photos(tmp_path / "in", 2), tmp_path / "out"
     evaluate(source, "-o", out)
     whole, path = numbers(out), out / ".lrp" / "evaluate-1-of-1.jsonl"
     changed = lines(out)
-    next(line for line in changed if line["type"] == "done").update(curves={"epsilon": {"morf": ["x"]}})
+    next(line for line in changed if line["type"] == "done").update(curves=damage)
     path.write_text("".join(json.dumps(line) + "\n" for line in changed))
     result = evaluate(source, "-o", out, "--json")
     assert sorted(row["status"] for row in rows(result)[:-1]) == ["ok", "skipped"], result.stderr
