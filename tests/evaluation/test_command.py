@@ -39,6 +39,7 @@ def picture(path):
         return np.asarray(opened.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_table_and_files(tmp_path):
     folder = folder_of_photos(tmp_path / "in", 5)
     result = evaluate(folder, "-o", tmp_path / "out", "--config", "epsilon", "--config", "beta-1", "--lrn", "taylor",
@@ -112,6 +113,7 @@ def test_a_second_run_computes_only_what_is_new(tmp_path):
         assert one["metrics"]["auc"]["mean"] == pytest.approx(two["metrics"]["auc"]["mean"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     evaluate(folder, "-o", out)

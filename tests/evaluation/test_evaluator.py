@@ -80,6 +80,7 @@ def summed(result):
     return result.relevance[0].sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["softmax", "logit"])
 @pytest.mark.parametrize("fill", ["noise", "mean", "blur"])
 def test_ten_images_equal_a_plain_loop(model, sources, fill, score):

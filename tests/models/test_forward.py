@@ -45,6 +45,7 @@ def zeros(prototxt: Path) -> lrpcli.Model:
     return assemble(Weights(prototxt, None, None, None), Description(prototxt=prototxt))
 
 
+@pytest.mark.slow
 def test_googlenet_equals_opencv() -> None:
     weights = shared("models/bvlc_googlenet_rebuilt.caffemodel")
     prototxt = shared("models/bvlc_googlenet_deploy.prototxt")
@@ -81,6 +82,7 @@ def test_cifar10_full_from_hdf5_equals_opencv(tmp_path: Path) -> None:
     assert_close(lrpcli.Explainer(model).predict(torch.from_numpy(x)).numpy(), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nin_imagenet", "squeezenet", "deploy_age", "deploy_gender"])
 def test_published_nets_with_random_weights_equal_opencv(name: str, tmp_path: Path) -> None:
     prototxt = shared(f"prototxt/{name}.prototxt")

@@ -4,10 +4,13 @@ import json
 import os
 import tarfile
 
+import pytest
+
 from tests.resilience.runs import explain, require_whole, rows
 from tests.shared import shared
 
 
+@pytest.mark.slow
 def test_pngsuite_fares_as_the_list_says(tmp_path):
     with tarfile.open(shared("data/pngsuite.tar")) as archive:
         archive.extractall(tmp_path, filter="data")

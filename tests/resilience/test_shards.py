@@ -14,6 +14,7 @@ def status(output):
     return json.loads(lrp("status", output, "--json").stdout)
 
 
+@pytest.mark.slow
 def test_shards_share_the_images_and_status_puts_them_together(tmp_path):
     source, out = folder_of_photos(tmp_path / "in", 7), tmp_path / "out"
     (source / "bad.png").write_bytes(b"x")
