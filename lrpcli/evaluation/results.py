@@ -17,7 +17,7 @@ from lrpcli.images.find import Source
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers
-from lrpcli.records.index import Index
+from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, OK
 from lrpcli.records.record import FileState, Record
 from lrpcli.records.store import write_whole
@@ -45,20 +45,14 @@ class Collected:
             self.images.append(Source(record.input, record.name))
 
     def add_journaled(self, sources: Sequence[Source]) -> None:
-        """Adds what the journals of all shards say of these images."""
+        """Adds what the journals of all shards say of these images, where the files have not changed since."""
         with closing(Index(self.run.folder, self.run.files, self.run.description.fingerprint)) as index:
             for source in sources:
-                known = index.of(source.name)
-                with suppress(ValueError):  # a damaged line is one that has not ended
-                    if known is not None and known.code == OK:
-                        self._add_whole(Measurement.from_json(known.line.fields), source)
-                    elif known is not None and known.code == FAILED:
-                        self._add(Record.from_json(known.line.fields))
-
-    def _add_whole(self, measurement: Measurement, source: Source) -> None:
-        """Adds what was measured, unless the file has changed since."""
-        if measurement.file == FileState.of(source.path) and self.run.evaluator.is_whole(measurement):
-            self._add(replace(measurement, input=source.path))
+                record = _ended(index.of(source.name))
+                if record is None or record.file != FileState.of(source.path):
+                    continue
+                if not isinstance(record, Measurement) or self.run.evaluator.is_whole(record):
+                    self._add(replace(record, input=source.path))
 
     def write(self, workers: Workers) -> Results | None:
         """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.
@@ -85,6 +79,16 @@ class Collected:
             if content is not None:
                 write_whole(run.folder / name, content, run.owner)
         return results
+
+
+def _ended(known: Known | None) -> Record | None:
+    """The record of an image that was measured or failed; None for others, and where the line is damaged."""
+    with suppress(ValueError):
+        if known is not None and known.code == OK:
+            return Measurement.from_json(known.line.fields)
+        if known is not None and known.code == FAILED:
+            return Record.from_json(known.line.fields)
+    return None
 
 
 def csv_bytes(summary: Summary) -> bytes:

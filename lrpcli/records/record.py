@@ -13,6 +13,8 @@ FORMAT = 1
 """Of records and journals: raised when older ones can no longer be read as they are."""
 OK, SKIPPED, FAILED = "ok", "skipped", "failed"
 """Status of an image: done by this run, found done, failed."""
+STANDARD_INPUT = "-"
+"""What the path of an image says that came from there; a file of that name has the path "./-"."""
 R = TypeVar("R", bound="Record")
 
 
@@ -42,7 +44,9 @@ class FileState:
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
-        """The state of a file; None where there is none, such as for standard input."""
+        """The state of a file; None where there is none, and for standard input, which a file may be called like."""
+        if path == STANDARD_INPUT:
+            return None
         try:
             state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
         except (OSError, ValueError):

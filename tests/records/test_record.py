@@ -8,6 +8,7 @@ import random
 import pytest
 
 from lrpcli.errors import ImageError, UsageError
+from lrpcli.images.find import STDIN
 from lrpcli.records.description import (
     EVALUATE_FILES,
     EXPLAIN_FILES,
@@ -17,7 +18,7 @@ from lrpcli.records.description import (
 )
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
 from lrpcli.records.json_values import Fields, json_line
-from lrpcli.records.record import FAILED, SKIPPED, FileState, Outputs, Record
+from lrpcli.records.record import FAILED, SKIPPED, STANDARD_INPUT, FileState, Outputs, Record
 
 ODD = os.fsdecode(b"caf\xe9/\x1b[2J.jpg")
 
@@ -64,6 +65,10 @@ def test_what_json_prints_is_a_part_in_a_fixed_order():
         "status": "failed",
         "error": {"kind": "io", "message": "It is gone."},
     }
+
+
+def test_standard_input_has_no_state_and_one_name():
+    assert STANDARD_INPUT == STDIN and FileState.of(STDIN) is None
 
 
 def test_a_record_is_moved_below_a_folder_and_found_again():

@@ -167,6 +167,15 @@ def test_a_changed_image_of_another_shard_does_not_count_as_measured(tmp_path):
     assert (out / "results.json").read_bytes() != before
 
 
+def test_an_image_of_another_shard_that_failed_and_was_mended_has_not_ended(tmp_path):
+    source, out = folder_of_photos(tmp_path / "in", 4), tmp_path / "out"
+    (source / "2.png").write_bytes(b"no image")  # of the second shard
+    assert evaluate(source, "-o", out, "--shard", "2/2").returncode == 1
+    photo(source / "2.png", 77)
+    first = evaluate(source, "-o", out, "--shard", "1/2")
+    assert b"3 of all 4 images have ended" in first.stderr and not (out / "results.json").exists()
+
+
 def test_damage_to_a_description_is_told_and_an_empty_list_of_controls_is_the_default(tmp_path):
     path, out = photo(tmp_path / "a.png"), tmp_path / "out"
     (tmp_path / "settings.toml").write_text("control = []\n")

@@ -9,12 +9,14 @@ import pytest
 from tests.photos import folder_of_photos, photo
 from tests.resilience.kill_rounds import lines_so_far, rounds
 from tests.resilience.runs import (
+    TINY_OPTIONS,
     environment,
     explain,
     hostile_decoder,
     journal,
     killed,
     leftovers,
+    process,
     require_whole,
     rows,
     started,
@@ -49,6 +51,17 @@ def test_finished_images_are_skipped_and_failed_and_changed_ones_done_again(tmp_
     assert b"6 images: 4 explained, 2 already done" in second.stderr
     third = explain(source, out)
     assert third.returncode == 0 and len(third.stdout.splitlines()) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("explain", "-", "out"), ("evaluate", "-", "-o", "out", "--steps", "2")])
+def test_standard_input_is_never_taken_for_a_file_called_dash(tmp_path, command):
+    """Its state would say that the image is the one of the last run, whatever comes in this time."""
+    photo(tmp_path / "dash.png", 1).rename(tmp_path / "-")
+    for seed in (2, 3):
+        content = photo(tmp_path / "in.png", seed).read_bytes()
+        result = process(command[0], *TINY_OPTIONS, *command[1:], "--json", cwd=tmp_path, input=content)
+        assert [row["status"] for row in rows(result)[:-1]] == ["ok"], result.stderr
 
 
 def test_an_output_folder_may_be_moved_and_the_inputs_called_otherwise(tmp_path):
