@@ -78,10 +78,13 @@ class View(Operation):
 
     kind = "view"
 
-    def __init__(self, function: Callable[..., Any], *, many: bool = False) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], *, many: bool = False, repeats: bool = False) -> None:
+        self.function, self.repeats = function, repeats
         self.many = many
-        """Whether the output is a tuple of views, which only a later getitem turns into one."""
+        """Whether the output is a tuple of views, which only a later getitem turns into one.
+
+        `repeats` says that one number of the input may be several of the output in the same memory.
+        """
 
     def run(self, *inputs: Any) -> tuple[Any, None]:
         """The view; inputs after the first are sizes read off other tensors."""
@@ -150,7 +153,7 @@ class ViewRule(Rule[View]):
         view, shape = step.operation.function, step.shapes[0]
         result = relevance.new_zeros(shape)
         window = view(result, *step.scalars)
-        if _shares_memory(window, result) and 0 not in window.stride():
+        if _shares_memory(window, result) and 0 not in window.stride() and not step.operation.repeats:
             window.copy_(relevance)
             return (result,)
         return (pull_back(lambda x: view(x, *step.scalars), relevance, shape),)

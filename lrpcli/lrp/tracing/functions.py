@@ -54,7 +54,8 @@ MASKS = {
 ARITHMETIC = {
     "add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq", "pow", "div", "and", "or", "xor",
     "invert", "not", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
-    "bitwise_not", "where", "sum", "mean", "abs", "long", "bool", "clamp", *CASTS, *MADE, *MASKS,
+    "bitwise_not", "where", "sum", "mean", "abs", "long", "bool", "clamp", "tensor", "as_tensor", "zeros", "ones",
+    "full", "arange", "linspace", "eye", *CASTS, *MADE, *MASKS,
 }  # fmt: skip
 """What is computed with sizes, masks and fixed tensors."""
 _DIVIDES = "It divides by a norm; leave that out, or write a response normalisation as torch.nn.LocalResponseNorm."
@@ -111,9 +112,8 @@ def _activation(node: Node) -> Translated:
     # The only other boolean argument of these functions is `inplace`.
     arguments = tuple(value for value in node.arguments if not isinstance(value, bool))
     keywords = {key: value for key, value in node.keywords.items() if key not in ("inplace", "training")}
-    node.only_input()
     call = Call(function, node.placed(arguments), keywords)
-    return node.layer(Activation(call, node.label in NONNEGATIVE))
+    return node.layer(Activation(call, node.label in NONNEGATIVE), node.first())
 
 
 def _unchanged(node: Node) -> Translated:
@@ -140,7 +140,7 @@ def _cast(node: Node) -> Translated:
     first = node.arguments[0]
     if node.is_scalar(first):  # a mask as numbers
         return Translated(node.label, Scalar(node.replay()), (), read_by(node))
-    return node.layer(Activation(unchanged), first)
+    return Translated(node.label, Activation(unchanged), (first.index,))
 
 
 def _without_rule(node: Node) -> Translated:
@@ -210,7 +210,7 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **{f"adaptive_avg_pool{n}": resampling.adaptive_average_pool for n in DIMENSIONS},
     **dict.fromkeys(("interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), resampling.interpolate),
     "pad": resampling.pad,
-    "fold": lambda node: node.layer(LinearMap(node.replay())),
+    "fold": lambda node: node.layer(LinearMap(node.replay()), node.first()),
     **{f"conv{transposed}{n}": weights.convolution for n in DIMENSIONS for transposed in ("", "_transpose")},
     "linear": weights.linear,
     **dict.fromkeys(("matmul", "mm"), weights.matrix_product),

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import fx
 
@@ -97,9 +97,10 @@ class Node:
         """What was traced; of what writes over its first argument, the one of the same name that does not."""
         if self.traced.op == "call_method":
             return _method(self.label)
-        in_place = self.traced.target in IN_PLACE_OPERATORS
-        function: Callable[..., Any] = getattr(operator, self.label) if in_place else self.traced.target
-        return function
+        function: Any = self.traced.target
+        if function in IN_PLACE_OPERATORS:
+            function = getattr(operator, self.label)
+        return cast(Callable[..., Any], function)
 
     def insert(self, suffix: str, operation: Operation, *inputs: Reference) -> Reference:
         """Puts a layer of its own before this one, for calls that are several layers; `suffix` ends its name."""

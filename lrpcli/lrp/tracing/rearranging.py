@@ -67,7 +67,7 @@ def view(node: Node) -> Translated:
         part, split = node.arguments[1], parent.operation.function
         operation = View(lambda x, *sizes: split(x, *sizes)[part], many=isinstance(part, slice))
         return Translated(node.label, operation, parent.inputs, parent.scalars)
-    operation = View(node.replay(), many=node.label in PARTED)
+    operation = View(node.replay(), many=node.label in PARTED, repeats=node.label == "unfold")
     return Translated(node.label, operation, (first.index,), node.tensors()[1:] + node.scalars())
 
 

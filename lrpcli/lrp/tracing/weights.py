@@ -41,7 +41,8 @@ def _fixed(node: Node, index: int, keyword: str) -> Tensor | None:
 
 
 def _fully_connected(node: Node, weight: Tensor | None, bias: Tensor | None) -> Translated:
-    assert weight is not None
+    if weight is None or weight.dim() != 2:
+        raise node.unsupported("Its weight must be a fixed matrix.")
     return node.layer(FullyConnected(_linear(weight, bias)), node.first())
 
 
@@ -56,7 +57,8 @@ def convolution(node: Node) -> Translated:
     """functional.conv1d to conv3d and their transposed forms, with fixed weights."""
     dimensions, transposed = int(node.label[-2]), "transpose" in node.label
     weight, bias = _fixed(node, 1, "weight"), _fixed(node, 2, "bias")
-    assert weight is not None
+    if weight is None:
+        raise node.unsupported("Its weight must be given.")
     stride, padding = node.get(3, "stride", 1), node.get(4, "padding", 0)
     if transposed:
         output_padding, groups = node.get(5, "output_padding", 0), node.get(6, "groups", 1)
