@@ -18,6 +18,9 @@ NO_DIVISOR = (
     "product with a sigmoid, a response normalisation as torch.nn.LocalResponseNorm."
 )
 
+IMAGES_FIRST = {"convolution", "lrn"}
+AXES_MAY_MOVE = {"view", "concat", "average-pool", "max-pool", "fully-connected"}
+
 
 def mask(node: Node) -> Translated:
     """What carries no relevance though it is computed from values: a comparison of tensors."""
@@ -135,7 +138,19 @@ def _axes(node: Node) -> tuple[int, ...]:
     axes = tuple(axes) if isinstance(axes, (list, tuple)) else (axes,)
     if not all(isinstance(axis, int) for axis in axes):
         raise node.unsupported("Its axes must be fixed numbers.")
+    if 0 in axes and _holds_images_first(node):
+        raise node.unsupported("It mixes the images of a batch; leave out axis 0.")
     return axes
+
+
+def _holds_images_first(node: Node) -> bool:
+    """Whether axis 0 of its input surely counts images: nothing has moved axes since a convolution or the input."""
+    index = node.first().index
+    while index and node.layers[index].kind not in AXES_MAY_MOVE:
+        if node.layers[index].kind in IMAGES_FIRST or not node.layers[index].inputs:
+            return True
+        index = node.layers[index].inputs[0]
+    return index == 0
 
 
 def total(node: Node) -> Translated:

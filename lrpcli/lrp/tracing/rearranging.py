@@ -29,7 +29,9 @@ def is_part_of_pair(node: Node) -> bool:
 
 
 def values_of_pair(node: Node) -> Translated:
-    """The values of a maximum that returns (values, indices)."""
+    """The values of a maximum that returns (values, indices); indices that nothing reads are nothing."""
+    if not node.traced.users:
+        return Translated(node.label)
     if node.arguments[1] not in (0, "values"):
         raise node.unsupported("The places of maxima carry no relevance; only their values can be used.")
     return Translated(node.label, value=node.arguments[0])
