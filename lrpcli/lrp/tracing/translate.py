@@ -108,7 +108,7 @@ def _called(module: nn.Module, node: Node) -> Translated:
     """The operation of a module that is called."""
     if node.keywords or len(node.arguments) != 1 or not isinstance(node.arguments[0], Reference):
         raise node.unsupported("It must be called with one tensor that comes from other layers, and nothing else.")
-    result = node.layer(translate_module(module, node.name))
+    result = translate_module(module, node)
     result.in_place = getattr(module, "inplace", False) is True
     return result
 
