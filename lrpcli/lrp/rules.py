@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lrpcli.lrp.layers import elementwise, linear_rules, normalization, pooling, views
+from lrpcli.lrp.layers import elementwise, linear_rules, normalization, pooling, preprocessing, views
 from lrpcli.lrp.operation import Rule
 
 AnyRule = Rule[Any]
@@ -46,6 +46,7 @@ RULES: dict[str, dict[str, type[AnyRule]]] = {
     "product": {"default": elementwise.ProductRule, "gradient": elementwise.Gradient},
     "maximum": {"default": elementwise.MaximumRule, "gradient": elementwise.Gradient},
     "affine": {"default": elementwise.AffineRule, "gradient": elementwise.Gradient},
+    "preprocessing": {"default": preprocessing.InputMapRule},
     "view": {"default": views.ViewRule, "gradient": elementwise.Gradient},
     "pad": {"default": views.PadRule, "gradient": elementwise.Gradient},
     "scalar": {"default": elementwise.Pass},

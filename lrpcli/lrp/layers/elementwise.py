@@ -116,6 +116,13 @@ class Affine(Operation):
             return values.view(-1, *[1] * (dimensions - 2))
         return values
 
+    def drop_unscaled(self, relevance: Tensor) -> Tensor:
+        """Relevance (N, C, ...) of the output without that of elements whose scale is 0: no input is behind them."""
+        scale = self.broadcast(self.scale, relevance.dim())
+        if isinstance(scale, Tensor):
+            return relevance.masked_fill(scale == 0, 0.0)
+        return relevance if scale != 0 else torch.zeros_like(relevance)
+
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """scale x + shift."""
         (x,) = inputs
@@ -216,7 +223,7 @@ class AffineRule(Rule[Affine]):
         """R_i = scale x_i / y_i R_i, summed where the input was broadcast."""
         layer, total = step.operation, step.output
         if self.bias == "ignore" or layer.shift is None:
-            return (relevance.sum_to_size(step.shapes[0]),)
+            return (layer.drop_unscaled(relevance).sum_to_size(step.shapes[0]),)
         assert total is not None
         (x,) = step.inputs
         share = safe_divide(relevance, total) * layer.broadcast(layer.scale, x.dim())

@@ -58,7 +58,7 @@ def translate_module(module: nn.Module, name: str) -> Operation:
     if isinstance(module, ACTIVATIONS):
         return Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))
     if isinstance(module, NORMALIZATIONS):
-        return NormalizationOperation(_normalization(module, name))
+        return NormalizationOperation(_normalization(module))
     if isinstance(module, POOLINGS):
         return _pooling(module, name)
     if isinstance(module, (nn.Flatten, nn.Unflatten)):
@@ -117,11 +117,7 @@ def _out_of_place(module: Any) -> Any:
     return result
 
 
-def _normalization(module: LocalResponseNorm | nn.LocalResponseNorm, name: str) -> LocalResponseNorm:
+def _normalization(module: LocalResponseNorm | nn.LocalResponseNorm) -> LocalResponseNorm:
     if isinstance(module, LocalResponseNorm):
         return module
-    if module.size % 2 == 0:
-        raise unsupported_layer(
-            name, "LocalResponseNorm", f"Its window of {module.size} channels is even and has no centre."
-        )
     return LocalResponseNorm(module.size, module.alpha, module.beta, module.k)

@@ -1,0 +1,113 @@
+"""The range of pixels, carried through the preprocessing inside a model to a layer that reads its result."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lrpcli.lrp.layers.elementwise import Affine, is_unchanged
+from lrpcli.lrp.layers.linear import Convolution, LinearOperation
+from lrpcli.lrp.tracing.graph import Graph, Layer
+
+Range = tuple[Tensor, Tensor]
+"""Smallest and largest value, broadcastable to a layer's input (1, C, H, W)."""
+SIDES = ((61, 67), (83, 97))
+"""Sides of the images that are tried where the range is the same for every pixel."""
+CHANNELS = (3, 1)
+
+
+def input_range(layer: Layer, graph: Graph, pixel_range: Range | None) -> Range | None:
+    """The range of what a layer reads, from that of the model's input; None where it reads more than preprocessing.
+
+    Also None where it depends on the size of the images, as behind a flatten or a border.
+    """
+    if pixel_range is None or not layer.inputs or layer.inputs[0] not in graph.preprocessing:
+        return None
+    path = _path(graph, layer.inputs[0])
+    if all(is_unchanged(graph.layers[index].operation) for index in path):
+        return pixel_range
+    if not isinstance(layer.operation, LinearOperation):
+        return None
+    found: list[Range] = []
+    for sides in _sides(graph, path, pixel_range):
+        bounds = _carried(layer.operation, graph, path, pixel_range, sides)
+        if bounds is None:
+            return None
+        found.append(bounds)
+    low, high = found[0]
+    return (low, high) if all(_equal(low, first) and _equal(high, second) for first, second in found[1:]) else None
+
+
+def _path(graph: Graph, index: int) -> list[int]:
+    """The layers of the preprocessing that lead to one of them, in order, the input among them."""
+    needed, stack = {0}, [index]
+    while stack:
+        index = stack.pop()
+        if index not in needed:
+            needed.add(index)
+            stack.extend(graph.layers[index].sources)
+    return sorted(needed)
+
+
+def _sides(graph: Graph, path: list[int], pixel_range: Range) -> tuple[tuple[int, int], ...]:
+    """Heights and widths to try: those of mean images, inside or outside the model, or any two."""
+    tensors = [*pixel_range]
+    for index in path:
+        operation = graph.layers[index].operation
+        if isinstance(operation, Affine) and not operation.per_channel:
+            tensors += [value for value in (operation.scale, operation.shift) if isinstance(value, Tensor)]
+    images = [tensor for tensor in tensors if tensor.dim() >= 2 and max(tensor.shape[-2:]) > 1 and tensor.dim() != 2]
+    fixed = [(tensor.shape[-2], tensor.shape[-1]) for tensor in images if min(tensor.shape[-2:]) > 1]
+    return (fixed[0],) if fixed else SIDES
+
+
+def _carried(
+    operation: LinearOperation, graph: Graph, path: list[int], pixel_range: Range, sides: tuple[int, int]
+) -> Range | None:
+    """Both bounds at the end of the path for images of one size, as small as they broadcast."""
+    for shape in _shapes(operation, pixel_range, sides):
+        try:
+            ends = [_run(graph, path, bound.to(operation.weight).expand(shape)) for bound in pixel_range]
+        except (RuntimeError, IndexError, ValueError, TypeError):  # another number of channels, or of pixels
+            continue
+        if ends[0].shape[_channel_axis(operation)] == _channels(operation):
+            low, high = torch.minimum(*ends), torch.maximum(*ends)
+            return _shrink(low, high)
+    return None
+
+
+def _shapes(operation: LinearOperation, pixel_range: Range, sides: tuple[int, int]) -> Iterator[tuple[int, ...]]:
+    low = pixel_range[0]
+    sizes = (*(1,) * (4 - low.dim()), *low.shape)
+    for channels in dict.fromkeys((*CHANNELS, _channels(operation))):
+        usual = (1, channels, *sides)
+        yield tuple(size if size > 1 else other for size, other in zip(sizes, usual, strict=True))
+
+
+def _channel_axis(operation: LinearOperation) -> int:
+    return 1 if isinstance(operation, Convolution) else -1
+
+
+def _channels(operation: LinearOperation) -> int:
+    return operation.channels if isinstance(operation, Convolution) else operation.weight.shape[1]
+
+
+def _run(graph: Graph, path: list[int], x: Tensor) -> Tensor:
+    values = {0: x}
+    for index in path[1:]:
+        layer = graph.layers[index]
+        values[index] = layer.operation.run(*(values[source] for source in layer.sources))[0]
+    return values[path[-1]]
+
+
+def _shrink(low: Tensor, high: Tensor) -> Range:
+    """Without the axes behind the channels along which both are constant."""
+    for axis in range(2, low.dim()):
+        first_low, first_high = low.narrow(axis, 0, 1), high.narrow(axis, 0, 1)
+        if torch.equal(first_low.expand_as(low), low) and torch.equal(first_high.expand_as(high), high):
+            low, high = first_low, first_high
+    return low.clone(), high.clone()
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(first, second)
