@@ -206,7 +206,7 @@ def test_unsupported_layers_are_named(layer: str, tmp_path: Path) -> None:
 
 
 IMPOSSIBLE = {
-    'type: "LRN" lrn_param { local_size: 4 }': "must be odd, not 4",
+    'type: "LRN" lrn_param { local_size: 4 }': "windows of odd size only",
     'type: "Convolution" convolution_param { num_output: 5 kernel_size: 1 group: 2 }': "cannot be cut into 2 groups",
     'type: "Convolution" convolution_param { num_output: 5 }': "its kernel size is not given",
     'type: "Pooling" pooling_param { kernel_size: 99 }': "would put out a blob of shape",

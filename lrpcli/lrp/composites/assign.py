@@ -42,9 +42,7 @@ def assign_rules(
     source, *layers = graph.layers
     assignments = [Assignment(source, RULES[source.kind]["default"](), "default", "it is the input")]
     for layer in layers:
-        surroundings = Surroundings(
-            layer.name, layer.operation, composite.bias, input_range(layer, graph, pixel_range)
-        )
+        surroundings = Surroundings(layer.name, layer.operation, composite.bias, input_range(layer, graph, pixel_range))
         assignments.append(_assign(layer, composite, surroundings))
     return assignments
 

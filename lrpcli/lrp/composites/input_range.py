@@ -1,12 +1,15 @@
 """The range of pixels, carried through the preprocessing inside a model to a layer that reads its result."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.elementwise import Affine, is_unchanged
 from lrpcli.lrp.layers.linear import Convolution, LinearOperation
+from lrpcli.lrp.propagate import Plan, forward
 from lrpcli.lrp.tracing.graph import Graph, Layer
 
 Range = tuple[Tensor, Tensor]
@@ -30,7 +33,7 @@ def input_range(layer: Layer, graph: Graph, pixel_range: Range | None) -> Range 
         return None
     found: list[Range] = []
     for sides in _sides(graph, path, pixel_range):
-        bounds = _carried(layer.operation, graph, path, pixel_range, sides)
+        bounds = _carried(layer.operation, _alone(graph, path), pixel_range, sides)
         if bounds is None:
             return None
         found.append(bounds)
@@ -61,14 +64,26 @@ def _sides(graph: Graph, path: list[int], pixel_range: Range) -> tuple[tuple[int
     return (fixed[0],) if fixed else SIDES
 
 
-def _carried(
-    operation: LinearOperation, graph: Graph, path: list[int], pixel_range: Range, sides: tuple[int, int]
-) -> Range | None:
+def _alone(graph: Graph, path: list[int]) -> Plan:
+    """These layers as a graph of their own."""
+    order = {old: new for new, old in enumerate(path)}
+    layers = [
+        replace(
+            graph.layers[index],
+            inputs=tuple(order[source] for source in graph.layers[index].inputs),
+            scalars=tuple(order[source] for source in graph.layers[index].scalars),
+        )
+        for index in path
+    ]
+    return Plan(Graph(layers, len(layers) - 1))
+
+
+def _carried(operation: LinearOperation, plan: Plan, pixel_range: Range, sides: tuple[int, int]) -> Range | None:
     """Both bounds at the end of the path for images of one size, as small as they broadcast."""
     for shape in _shapes(operation, pixel_range, sides):
         try:
-            ends = [_run(graph, path, bound.to(operation.weight).expand(shape)) for bound in pixel_range]
-        except (RuntimeError, IndexError, ValueError, TypeError):  # another number of channels, or of pixels
+            ends = [forward(plan, bound.to(operation.weight).expand(shape)).output for bound in pixel_range]
+        except (ModelError, RuntimeError):  # another number of channels, or of pixels
             continue
         if ends[0].shape[_channel_axis(operation)] == _channels(operation):
             low, high = torch.minimum(*ends), torch.maximum(*ends)
@@ -90,14 +105,6 @@ def _channel_axis(operation: LinearOperation) -> int:
 
 def _channels(operation: LinearOperation) -> int:
     return operation.channels if isinstance(operation, Convolution) else operation.weight.shape[1]
-
-
-def _run(graph: Graph, path: list[int], x: Tensor) -> Tensor:
-    values = {0: x}
-    for index in path[1:]:
-        layer = graph.layers[index]
-        values[index] = layer.operation.run(*(values[source] for source in layer.sources))[0]
-    return values[path[-1]]
 
 
 def _shrink(low: Tensor, high: Tensor) -> Range:

@@ -103,8 +103,8 @@ def _addends(node: Node, second_sign: float) -> Translated:
             return node.layer(Affine(1.0 + second_sign), first)
         return node.layer(Sum((1.0, second_sign)), first, second)
     if tensors[0] is first:
-        return node.layer(Affine(1.0, second_sign * second), first)
-    return node.layer(Affine(second_sign, first), second)
+        return node.layer(Sum((1.0,), second_sign * second), first)
+    return node.layer(Sum((second_sign,), first), second)
 
 
 def _tensors(node: Node, *arguments: Any) -> list[Reference]:

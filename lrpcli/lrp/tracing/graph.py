@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from lrpcli.errors import UnsupportedLayer
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Product, Sum, is_unchanged, unchanged
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
 from lrpcli.lrp.layers.preprocessing import InputMap
@@ -14,8 +14,6 @@ from lrpcli.lrp.operation import Operation
 
 FINAL = {"sigmoid": "sigmoid", "logsigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
 """Activations that are stripped where they end a model, by the name of module or function in lower case: the head."""
-ONE_SIGN = {*FINAL, "softplus"}
-"""Activations whose output has one sign whatever the sign of the input."""
 
 
 @dataclass
@@ -82,6 +80,7 @@ def make_graph(layers: list[Layer], output: int) -> Graph:
     UnsupportedLayer names a softmax in the middle, and probabilities that the model goes on computing with.
     """
     graph = Graph(layers, *_strip_head(layers, output))
+    _unify_affine(graph)
     _fold_affine(graph)
     _drop_unreachable(graph)
     _refuse_softmax(graph)
@@ -97,35 +96,35 @@ def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
 
     Views of the probabilities, such as a flatten, become views of the logits.
     """
-    index = output
+    index = reader = output
     while layers[index].kind == "view" or is_unchanged(layers[index].operation):
         if not layers[index].inputs:
             return output, "softmax"
-        index = layers[index].inputs[0]
+        reader, index = index, layers[index].inputs[0]
     head = "softmax" if layers[index].kind == "softmax" else FINAL.get(layers[index].type.lower())
     if head is None:
         return output, "softmax"
     if index == output:
         return layers[index].inputs[0], head
-    layers[index].operation = Activation(unchanged)
+    layers[reader].inputs = layers[index].inputs
+    layers[index].operation = Activation(unchanged)  # where its size is read off
     return output, head
 
 
 def _refuse_probabilities(graph: Graph) -> None:
-    """UnsupportedLayer if an activation that turns the sign of logits lies behind the last linear layers."""
+    """UnsupportedLayer if probabilities or their logarithms are made behind the last linear layers."""
     stack = [graph.output]
     while stack:
         layer = graph.layers[stack.pop()]
         if isinstance(layer.operation, LinearOperation):
             continue
-        if layer.type.lower() in ONE_SIGN and not is_unchanged(layer.operation):
+        if layer.type.lower() in FINAL and not is_unchanged(layer.operation):
             raise UnsupportedLayer(
-                f"Layer {layer.name!r} of type {layer.type} gives negative logits a positive score (or the other way "
-                "round), and the model goes on computing with that up to its output: maps of such classes would have "
-                "the wrong sign. Only a softmax or sigmoid at the very end is stripped; let the model return what "
-                f"{layer.name!r} reads."
+                f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
+                "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "
+                f"sigmoid at the very end is stripped; let the model return what {layer.name!r} reads."
             )
-        signal = layer.operation.signal if isinstance(layer.operation, Product) else None
+        signal = getattr(layer.operation, "signal", None)  # of a product, whose other factor is a gate
         stack.extend(layer.inputs if signal is None else (layer.inputs[signal],))
 
 
@@ -137,12 +136,18 @@ def _mark_preprocessing(graph: Graph) -> None:
             continue
         if isinstance(layer.operation, Affine):
             layer.operation = InputMap.of(layer.operation)
-        elif isinstance(layer.operation, Sum) and len(layer.inputs) == 1:
-            layer.operation = InputMap(layer.operation.signs[0], layer.operation.constant)
         elif layer.kind not in ("view", "concat", "pad") and not is_unchanged(layer.operation):
             continue
         found.add(index)
     graph.preprocessing = frozenset(found)
+
+
+def _unify_affine(graph: Graph) -> None:
+    """Makes a layer plus or minus a constant an affine map, so that there is one rule for all of these."""
+    for layer in graph.layers:
+        operation = layer.operation
+        if isinstance(operation, Sum) and len(layer.sources) == 1:
+            layer.operation = Affine(operation.signs[0], operation.constant)
 
 
 def _fold_affine(graph: Graph) -> None:

@@ -22,19 +22,23 @@ QUOTIENTS = {"div", "truediv", "divide", "true_divide", "itruediv"}
 PRODUCTS = {"mul", "multiply", "imul"}
 POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}
 VIEWS = {"squeeze", "unsqueeze", "view", "reshape", "contiguous", "flatten", "unflatten", "permute", "transpose",
-         "expand", "clone", "float", "to", "type_as", "Identity", "Dropout", "Flatten", "Unflatten"}  # fmt: skip
+         "expand", "clone", "Identity", "Dropout", "Flatten", "Unflatten"}  # fmt: skip
+CASTS = {"float", "double", "to", "type_as"}
+"""Calls that change the type of numbers, or nothing; all is measured in float64."""
 WINDOWS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "conv1d", "conv2d",
            "conv3d", "Conv1d", "Conv2d", "Conv3d", "unfold", "Unfold", "cumsum", "cat", "concat", "stack", "narrow",
-           "getitem", "roll", "lp_pool1d", "lp_pool2d", "LPPool1d", "LPPool2d"}  # fmt: skip
+           "getitem", "slice", "select", "roll", "lp_pool1d", "lp_pool2d", "LPPool1d", "LPPool2d"}  # fmt: skip
 OTHERS = {"pow", "square", "add", "iadd", "sub", "isub", "sum", "pad", "constant_pad_nd", "ZeroPad1d", "ZeroPad2d",
           "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "zeros", "zeros_like", "new_zeros", "clamp",
           "clamp_min", "abs", "exp", "log", "neg"}  # fmt: skip
-SIZES = {"size", "shape", "getattr", "len", "dim"}
-VOCABULARY = QUOTIENTS | PRODUCTS | set(POWERS) | VIEWS | WINDOWS | OTHERS | SIZES
+SIZES = {"size", "shape", "getattr", "len", "dim", "sym_size"}
+VOCABULARY = QUOTIENTS | PRODUCTS | set(POWERS) | VIEWS | CASTS | WINDOWS | OTHERS | SIZES
 """What LRN by hand is made of; anything else is where its input comes from."""
 TRIALS = ((33, 10), (65, 34), (260, 41))
 """Channels and sides of the images on which a window is measured whose input has no known size."""
 TOLERANCE = 1e-9
+LIGHT = 1024.0
+"""The value of the lit pixel: its square stands out from k by as many digits as can be had."""
 ADVICE = (
     "Write it as torch.nn.LocalResponseNorm(size, alpha, beta, k) or, for windows in the plane of a channel, "
     'lrpcli.LocalResponseNorm(size, alpha, beta, region="within-channel"); both divide alpha by the number of places '
@@ -103,16 +107,20 @@ def find_norms(module: nn.Module, graph: fx.Graph) -> FoundNorms:
             continue
         norm = _measured(candidate)
         if norm is None:
-            why = "no LRN layer gives the same output" if candidate.closed else "it squares another tensor than it divides"
-            raise UnsupportedLayer(
-                f"Layer {node.name!r} looks like local response normalisation (LRN) that is written by hand, but {why}. "
-                f"{ADVICE}"
-            )
+            raise _unlike(candidate)
         found.layers[node] = (candidate.source, norm)
         for step in reversed(candidate.steps):
             if step.op != "get_attr" and all(user is node or user in found.absorbed for user in step.users):
                 found.absorbed.add(step)
     return found
+
+
+def _unlike(candidate: Candidate) -> UnsupportedLayer:
+    same = "no LRN layer gives the same output" if candidate.closed else "what it squares is not what it divides"
+    return UnsupportedLayer(
+        f"Layer {candidate.last.name!r} looks like local response normalisation (LRN) that is written by hand, but "
+        f"{same}. {ADVICE}"
+    )
 
 
 def _candidate(module: nn.Module, node: fx.Node) -> Candidate | None:
@@ -140,7 +148,7 @@ def _exponent(module: nn.Module, node: fx.Node, source: fx.Node) -> float | None
     below = _argument(node, 0)
     if node is source:
         return 1.0
-    if label in VIEWS and isinstance(below, fx.Node):
+    if label in VIEWS | CASTS and isinstance(below, fx.Node):
         return _exponent(module, below, source)
     scale: float | None = None
     if label in POWERS:
@@ -185,9 +193,7 @@ def _is_square(module: nn.Module, node: fx.Node) -> bool:
     if label == "pow":
         return _number(module, _argument(node, 1, "exponent")) == 2.0
     first = _argument(node, 0)
-    return label == "square" or (
-        label in PRODUCTS and isinstance(first, fx.Node) and first is _argument(node, 1)
-    )
+    return label == "square" or (label in PRODUCTS and isinstance(first, fx.Node) and first is _argument(node, 1))
 
 
 def _reads_size(module: nn.Module, node: fx.Node) -> bool:
@@ -242,8 +248,8 @@ def _reach(candidate: Candidate, shape: tuple[int, ...], offsets: Tensor, *, fir
     """
     place = (0, *(0 if first else side - 1 for side in shape[1:]))
     x = torch.zeros(shape, dtype=torch.float64)
-    x[place] = 1.0
-    change = candidate.window_sum(x) - offsets
+    x[place] = LIGHT
+    change = (candidate.window_sum(x) - offsets) / LIGHT**2
     lit = (change.abs() > TOLERANCE * change.abs().max()).nonzero()
     return [int((lit[:, axis] - place[axis]).abs().max()) for axis in range(len(shape))], float(change[place])
 
@@ -265,16 +271,21 @@ def _shapes(candidate: Candidate) -> Iterator[tuple[tuple[int, ...], bool]]:
     if known is not None:
         yield tuple(int(side) for side in known.shape), True
     for node in reversed(candidate.steps):
-        sides = [side for part in node.args[1:] for side in (part if isinstance(part, (list, tuple)) else [part])]
-        if _label(candidate.module, node) in ("view", "reshape") and len(sides) > 2:
-            if all(isinstance(side, int) and side > 0 for side in sides[1:]):
-                yield (1, *sides[1:]), True
+        if _label(candidate.module, node) in ("view", "reshape"):
+            sides = _flat(node.args[1:])[1:]
+            if len(sides) > 1 and all(isinstance(side, int) and side > 0 for side in sides):
+                yield (1, *sides), True
     channels, dimensions = _channels(candidate.module, candidate.source)
     for count in (dimensions,) if dimensions else (4, 3, 5, 2):
         for trial, side in TRIALS:
             yield (1, channels or trial, *(side + axis for axis in range(count - 2))), False
         if channels:
             yield (1, channels, *(TRIALS[0][1] + axis for axis in range(count - 2))), True
+
+
+def _flat(sizes: tuple[Any, ...]) -> list[Any]:
+    """The sizes of a view, which may be given one by one or as one list."""
+    return [side for part in sizes for side in (part if isinstance(part, (list, tuple)) else [part])]
 
 
 def _channels(module: nn.Module, node: fx.Node) -> tuple[int | None, int | None]:
@@ -301,8 +312,8 @@ def _cross_map(module: nn.Module, node: fx.Node) -> LocalResponseNorm:
         return norm
     raise UnsupportedLayer(
         f"Layer {node.target!r} of type CrossMapLRN2d computes no local response normalisation (LRN) for {channels} "
-        "channels: this module of torch leaves the first channel in the windows of all later ones, and a channel out of "
-        f"windows of even size. {ADVICE} Its logits will differ a little from those of CrossMapLRN2d."
+        "channels: this module of torch keeps the first channel in the windows of all later ones, and leaves one "
+        f"channel out of windows of even size. {ADVICE} Logits will then differ a little from those of CrossMapLRN2d."
     )
 
 
@@ -315,6 +326,8 @@ def _run(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     kwargs: Any = fx.node.map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":
         return copy.deepcopy(module.get_submodule(str(node.target))).double().eval()(*args, **kwargs)
+    if _label(module, node) in CASTS:
+        return args[0]
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     assert callable(node.target)

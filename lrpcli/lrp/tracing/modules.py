@@ -35,6 +35,8 @@ LEAVES = (*CONVOLUTIONS, *BATCH_NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POO
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether tracing stops at this module: a known layer, or a subclass that keeps its forward function."""
+    if is_normalize(module):
+        return True
     for known in LEAVES:
         if isinstance(module, known):
             return type(module).forward is known.forward
@@ -51,6 +53,8 @@ def translate_module(module: nn.Module, name: str) -> Operation:
         return FullyConnected(module)
     if isinstance(module, BATCH_NORMS):
         return _batch_norm(module, name)
+    if is_normalize(module):
+        return _normalize(module)
     if isinstance(module, DROPOUTS):
         return Activation(unchanged)
     if isinstance(module, nn.ReLU):
@@ -106,6 +110,16 @@ def _batch_norm(module: _NormBase, name: str) -> Affine:
     shift = -module.running_mean.detach().double() * scale
     shift = shift if module.bias is None else shift + module.bias.detach().double()
     return Affine(scale, shift, per_channel=True)
+
+
+def is_normalize(module: nn.Module) -> bool:
+    """Whether a module is torchvision's (x - mean) / std, whose checks of its input cannot be traced."""
+    return type(module).__name__ == "Normalize" and type(module).__module__.startswith("torchvision.transforms")
+
+
+def _normalize(module: Any) -> Affine:
+    mean, std = (torch.as_tensor(values, dtype=torch.float64).view(-1) for values in (module.mean, module.std))
+    return Affine(1 / std, -mean / std, per_channel=True)
 
 
 def _out_of_place(module: Any) -> Any:
