@@ -29,7 +29,7 @@ UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
 ELEMENTWISE = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh",
     "hardsigmoid", "hardswish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "threshold",
-    "_threshold",  # what functional.threshold really is called
+    "_threshold", "log_sigmoid",  # what functional.threshold and functional.logsigmoid really are called
 }  # fmt: skip
 NONNEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid"}
 GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid"}
@@ -82,7 +82,8 @@ def _activation(node: Node) -> Translated:
     """An activation, always out of place so that no remembered activation is overwritten."""
     if node.label == "relu":
         return node.layer(Rectifier())
-    function: Callable[..., Tensor] = getattr(functional, node.label, None) or getattr(torch, node.label)
+    name = "logsigmoid" if node.label == "log_sigmoid" else node.label
+    function: Callable[..., Tensor] = getattr(functional, name, None) or getattr(torch, name)
     # The only boolean argument of these functions is `inplace`.
     arguments = tuple(value for value in node.arguments[1:] if not isinstance(value, bool))
     keywords = {key: value for key, value in node.keywords.items() if key != "inplace"}

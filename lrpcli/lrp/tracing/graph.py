@@ -13,7 +13,7 @@ from lrpcli.lrp.layers.preprocessing import InputMap
 from lrpcli.lrp.operation import Operation
 
 FINAL = {"sigmoid": "sigmoid", "logsigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
-"""Activations that are stripped where they end a model, by the name of module or function in lower case: the head."""
+"""Activations that are stripped where they end a model, by name of module or function, and the head that they are."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
         if not layers[index].inputs:
             return output, "softmax"
         reader, index = index, layers[index].inputs[0]
-    head = "softmax" if layers[index].kind == "softmax" else FINAL.get(layers[index].type.lower())
+    head = "softmax" if layers[index].kind == "softmax" else _probability(layers[index])
     if head is None:
         return output, "softmax"
     if index == output:
@@ -111,6 +111,11 @@ def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
     return output, head
 
 
+def _probability(layer: Layer) -> str | None:
+    """The head that an activation is where it ends a model; None for one that makes no probabilities."""
+    return FINAL.get(layer.type.lower().replace("_", ""))
+
+
 def _refuse_probabilities(graph: Graph) -> None:
     """UnsupportedLayer if probabilities or their logarithms are made behind the last linear layers."""
     stack = [graph.output]
@@ -118,7 +123,7 @@ def _refuse_probabilities(graph: Graph) -> None:
         layer = graph.layers[stack.pop()]
         if isinstance(layer.operation, LinearOperation):
             continue
-        if layer.type.lower() in FINAL and not is_unchanged(layer.operation):
+        if _probability(layer) and not is_unchanged(layer.operation):
             raise UnsupportedLayer(
                 f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
                 "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "
