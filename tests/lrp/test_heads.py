@@ -18,7 +18,7 @@ HEADS = {
     "torch.sigmoid": (torch.sigmoid, "sigmoid"),
     "x.sigmoid()": (lambda x: x.sigmoid(), "sigmoid"),
     "x.sigmoid_()": (lambda x: x.sigmoid_(), "sigmoid"),
-    "functional.sigmoid": (lambda x: functional.sigmoid(x), "sigmoid"),
+    "functional.sigmoid": (functional.sigmoid, "sigmoid"),
     "nn.LogSigmoid": (nn.LogSigmoid(), "sigmoid"),
     "functional.logsigmoid": (functional.logsigmoid, "sigmoid"),
     "nn.Hardsigmoid": (nn.Hardsigmoid(), "hardsigmoid"),

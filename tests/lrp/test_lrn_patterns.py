@@ -45,6 +45,17 @@ class Functional(nn.LocalResponseNorm):
         return x / divisor.mul(self.alpha).add(self.k).pow(self.beta)
 
 
+class Exported(Functional):
+    """The same with the batch size read off an earlier tensor, as torch.export writes it."""
+
+    def forward(self, x):
+        earlier = x * 1.0
+        square = x.mul(x).view(earlier.size(0), 1, CHANNELS, earlier.shape[2], -1)
+        square = functional.pad(square, (0, 0, 0, 0, self.size // 2, (self.size - 1) // 2))
+        divisor = functional.avg_pool3d(square, (self.size, 1, 1), stride=1).squeeze(1).view(x.shape)
+        return x / divisor.mul(self.alpha).add(self.k).pow(self.beta)
+
+
 class Loop(nn.Module):
     """Channel by channel, as ports of TensorFlow do it."""
 
@@ -83,6 +94,7 @@ SPELLINGS = {
     "averaged, k 2": (Averaged(3, 1e-3, 0.5, 2.0), LocalResponseNorm(3, 1e-3, 0.5, 2.0)),
     "averaged in the plane": (Averaged(3, 1e-2, 0.75, across=False), LocalResponseNorm(3, 1e-2, 0.75, region=PLANE)),
     "the functional by hand": (Functional(5, 1e-2, 0.75, 2.0), LocalResponseNorm(5, 1e-2, 0.75, 2.0)),
+    "sizes of others": (Exported(5, 1e-2, 0.75, 2.0), LocalResponseNorm(5, 1e-2, 0.75, 2.0)),
     "even": (Functional(4, 1e-2, 0.75, 1.0), LocalResponseNorm(4, 1e-2, 0.75)),
     "k 0": (Functional(4, 1e-2, 0.75, 0.0), LocalResponseNorm(4, 1e-2, 0.75, 0.0)),
     "the functional": (Call(lambda x: functional.local_response_norm(x, 4, 1e-3, 0.75, 2.0)),
@@ -190,6 +202,8 @@ def test_what_only_looks_like_it_is_refused_by_name(name):
     lambda x: x * torch.sigmoid(functional.avg_pool2d(x * 2, 3, 1, 1)),
     lambda x: x * functional.adaptive_avg_pool2d(torch.sigmoid(x), 1),
     lambda x: (x + functional.avg_pool2d(x, 3, 1, 1)) / 2,
+    lambda x: x / x.pow(2).sum(1)[:, None].add(1e-6).sqrt(),  # all channels: no window
+    lambda x: (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True) + 1e-5).sqrt(),
 ])  # fmt: skip
 def test_gates_and_averages_are_left_alone(function):
     graph = None
