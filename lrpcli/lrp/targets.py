@@ -78,8 +78,10 @@ def check_start(start: str) -> str:
 def probabilities(logits: Tensor, head: str = "softmax") -> Tensor:
     """Probabilities (N, classes) by the head that the model has; a single logit is that of a sigmoid.
 
-    >>> probabilities(torch.tensor([[0.0]])), probabilities(torch.tensor([[0.0, 0.0]]), "sigmoid")
-    (tensor([[0.5000]]), tensor([[0.5000, 0.5000]]))
+    >>> import torch
+    >>> from lrpcli.lrp.targets import probabilities
+    >>> probabilities(torch.tensor([[0.0, 0.0, 0.0, 0.0]])), probabilities(torch.tensor([[0.0, 0.0]]), "sigmoid")
+    (tensor([[0.2500, 0.2500, 0.2500, 0.2500]]), tensor([[0.5000, 0.5000]]))
     """
     return HEADS["sigmoid" if head == "softmax" and logits.shape[1] == 1 else head](logits)
 

@@ -6,7 +6,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from lrpcli import Explainer, LocalResponseNorm
-from lrpcli.errors import UnsupportedLayer
+from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp.helpers import Call, agree
@@ -196,6 +196,17 @@ def test_what_only_looks_like_it_is_refused_by_name(name):
     module = function if isinstance(function, nn.Module) else Call(function)
     with pytest.raises(UnsupportedLayer, match=rf"\(LRN\).*{why}.*torch.nn.LocalResponseNorm\(size, alpha, beta, k\)"):
         build_graph(net(module))
+
+
+def test_a_class_that_cannot_be_traced_is_named():
+    """Lua torch's layer, as nets converted from it carry it."""
+
+    class SpatialCrossMapLRN(nn.Module):
+        def forward(self, x):
+            return x if x.size(1) > 3 else x * 2
+
+    with pytest.raises(ModelError, match=r"'3' \(SpatialCrossMapLRN\) may be .* \(LRN\). Write it as torch.nn.Local"):
+        build_graph(net(SpatialCrossMapLRN()))
 
 
 @pytest.mark.parametrize("function", [

@@ -122,6 +122,23 @@ def test_one_range_for_all_channels_is_enough():
     agree(explain(net, config, X, (low, high)).relevance, explain(net, config, X, (LOW, HIGH)).relevance, 1e-15)
 
 
+@pytest.mark.parametrize(("layer", "shape"), [
+    (nn.Conv1d(3, 4, 3), (2, 3, 9)), (nn.Conv3d(3, 4, 2), (2, 3, 4, 5, 6)), (nn.Linear(3, 4), (2, 5, 3)),
+])  # fmt: skip
+def test_signals_and_volumes_are_normalised_too(layer, shape):
+    axes = (1, 3, *[1] * (len(shape) - 2)) if isinstance(layer, nn.modules.conv._ConvNd) else (1, 1, 3)
+    mean, std = MEAN.view(axes), STD.view(axes)
+    net = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)).double()
+    x = torch.rand(shape, dtype=torch.float64)
+    with torch.no_grad():
+        net(x)
+    low, high = torch.zeros(axes).double(), torch.ones(axes).double()
+    ends = [(bound - mean) / std for bound in (low, high)]
+    config = {"position": {"first": "z-box"}}
+    outside = explain(net, config, (x - mean) / std, (torch.minimum(*ends), torch.maximum(*ends))).relevance
+    agree(explain(inside(lambda x: (x - mean) / std, net), config, x, (low, high)).relevance, outside, 1e-12)
+
+
 @pytest.mark.parametrize("config", ["epsilon-plus-flat", "epsilon-gamma-box", "composite"])
 def test_a_pixel_that_is_multiplied_by_zero_gets_nothing(config):
     """What a constant contributes is no pixel's; the others have the map that they have outside."""
@@ -177,9 +194,13 @@ def test_a_map_that_mixes_channels_is_no_preprocessing(matrix):
 
 def test_a_range_that_depends_on_the_place_is_asked_for():
     """Behind a flatten, each pixel's channel depends on the size of the images."""
-    net = nn.Sequential(Normalize(), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2)).double()
-    with pytest.raises(ConfigError, match="the range of its input, which is not known here; give low and high"):
-        explain(net, {"position": {"first": "z-box"}}, X, (LOW, HIGH))
+    flat = nn.Sequential(Normalize(), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2)).double()
+    rows = nn.Sequential(Normalize(), nn.Flatten(2), nn.Conv1d(3, 2, 3), nn.Flatten()).double()
+    padded = nn.Sequential(Normalize(), nn.ZeroPad2d(1), nn.Conv2d(3, 2, 3), nn.Flatten()).double()
+    for net, low, high in ((flat, LOW, HIGH), (flat, LOW[0, 0, 0, 0], HIGH[0, 0, 0, 0]), (padded, LOW, HIGH)):
+        with pytest.raises(ConfigError, match="the range of its input, which is not known here; give low and high"):
+            explain(net, {"position": {"first": "z-box"}}, X, (low, high))
+    assert explain(rows, {"position": {"first": "z-box"}}, X, (LOW, HIGH)).relevance.isfinite().all()
 
 
 def test_a_config_cannot_give_it_another_rule():

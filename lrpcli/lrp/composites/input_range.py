@@ -14,8 +14,8 @@ from lrpcli.lrp.tracing.graph import Graph, Layer
 
 Range = tuple[Tensor, Tensor]
 """Smallest and largest value, broadcastable to a layer's input (1, C, H, W)."""
-SIDES = ((61, 67), (83, 97))
-"""Sides of the images that are tried where the range is the same for every pixel."""
+SIDES = ((61, 67, 71), (83, 97, 101))
+"""Sides of the images that are tried where the range is the same for every pixel, as many as they have."""
 CHANNELS = (3, 1)
 
 
@@ -29,10 +29,10 @@ def input_range(layer: Layer, graph: Graph, pixel_range: Range | None) -> Range 
     path = _path(graph, layer.inputs[0])
     if all(is_unchanged(graph.layers[index].operation) for index in path):
         return pixel_range
-    if not isinstance(layer.operation, LinearOperation):
+    if not isinstance(layer.operation, LinearOperation) or _dimensions(layer.operation, pixel_range) < 0:
         return None
     found: list[Range] = []
-    for sides in _sides(graph, path, pixel_range):
+    for sides in _sides(graph, path, pixel_range, _dimensions(layer.operation, pixel_range)):
         bounds = _carried(layer.operation, _alone(graph, path), pixel_range, sides)
         if bounds is None:
             return None
@@ -52,16 +52,25 @@ def _path(graph: Graph, index: int) -> list[int]:
     return sorted(needed)
 
 
-def _sides(graph: Graph, path: list[int], pixel_range: Range) -> tuple[tuple[int, int], ...]:
+def _dimensions(operation: LinearOperation, pixel_range: Range) -> int:
+    """Axes of the model's input behind batch and channels: those of the range, or of a convolution if it has more.
+
+    Negative where neither tells.
+    """
+    own = operation.weight.dim() - 2 if isinstance(operation, Convolution) else -1
+    return max(own, pixel_range[0].dim() - 2)
+
+
+def _sides(graph: Graph, path: list[int], pixel_range: Range, count: int) -> tuple[tuple[int, ...], ...]:
     """Heights and widths to try: those of mean images, inside or outside the model, or any two."""
     tensors = [*pixel_range]
     for index in path:
         operation = graph.layers[index].operation
         if isinstance(operation, Affine) and not operation.per_channel:
             tensors += [value for value in (operation.scale, operation.shift) if isinstance(value, Tensor)]
-    images = [tensor for tensor in tensors if tensor.dim() >= 2 and max(tensor.shape[-2:]) > 1 and tensor.dim() != 2]
-    fixed = [(tensor.shape[-2], tensor.shape[-1]) for tensor in images if min(tensor.shape[-2:]) > 1]
-    return (fixed[0],) if fixed else SIDES
+    shapes = [tuple(tensor.shape[tensor.dim() - count :]) for tensor in tensors if tensor.dim() >= count > 0]
+    fixed = [sides for sides in shapes if min(sides) > 1]
+    return (fixed[0],) if fixed else tuple(sides[:count] for sides in SIDES)
 
 
 def _alone(graph: Graph, path: list[int]) -> Plan:
@@ -78,7 +87,7 @@ def _alone(graph: Graph, path: list[int]) -> Plan:
     return Plan(Graph(layers, len(layers) - 1))
 
 
-def _carried(operation: LinearOperation, plan: Plan, pixel_range: Range, sides: tuple[int, int]) -> Range | None:
+def _carried(operation: LinearOperation, plan: Plan, pixel_range: Range, sides: tuple[int, ...]) -> Range | None:
     """Both bounds at the end of the path for images of one size, as small as they broadcast."""
     for shape in _shapes(operation, pixel_range, sides):
         try:
@@ -87,13 +96,13 @@ def _carried(operation: LinearOperation, plan: Plan, pixel_range: Range, sides: 
             continue
         if ends[0].shape[_channel_axis(operation)] == _channels(operation):
             low, high = torch.minimum(*ends), torch.maximum(*ends)
-            return _shrink(low, high)
+            return _shrink(low, high, _channel_axis(operation) % low.dim())
     return None
 
 
-def _shapes(operation: LinearOperation, pixel_range: Range, sides: tuple[int, int]) -> Iterator[tuple[int, ...]]:
+def _shapes(operation: LinearOperation, pixel_range: Range, sides: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     low = pixel_range[0]
-    sizes = (*(1,) * (4 - low.dim()), *low.shape)
+    sizes = (*(1,) * (len(sides) + 2 - low.dim()), *low.shape)
     for channels in dict.fromkeys((*CHANNELS, _channels(operation))):
         usual = (1, channels, *sides)
         yield tuple(size if size > 1 else other for size, other in zip(sizes, usual, strict=True))
@@ -107,9 +116,9 @@ def _channels(operation: LinearOperation) -> int:
     return operation.channels if isinstance(operation, Convolution) else operation.weight.shape[1]
 
 
-def _shrink(low: Tensor, high: Tensor) -> Range:
-    """Without the axes behind the channels along which both are constant."""
-    for axis in range(2, low.dim()):
+def _shrink(low: Tensor, high: Tensor, channels: int) -> Range:
+    """Without the axes along which both are constant, that of the channels left as it is."""
+    for axis in {*range(1, low.dim())} - {channels}:
         first_low, first_high = low.narrow(axis, 0, 1), high.narrow(axis, 0, 1)
         if torch.equal(first_low.expand_as(low), low) and torch.equal(first_high.expand_as(high), high):
             low, high = first_low, first_high

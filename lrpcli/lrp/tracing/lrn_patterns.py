@@ -7,6 +7,7 @@ looks like LRN is refused by name.
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from lrpcli.lrp.tracing.lrn_calls import Candidate, argument_of, find_candidate,
 
 TRIALS = ((33, 10), (65, 34), (260, 41))
 """Channels and sides of the images on which a window is measured whose input has no known size."""
+NAMES = re.compile("LRN|LocalResponse|ResponseNorm|CrossMap", re.IGNORECASE)
+"""What classes that compute LRN are called."""
 TOLERANCE = 1e-9
 LIGHT = 1024.0
 """The value of the lit pixel: its square stands out from k by as many digits as can be had."""
@@ -68,6 +71,16 @@ def find_norms(module: nn.Module, graph: fx.Graph) -> FoundNorms:
             if step.op != "get_attr" and all(user is node or user in found.absorbed for user in step.users):
                 found.absorbed.add(step)
     return found
+
+
+def hint_at_norms(module: nn.Module) -> str:
+    """For a module that cannot be traced: a sentence on those of its parts that are called like LRN, or nothing."""
+    found = [
+        f"{name!r} ({type(part).__name__})"
+        for name, part in module.named_modules()
+        if NAMES.search(type(part).__name__) and not isinstance(part, (nn.LocalResponseNorm, LocalResponseNorm))
+    ]
+    return f" {', '.join(found)} may be local response normalisation (LRN). {ADVICE}" if found else ""
 
 
 def _unlike(candidate: Candidate) -> UnsupportedLayer:

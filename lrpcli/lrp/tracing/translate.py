@@ -12,7 +12,7 @@ from lrpcli.lrp.layers.elementwise import Activation, unchanged
 from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph
-from lrpcli.lrp.tracing.lrn_patterns import find_norms
+from lrpcli.lrp.tracing.lrn_patterns import find_norms, hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf, translate_module
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.storage import Storage
@@ -167,7 +167,7 @@ def _trace(module: nn.Module) -> fx.Graph:
     except Exception as error:
         raise ModelError(
             f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control "
-            "flow that depends on tensor values, or pass a torch.fx.GraphModule."
+            f"flow that depends on tensor values, or pass a torch.fx.GraphModule.{hint_at_norms(module)}"
         ) from error
     finally:
         for child in training:
