@@ -9,6 +9,7 @@ from torch import Tensor
 from lrpcli.evaluation import perturbation
 from lrpcli.evaluation.perturbation import Grid
 from lrpcli.evaluation.settings import PerturbationSettings
+from lrpcli.lrp.targets import probabilities
 
 Predict = Callable[[Tensor], Tensor]
 Progress = Callable[[int], None]
@@ -26,9 +27,12 @@ class PerturbationPath:
 
 
 def class_scores(logits: Tensor, target: Tensor, score: str) -> Tensor:
-    """(N,) float64: softmax score or logit of the classes `target` (N,), from logits (N, classes)."""
+    """(N,) float64: probability or logit of the classes `target` (N,), from logits (N, classes).
+
+    `score` is "logit" or the model's head, see targets.HEADS.
+    """
     values = logits.double()
-    return (values.softmax(1) if score == "softmax" else values).gather(1, target[:, None])[:, 0]
+    return (values if score == "logit" else probabilities(values, score)).gather(1, target[:, None])[:, 0]
 
 
 def fills_for(x: Tensor, pixel_range: tuple[Tensor, Tensor], settings: PerturbationSettings) -> Tensor:

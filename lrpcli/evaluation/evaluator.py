@@ -86,12 +86,18 @@ class Evaluator:
                 answers[place] = self._measured(batch[place], int(target[place]), of_image, maps[:, place], seconds)
         return answers
 
+    @property
+    def score(self) -> str:
+        """What is recorded of a class, for class_scores: the model's own probability unless it is the logit."""
+        chosen = self.settings.perturbation.score
+        return self.maps.explainers[0].graph.head if chosen == "softmax" else chosen
+
     def _curves(
         self, x: Tensor, logits: Tensor, target: Tensor, maps: Tensor, progress: Progress
     ) -> dict[str, dict[str, Curve]]:
         """Method -> order -> (N, L + 1)."""
         perturbation = self.perturb(x, maps)
-        score = self.settings.perturbation.score
+        score = self.score
         start = class_scores(logits, target, score)
         scores = perturbation.scores(self.maps.predict, target, start, score, self.batch_size, progress)
         return {

@@ -156,7 +156,7 @@ class Explainer:
         self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
     ) -> tuple[Redistributed, dict[str, Tensor], Tensor]:
         """One map per image for one class per image, with totals per layer and the start total (N,)."""
-        start = start_relevance(logits, classes, self.start)
+        start = start_relevance(logits, classes, self.start, self.graph.head)
         contrastive = self.start.startswith("contrastive")
         found = self._backward(trace, start, keep_layers, free and not contrastive)
         if contrastive:

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from lrpcli.lrp.layers import elementwise, linear_rules, normalization, pooling, products, selection, views
+from lrpcli.lrp.layers import (
+    elementwise,
+    linear_rules,
+    normalization,
+    pooling,
+    preprocessing,
+    products,
+    selection,
+    views,
+)
 from lrpcli.lrp.operation import Rule
 
 AnyRule = Rule[Any]
@@ -48,6 +57,7 @@ RULES: dict[str, dict[str, type[AnyRule]]] = {
     "softmax": {"default": products.Stop, "gradient": elementwise.Gradient},
     "maximum": {"default": selection.MaximumRule, "gradient": elementwise.Gradient},
     "affine": {"default": elementwise.AffineRule, "gradient": elementwise.Gradient},
+    "preprocessing": {"default": preprocessing.InputMapRule},
     "view": {"default": views.ViewRule, "gradient": elementwise.Gradient},
     "pad": {"default": views.PadRule, "gradient": elementwise.Gradient},
     "scalar": {"default": elementwise.Pass},

@@ -1,13 +1,21 @@
 """What is explained, and the relevance that the backward pass starts from (docs/configs.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lrpcli.errors import UsageError
 
 STARTS = ("logit", "one", "probability", "softmax-gradient", "contrastive", "contrastive-positive")
+
+HEADS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: logits.softmax(1),
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": functional.hardsigmoid,
+}
+"""What makes probabilities of logits (N, classes), by the head of a graph."""
 
 Target = None | int | str | Sequence[int] | Tensor
 """None or "top" (the predicted class), "topK", a class index, one index per image, or a tensor (N,) or (N, K)."""
@@ -67,19 +75,32 @@ def check_start(start: str) -> str:
     return start
 
 
-def start_relevance(logits: Tensor, classes: Tensor, start: str) -> Tensor:
+def probabilities(logits: Tensor, head: str = "softmax") -> Tensor:
+    """Probabilities (N, classes) by the head that the model has; a single logit is that of a sigmoid.
+
+    >>> import torch
+    >>> from lrpcli.lrp.targets import probabilities
+    >>> probabilities(torch.tensor([[0.0, 0.0, 0.0, 0.0]])), probabilities(torch.tensor([[0.0, 0.0]]), "sigmoid")
+    (tensor([[0.2500, 0.2500, 0.2500, 0.2500]]), tensor([[0.5000, 0.5000]]))
+    """
+    return HEADS["sigmoid" if head == "softmax" and logits.shape[1] == 1 else head](logits)
+
+
+def start_relevance(logits: Tensor, classes: Tensor, start: str, head: str = "softmax") -> Tensor:
     """Start relevance (N, classes) for one class per image, `classes` (N,); contrastive starts like logit."""
     column = classes[:, None]
     if start == "one":
         return torch.zeros_like(logits).scatter_(1, column, 1.0)
     if start in ("logit", "contrastive", "contrastive-positive"):
         return torch.zeros_like(logits).scatter_(1, column, logits.gather(1, column))
-    probabilities = logits.softmax(1)
-    chosen = probabilities.gather(1, column)
+    likely = probabilities(logits, head)
+    chosen = likely.gather(1, column)
     if start == "probability":
         return torch.zeros_like(logits).scatter_(1, column, chosen)
     check_start(start)
-    return (-chosen * probabilities).scatter_(1, column, chosen * (1 - chosen))
+    one_by_one = head != "softmax" or logits.shape[1] == 1
+    others = torch.zeros_like(logits) if one_by_one else -chosen * likely
+    return others.scatter_(1, column, chosen * (1 - chosen))
 
 
 def opposite_start(logits: Tensor, classes: Tensor) -> Tensor:

@@ -83,6 +83,10 @@ class GraphBuilder:
         self.nodes[value] = self.call(f"{value}/flatten", torch.flatten, self.nodes[value], 1)
         self.shapes[value] = shape[:1]
 
+    def sigmoid(self, value: str) -> None:
+        """Makes a value the probabilities of its classes one by one, where a file gives logits and says so."""
+        self.nodes[value] = self.call_module(f"{value}/sigmoid", nn.Sigmoid(), self.nodes[value])
+
     def build(self, output: str, kind: str) -> fx.GraphModule:
         """The module, in eval mode, whose result is the value `output`; `kind` is its class name."""
         self.graph.output(self.nodes[output])

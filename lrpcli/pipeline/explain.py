@@ -11,6 +11,7 @@ from torch import Tensor
 from lrpcli.errors import DeviceError, ImageError, LrpError
 from lrpcli.lrp.batch_limit import BatchLimit, is_lost
 from lrpcli.lrp.explainer import Explainer, Result
+from lrpcli.lrp.targets import probabilities
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.targets import Targets
 
@@ -32,7 +33,7 @@ class Explanation:
 
 @dataclass
 class Answer:
-    """All maps of one image, and its best classes with their softmax scores."""
+    """All maps of one image, and its best classes with their probabilities."""
 
     explanations: list[Explanation]
     top: list[tuple[int, float]]
@@ -98,7 +99,8 @@ class Engine:
             x = x.pin_memory().to(self.explainer.device, non_blocking=True)
         target = self.targets.batch([classes for _, classes in batch])
         result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers))
-        return [_answer(item, result, place) for place, (item, _) in enumerate(batch)]
+        scores = probabilities(result.logits.double(), self.explainer.graph.head)
+        return [_answer(item, result, scores, place) for place, (item, _) in enumerate(batch)]
 
 
 def compute_error(error: RuntimeError, path: str) -> ImageError:
@@ -121,7 +123,7 @@ def _on_processor(result: Result) -> Result:
     return replace(result, relevance=relevance, logits=logits, target=target, start=start, layers=layers)
 
 
-def _answer(item: Prepared, result: Result, place: int) -> Answer | ImageError:
+def _answer(item: Prepared, result: Result, scores: Tensor, place: int) -> Answer | ImageError:
     several = result.target.dim() == 2
 
     def numbers(values: Tensor) -> NDArray[np.float32]:
@@ -129,19 +131,19 @@ def _answer(item: Prepared, result: Result, place: int) -> Answer | ImageError:
         mine = values[place] if several else values[place][None]
         return mine.float().numpy()
 
-    relevance, probabilities = numbers(result.relevance), result.logits[place].double().softmax(0)
+    relevance, likely = numbers(result.relevance), scores[place]
     if not np.isfinite(relevance).all():
         return ImageError(
             "compute", f"The relevance of {item.source.path!r} is not finite; nothing was written for it."
         )
-    scores, classes = probabilities.topk(min(TOP, len(probabilities)))
+    classes = result.logits[place].topk(min(TOP, len(likely))).indices  # sigmoids of large logits are all 1
     targets, starts = numbers(result.target).astype(int), numbers(result.start)
     layers = {name: numbers(values) for name, values in result.layers.items()}
     explanations = [
         Explanation(
-            int(index), float(probabilities[index]), float(starts[k]), relevance[k],
+            int(index), float(likely[index]), float(starts[k]), relevance[k],
             {name: values[k] for name, values in layers.items()},
         )
         for k, index in enumerate(targets)
     ]  # fmt: skip
-    return Answer(explanations, [(int(c), float(s)) for c, s in zip(classes, scores, strict=True)])
+    return Answer(explanations, [(int(index), float(likely[index])) for index in classes])

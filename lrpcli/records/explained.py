@@ -32,7 +32,7 @@ class RelevanceRange:
 
 @dataclass(frozen=True)
 class ExplainedClass:
-    """One class of one image: its files, softmax score, relevance, and the relevance that got the full colour."""
+    """One class of one image: its files, probability, relevance, and the relevance that got the full colour."""
 
     outputs: Outputs
     target: int
@@ -62,7 +62,7 @@ class ExplainedClass:
 
 
 class TopClass(NamedTuple):
-    """One of the best classes with its softmax score."""
+    """One of the best classes with its probability."""
 
     target: int
     label: str

@@ -164,7 +164,7 @@ SUMS = {
     "sum([...])": lambda x: sum([x, x * 2, x.flip(3)]),
     "add, alpha": lambda x: torch.add(x, x.flip(2), alpha=0.5),
     "sub, alpha": lambda x: x.sub(x.flip(2), alpha=-2),
-    "add fixed, alpha": lambda x: torch.add(x, GAMMA, alpha=3),
+    "add fixed, alpha": lambda x: torch.add(x + x.flip(3), GAMMA, alpha=3),
     "rsub": lambda x: torch.rsub(x, 2.0),
     "rsub, alpha": lambda x: torch.rsub(x, x.flip(1), alpha=2),
     "combination": lambda x: 0.3 * x - GAMMA * x.flip(1) / 2 + 1,

@@ -149,31 +149,36 @@ LINEAR = {
 """Rule -> what makes share(x_i, neuron) from the rule's parameters, as configs name them."""
 
 
-def lrn_window(k, shape, size, region):
-    """Flat indices of the window of k (k included) in an array (C, H, W)."""
+def lrn_window(k, shape, region, reach):
+    """Flat indices of the window of k (k included) in an array (C, H, W); `reach` is how far back and on it goes."""
     channels, height, width = shape
     c, y, x = np.unravel_index(k, shape)
-    r = size // 2
+    back, on = reach
     if region == "across-channels":
-        return [(j * height + y) * width + x for j in range(max(0, c - r), min(channels, c + r + 1))]
+        return [(j * height + y) * width + x for j in range(max(0, c - back), min(channels, c + on + 1))]
     return [
         (c * height + a) * width + b
-        for a in range(max(0, y - r), min(height, y + r + 1))
-        for b in range(max(0, x - r), min(width, x + r + 1))
+        for a in range(max(0, y - back), min(height, y + on + 1))
+        for b in range(max(0, x - back), min(width, x + on + 1))
     ]
 
 
-def lrn_terms(x, size, alpha, beta, k0, region):
-    """For every output k: its window and the Taylor terms z_jk of [B16], the centre's term included."""
+def lrn_terms(x, size, alpha, beta, k0, region, reach):
+    """For every output k: its window and the Taylor terms z_jk of [B16], the centre's term included.
+
+    Where k0 + a x_k^2 is 0 there are none: they are all 0.
+    """
     flat_x = x.ravel()
     a = alpha / (size if region == "across-channels" else size**2)
     k0 = k0 if region == "across-channels" else 1.0
     for k in range(flat_x.size):
-        window = lrn_window(k, x.shape, size, region)
+        window = lrn_window(k, x.shape, region, reach)
         s = k0 + a * sum(flat_x[j] ** 2 for j in window)
         terms = []
         for j in window:
-            if j == k:
+            if k0 + a * flat_x[k] ** 2 == 0:
+                terms.append(0.0)
+            elif j == k:
                 terms.append(flat_x[k] * (k0 + a * flat_x[k] ** 2) ** -beta)
             else:
                 terms.append(-2 * a * beta * flat_x[k] * flat_x[j] ** 2 * s ** (-beta - 1))
@@ -188,13 +193,13 @@ def lrn(x, relevance, share, **parameters):
     return result.reshape(x.shape)
 
 
-def lrn_forward(x, size, alpha, beta, k0, region):
+def lrn_forward(x, size, alpha, beta, k0, region, reach):
     """y = x s^-beta, from the definition."""
     flat_x, result = x.ravel(), np.zeros(x.size)
     a = alpha / (size if region == "across-channels" else size**2)
     k0 = k0 if region == "across-channels" else 1.0
     for k in range(flat_x.size):
-        squares = sum(flat_x[j] ** 2 for j in lrn_window(k, x.shape, size, region))
+        squares = sum(flat_x[j] ** 2 for j in lrn_window(k, x.shape, region, reach))
         result[k] = flat_x[k] * (k0 + a * squares) ** -beta
     return result.reshape(x.shape)
 

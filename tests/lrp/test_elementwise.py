@@ -44,9 +44,10 @@ def test_sum_with_a_broadcast_addend():
 def test_sum_with_itself_and_with_a_constant():
     x = image(2, 4)
     check(lambda x: x + x, x, lambda r: r)
-    check(lambda x: x + 5.0, x, lambda r: x / (x + 5) * r)
-    check(lambda x: 5.0 - x, x, lambda r: -x / (5 - x) * r)
-    check(lambda x: x + 5.0, x, lambda r: r, {"bias": "ignore"})
+    y = torch.tanh(x)  # what is computed from pixels alone is preprocessing
+    check(lambda x: torch.tanh(x) + 5.0, x, lambda r: y / (y + 5) * r)
+    check(lambda x: 5.0 - torch.tanh(x), x, lambda r: -y / (5 - y) * r)
+    check(lambda x: torch.tanh(x) + 5.0, x, lambda r: r, {"bias": "ignore"})
 
 
 def test_sum_of_nothing_shares_nothing():
@@ -64,9 +65,19 @@ def test_affine_shares_with_its_shift():
     norm.bias.data.copy_(image(3, seed=3))
     x = image(2, 3, 4, 4)
     with torch.no_grad():
-        y, shift = norm(x), norm(torch.zeros_like(x))
-    check(lambda self, x: self.norm(x), x, lambda r: (y - shift) / y * r, norm=norm)
-    check(lambda self, x: self.norm(x), x, lambda r: r, {"bias": "ignore"}, norm=norm)
+        y, shift = norm(torch.tanh(x)), norm(torch.zeros_like(x))
+    check(lambda self, x: self.norm(torch.tanh(x)), x, lambda r: (y - shift) / y * r, norm=norm)
+    check(lambda self, x: self.norm(torch.tanh(x)), x, lambda r: r, {"bias": "ignore"}, norm=norm)
+
+
+def test_what_is_multiplied_by_zero_gets_nothing():
+    """0 / 0 = 0, also where the biases are ignored, and for a factor without a shift."""
+    x = image(2, 3, 4)
+    factors = torch.tensor([[1.0], [0.0], [-2.0]], dtype=x.dtype)
+    expected = lambda r: r * (factors != 0)  # noqa: E731
+    check(lambda x: torch.tanh(x) * factors, x, expected)
+    assert not redistributed(Call(lambda x: torch.tanh(x) * 0.0), {}, x)[0].any()
+    check(lambda x: torch.tanh(x) * factors + 1.0, x, expected, {"bias": "ignore"})
 
 
 def test_constant_factors_pass_relevance():

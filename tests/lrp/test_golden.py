@@ -135,8 +135,9 @@ def test_taylor_agrees_after_multiplying_back_the_sum_of_the_terms(file):
     for name, (norm, layer) in itertools.product(names, norms.items()):
         below = list(stored)[list(stored).index(f"R/{name}/{norm}") - 1].split("/")[2]
         x = stored[f"fwd/{below}"].astype(float)
-        parameters = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k0": layer.k}
-        sums = [terms.sum() for _, _, terms in reference.lrn_terms(x[0], **parameters, region=layer.region)]
+        parameters = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k0": layer.k,
+                      "region": layer.region, "reach": layer.reach}  # fmt: skip
+        sums = [terms.sum() for _, _, terms in reference.lrn_terms(x[0], **parameters)]
         arrived = torch.from_numpy(stored[f"R/{name}/{norm}"].astype(float) * np.array(sums).reshape(x.shape))
         relevance, _ = redistributed(nn.Sequential(layer), {"kind": {"lrn": "taylor"}}, torch.from_numpy(x), arrived)
         agree(relevance, stored[f"R/{name}/{below}"], TOLERANCE)

@@ -195,7 +195,6 @@ def test_a_softmax_in_the_middle_is_refused():
 
 REFUSED = {
     "GroupNorm": (lambda self, x: self.layer(x), {"layer": nn.GroupNorm(1, 3)}, "'layer' of type GroupNorm"),
-    "LocalResponseNorm": (lambda self, x: self.layer(x), {"layer": nn.LocalResponseNorm(4)}, "is even"),
     "BatchNorm2d": (lambda self, x: self.layer(x), {"layer": nn.BatchNorm2d(3, track_running_stats=False)},
                     "keeps no running statistics"),
     "ConvTranspose2d": (lambda self, x: self.layer(x, output_size=(17, 17)), {"layer": nn.ConvTranspose2d(3, 3, 2, 2)},
@@ -375,3 +374,89 @@ def test_positions_count_linear_layers_and_branches_share_the_first_place():
 def test_forward_frees_what_no_rule_keeps():
     graph = build_graph(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), head()).double())
     assert forward(Plan(graph), X).steps == [None] * len(graph.layers)
+
+
+def trained(norm):
+    """A BatchNorm with numbers as after some training."""
+    generator = torch.Generator().manual_seed(5)
+    norm.running_mean.copy_(torch.randn(norm.num_features, generator=generator))
+    norm.running_var.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+    norm.weight.data.copy_(torch.randn(norm.num_features, generator=generator))
+    norm.bias.data.copy_(torch.randn(norm.num_features, generator=generator))
+    return norm
+
+
+def folded_by_hand(conv, norm):
+    """The transposed convolution with each output's weights times its scale; group by group, (C, D / groups, ...)."""
+    with torch.no_grad():
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        same = type(conv)(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, groups=conv.groups,
+            output_padding=conv.output_padding,
+        ).double()  # fmt: skip
+        per_group = conv.out_channels // conv.groups
+        for channel in range(conv.in_channels):
+            group = channel // (conv.in_channels // conv.groups)
+            for output in range(per_group):
+                same.weight[channel, output] = conv.weight[channel, output] * scale[group * per_group + output]
+        same.bias.copy_(shift if conv.bias is None else conv.bias * scale + shift)
+    return same
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("conv", "norm", "groups", "shape"), [
+    (nn.ConvTranspose2d, nn.BatchNorm2d, 1, (2, 4, 3, 3)),
+    (nn.ConvTranspose2d, nn.BatchNorm2d, 2, (2, 4, 3, 3)),
+    (nn.ConvTranspose1d, nn.BatchNorm1d, 4, (2, 4, 5)),
+    (nn.ConvTranspose3d, nn.BatchNorm3d, 2, (2, 4, 2, 2, 3)),
+])  # fmt: skip
+def test_a_batch_norm_behind_a_transposed_convolution_is_folded(conv, norm, groups, shape, bias):
+    torch.manual_seed(1)
+    layer = conv(4, 12, 3, 2, bias=bias, groups=groups, output_padding=1).double()
+    behind = trained(norm(12)).double().eval()
+    x = torch.randn(shape, dtype=torch.float64)
+    head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(3).double())
+    net = nn.Sequential(layer, behind, head).eval()
+    with torch.no_grad():
+        net(x)
+    same = nn.Sequential(folded_by_hand(layer, behind), head).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), same(x))
+    assert names(net)[:2] == ["0", "1"]
+    assert len({id(item) for _, item in build_graph(net).named()}) == 4
+    for config in ("epsilon", "composite", "epsilon-plus"):
+        agree(explainer(net, config)(x, 0).relevance, explainer(same, config)(x, 0).relevance, 1e-12)
+
+
+def test_two_batch_norms_in_a_row_are_folded_one_after_the_other():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), trained(nn.BatchNorm2d(4)), trained(nn.BatchNorm2d(4)), head()).double()
+    graph = build_graph(net.eval())
+    assert graph.layers[1].names == ("0", "1", "2")
+    with torch.no_grad():
+        torch.testing.assert_close(explainer(net).predict(X), net(X))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_batch_norm_is_not_folded_where_others_read_the_convolution(transposed):
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+
+    def function(self, x):
+        y = self.conv(x)
+        return self.head(self.norm(y) + y)
+
+    net = Call(function, conv=kind(3, 4, 3), norm=trained(nn.BatchNorm2d(4)), head=head()).double().eval()
+    assert [layer.kind for layer in build_graph(net).layers[1:4]] == ["convolution", "affine", "sum"]
+    with torch.no_grad():
+        torch.testing.assert_close(explainer(net).predict(X), net(X))
+
+
+def test_a_batch_norm_behind_two_convolutions_is_folded_into_each():
+    def function(self, x):
+        return self.head(self.norm(self.one(x)) + self.norm(self.two(x)))
+
+    net = Call(function, one=nn.Conv2d(3, 4, 3), two=nn.Conv2d(3, 4, 3), norm=trained(nn.BatchNorm2d(4)), head=head())
+    net = net.double().eval()
+    assert [layer.names for layer in build_graph(net).layers[1:3]] == [("one", "norm"), ("two", "norm@2")]
+    with torch.no_grad():
+        torch.testing.assert_close(explainer(net).predict(X), net(X))

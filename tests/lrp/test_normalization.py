@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrpcli import LocalResponseNorm
+from lrpcli import Explainer, LocalResponseNorm
+from lrpcli.errors import ModelError
 from lrpcli.lrp.rules import RULES
 from tests.lrp import reference
 from tests.lrp.helpers import agree, redistributed
@@ -21,7 +22,7 @@ SHAPES = {"across-channels": [(9, 2, 3), (2, 3, 2)], "within-channel": [(2, 7, 9
 
 
 def normalise(terms, centre):
-    return terms / terms.sum()
+    return reference.fraction(terms, terms.sum())
 
 
 def identity(terms, centre):
@@ -54,7 +55,8 @@ def activations(shape, scale, signed, seed=0, dtype=torch.float64):
 
 
 def loop(layer):
-    return {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k0": layer.k, "region": layer.region}
+    return {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "k0": layer.k, "region": layer.region,
+            "reach": layer.reach}  # fmt: skip
 
 
 def through(layer, rule, x, arrived=None):
@@ -66,7 +68,7 @@ def test_every_rule_is_tested():
 
 
 @pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
 @pytest.mark.parametrize("name", RULES_AND_SHARES)
 def test_rule_equals_the_loop(name, size, region):
     rule, share = RULES_AND_SHARES[name]
@@ -81,7 +83,7 @@ def test_rule_equals_the_loop(name, size, region):
 
 
 @pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7])
 def test_forward_equals_the_definition(size, region):
     for number, scale in enumerate(SCALES):
         for shape in SHAPES[region]:
@@ -92,9 +94,73 @@ def test_forward_equals_the_definition(size, region):
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("shape", [(9, 4), (9, 4, 5), (2, 3, 4, 5)])
-def test_forward_equals_torch(settings, shape):
+@pytest.mark.parametrize("size", [2, 4, 5, 6])
+def test_forward_equals_torch(size, settings, shape):
+    """Also for even sizes, whose window reaches one channel further back than on."""
     x = 100 * torch.randn((2, *shape), dtype=torch.float64)
-    agree(LocalResponseNorm(5, **settings)(x), nn.LocalResponseNorm(5, **settings)(x), 1e-12)
+    agree(LocalResponseNorm(size, **settings)(x), nn.LocalResponseNorm(size, **settings)(x), 1e-12)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("name", RULES_AND_SHARES)
+@pytest.mark.parametrize("reach", [(1, 2), (0, 3), (3, 0)])
+def test_rule_equals_the_loop_for_windows_that_lie_elsewhere(reach, name, region):
+    """ONNX has the additional channel of an even window behind its centre."""
+    layer = LocalResponseNorm(4, 5e-3, 0.75, 1.5, region, reach)
+    rule, share = RULES_AND_SHARES[name]
+    x = activations(SHAPES[region][0], 30, True)
+    got, arrived = through(layer, rule, x)
+    agree(got[0], reference.lrn(x[0].numpy(), arrived[0].numpy(), share, **loop(layer)), 1e-10)
+
+
+@pytest.mark.parametrize("name", RULES_AND_SHARES)
+@pytest.mark.parametrize("size", [3, 4, 18])
+def test_rule_equals_the_loop_where_k_is_zero(size, name):
+    """Where x_k is 0 there is no term: output k sends nothing, and its input gets nothing."""
+    rule, share = RULES_AND_SHARES[name]
+    for beta, scale in itertools.product((0.5, 0.75, 1.2), (1e-3, 1, 300)):
+        layer = LocalResponseNorm(size, 1e-2, beta, 0.0)
+        x = activations((9, 2, 3), scale, False)
+        assert int((x == 0).sum()) > 5
+        got, arrived = through(layer, rule, x)
+        expected = reference.lrn(x[0].numpy(), arrived[0].numpy(), share, **loop(layer))
+        agree(got[0], expected, 1e-10)
+        if name != "identity":
+            assert not got[x == 0].any()
+
+
+@pytest.mark.parametrize("name", RULES_AND_SHARES)
+def test_single_precision_is_finite_where_k_is_zero(name):
+    """Powers of sums near zero overflow float32, whatever the size of the activations."""
+    for scale in (1e-18, 1e-12, 1e-3, 1e4):
+        x = activations((9, 4, 4), scale, False).float()
+        layer = LocalResponseNorm(5, 1e-4, 0.75, 0.0)
+        got, arrived = through(layer, RULES_AND_SHARES[name][0], x)
+        double, _ = through(layer, RULES_AND_SHARES[name][0], x.double(), arrived.double())
+        agree(got, double, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", RULES_AND_SHARES)
+def test_half_precision_is_computed_in_single(name, dtype):
+    """The square of 256 and of all above it is infinite in float16."""
+    x = (activations((9, 3, 3), 1, False).clamp(max=3) * 300).to(dtype)
+    assert float(x.max()) > 256
+    layer = LocalResponseNorm(5, 1e-4, 0.75)
+    torch.testing.assert_close(layer(x), layer(x.double()).to(dtype), rtol=1e-3, atol=0)
+    rule = RULES_AND_SHARES[name][0]
+    got, arrived = through(layer, rule, x)
+    assert got.dtype == dtype
+    double, _ = through(layer, rule, x.double(), arrived.double())
+    agree(got, double, 2e-3 if dtype == torch.float16 else 2e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 9), (2, 6), (2, 3, 4, 5, 6)])
+def test_a_window_in_the_plane_needs_maps(shape):
+    """A pass over (N, C, L) ended in a wrong axis, or in an IndexError."""
+    net = nn.Sequential(LocalResponseNorm(3, 1e-2, 0.75, region="within-channel"))
+    with pytest.raises(ModelError, match=r"Layer '0' .* within channel needs maps \(N, C, H, W\)"):
+        Explainer(net, device="cpu")(torch.ones(shape))
 
 
 def test_within_a_channel_k_is_one():
@@ -169,10 +235,10 @@ def test_the_layer_can_be_trained():
             assert torch.autograd.gradcheck(layer, (x,))
 
 
-@pytest.mark.parametrize("size", [0, 4])
-def test_an_even_window_is_refused(size):
-    with pytest.raises(ValueError, match=f"must be odd, not {size}"):
-        LocalResponseNorm(size, 1e-4, 0.75)
+@pytest.mark.parametrize(("size", "reach"), [(0, None), (4, (2, 2)), (3, (3, -1))])
+def test_a_window_without_its_centre_is_refused(size, reach):
+    with pytest.raises(ValueError, match=f"{size} places cannot be"):
+        LocalResponseNorm(size, 1e-4, 0.75, reach=reach)
 
 
 def test_an_unknown_region_is_refused():

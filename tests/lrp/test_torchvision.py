@@ -57,3 +57,25 @@ def test_net(name):
     result = Explainer(without_biases(net), CONSERVING, dtype=torch.float64)(x)
     torch.testing.assert_close(result.conservation["input"], result.start, rtol=1e-6, atol=0)
     assert float(result.start.abs()) > 0
+
+
+@pytest.mark.parametrize(("name", "size"), [("googlenet", 64), ("inception_v3", 75)])
+def test_transform_input_is_preprocessing(name, size):
+    """The map of the same net that is fed with what transform_input makes of the image; z-box knows its range, too."""
+    torch.manual_seed(0)
+    build = NETS[name][0]
+    net = randomise(build(weights=None, num_classes=10, init_weights=False, aux_logits=False, transform_input=True))
+    x = torch.rand(1, 3, size, size, dtype=torch.float64) * 4 - 2
+    low, high = (torch.full((1, 3, 1, 1), bound, dtype=torch.float64) for bound in (-2.2, 2.7))
+    with torch.no_grad():
+        y, bounds = net._transform_input(x), tuple(net._transform_input(bound) for bound in (low, high))
+    configs = ("composite", "epsilon-plus-flat", "epsilon-gamma-box", "gradient-times-input")
+    inside = Explainer(net, configs[0], dtype=torch.float64, pixel_range=(low, high))
+    net.transform_input = False
+    outside = Explainer(net, configs[0], dtype=torch.float64, pixel_range=bounds)
+    for config in configs:
+        within = inside.with_config(config)(x, target=0)
+        expected = outside.with_config(config)(y, target=0)
+        torch.testing.assert_close(within.logits, expected.logits, rtol=1e-12, atol=0)
+        largest = float(expected.relevance.abs().max())
+        torch.testing.assert_close(within.relevance, expected.relevance, rtol=0, atol=1e-9 * largest)

@@ -206,7 +206,7 @@ def test_unsupported_layers_are_named(layer: str, tmp_path: Path) -> None:
 
 
 IMPOSSIBLE = {
-    'type: "LRN" lrn_param { local_size: 4 }': "must be odd, not 4",
+    'type: "LRN" lrn_param { local_size: 4 }': "windows of odd size only",
     'type: "Convolution" convolution_param { num_output: 5 kernel_size: 1 group: 2 }': "cannot be cut into 2 groups",
     'type: "Convolution" convolution_param { num_output: 5 }': "its kernel size is not given",
     'type: "Pooling" pooling_param { kernel_size: 99 }': "would put out a blob of shape",
@@ -262,3 +262,115 @@ def test_layer_names_cannot_become_code(tmp_path: Path) -> None:
         name, "forward", "a.b", "a_b", "class", "1/2",
     ]  # fmt: skip
     assert isinstance(model.module, torch.fx.GraphModule)
+
+
+FC = 'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param { num_output: 4 } }\n'
+FC_SHAPES = {**FIRST_SHAPES, "fc": [(4, 288), (4,)]}
+LRP0 = {"bias": "ignore", "kind": {"linear": {"rule": "epsilon", "epsilon": 0.0}}}
+
+
+def explainer(tmp_path: Path, text: str, shapes: dict[str, list[tuple[int, ...]]], config: object) -> lrpcli.Explainer:
+    prototxt, weights = net(tmp_path, text, shapes)
+    model = load_model(weights, prototxt=prototxt)
+    return lrpcli.Explainer(model, config, dtype=torch.float64, device="cpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("relu", [True, False], ids=["behind ReLU", "folded"])
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_power_is_explained_as_scale_is(place: str, relu: bool, tmp_path: Path) -> None:
+    """A shift is a bias; of an input that is 0 it took the relevance also where biases are ignored."""
+    active = 'layer { name: "relu" type: "ReLU" bottom: "x" top: "x" }\n' if relu else ""
+    power = 'type: "Power" power_param { scale: 2 shift: 1 }'
+    scale = 'type: "Scale" scale_param { bias_term: true }'
+    maps = {}
+    x = torch.from_numpy(images((4, 9, 8))).double()
+    for kind in (power, scale):
+        layer = f'layer {{ name: "s" bottom: "data" top: "data2" {kind} }}\n'
+        first = FIRST.replace('"data"', '"data2"') if place == "before" else FIRST + active
+        text = layer + first if place == "before" else first + layer.replace("data2", "s").replace('"data"', '"x"')
+        fc = FC if place == "before" else FC.replace('bottom: "x"', 'bottom: "s"')
+        shapes = {**FC_SHAPES, "s": [(4,), (4,)]} if kind == scale else FC_SHAPES
+        prototxt, weights = net(tmp_path, HEAD + text + fc, {})
+        random = np.random.default_rng(3)
+        blobs = {
+            name: [random.normal(size=shape).astype(np.float32) for shape in FC_SHAPES[name]] for name in FC_SHAPES
+        }
+        if kind == scale:
+            blobs["s"] = [np.full(4, 2, np.float32), np.ones(4, np.float32)]
+        assert set(blobs) == set(shapes)
+        write_caffemodel(weights, blobs)
+        model = load_model(weights, prototxt=prototxt)
+        for config in (LRP0, "composite"):
+            made = lrpcli.Explainer(model, config, dtype=torch.float64, device="cpu")(x, target=1)
+            maps[kind, str(config)] = made.relevance
+            if config is LRP0:
+                torch.testing.assert_close(made.conservation["input"], made.start, rtol=1e-9, atol=0)
+    for config in (LRP0, "composite"):
+        torch.testing.assert_close(maps[power, str(config)], maps[scale, str(config)], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("first", [
+    'type: "Scale" scale_param { bias_term: true }', 'type: "Power" power_param { scale: -0.01 shift: 1 }',
+    'type: "BatchNorm"', 'type: "Bias"',
+])  # fmt: skip
+def test_an_affine_layer_on_the_data_is_preprocessing(first: str, tmp_path: Path) -> None:
+    """Relevance passes it, and the rule z-box of the first convolution has the pixel range behind it."""
+    text = (
+        HEAD + f'layer {{ name: "s" bottom: "data" top: "data2" {first} }}\n' + FIRST.replace('"data"', '"data2"') + FC
+    )
+    kinds = {"Scale": [(4,), (4,)], "BatchNorm": [(4,), (4,), (1,)], "Bias": [(4,)]}
+    shapes = next(({**FC_SHAPES, "s": kinds[kind]} for kind in kinds if f'"{kind}"' in first), FC_SHAPES)
+    made = explainer(tmp_path, text, shapes, "epsilon-gamma-box")
+    found = {item.layer.name: item for item in made.assignments}
+    assert found["s"].layer.kind == "preprocessing"
+    low, high = (made.graph.layers[1].operation.run(bound.double())[0] for bound in made._pixel_range)
+    torch.testing.assert_close(found["first"].rule.low.double(), torch.minimum(low, high), check_dtype=False)
+    torch.testing.assert_close(found["first"].rule.high.double(), torch.maximum(low, high), check_dtype=False)
+
+
+ENDS = {
+    'layer { name: "end" type: "Sigmoid" bottom: "fc" top: "prob" }': "sigmoid",
+    'layer { name: "end" type: "Sigmoid" bottom: "fc" top: "fc" }': "sigmoid",
+    'layer { name: "end" type: "SigmoidCrossEntropyLoss" bottom: "fc" bottom: "label" top: "loss" }': "sigmoid",
+    'layer { name: "end" type: "Softmax" bottom: "fc" top: "prob" softmax_param { axis: 1 } }': "softmax",
+    'layer { name: "end" type: "Softmax" bottom: "fc" top: "prob" softmax_param { axis: -1 } }': "softmax",
+    "": "softmax",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_final_sigmoid_or_softmax_is_stripped(end: str, tmp_path: Path) -> None:
+    x = torch.from_numpy(images((4, 9, 8))).double()
+    plain = explainer(tmp_path, HEAD + FIRST + FC, FC_SHAPES, "epsilon")
+    made = explainer(tmp_path, HEAD + FIRST + FC + end, FC_SHAPES, "epsilon")
+    assert made.graph.head == ENDS[end]
+    torch.testing.assert_close(made(x, target=0).relevance, plain(x, target=0).relevance, rtol=1e-12, atol=0)
+    torch.testing.assert_close(made.predict(x), plain.predict(x), rtol=1e-12, atol=0)
+
+
+CONV = (
+    'layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" '
+    "convolution_param { num_output: 5 kernel_h: 9 kernel_w: 8 } }\n"
+)
+CONV_SHAPES = {**FIRST_SHAPES, "conv": [(5, 4, 9, 8), (5,)]}
+
+
+@pytest.mark.parametrize("end", [
+    'type: "Softmax" softmax_param { axis: 1 }', 'type: "Softmax" softmax_param { axis: -3 }', 'type: "Sigmoid"',
+])  # fmt: skip
+def test_the_end_of_a_fully_convolutional_net_is_stripped(end: str, tmp_path: Path) -> None:
+    x = torch.from_numpy(images((4, 9, 8))).double()
+    text = HEAD + FIRST + CONV
+    plain = explainer(tmp_path, text, CONV_SHAPES, "epsilon").predict(x)
+    made = explainer(
+        tmp_path, f'{text}layer {{ name: "end" bottom: "conv" top: "prob" {end} }}', CONV_SHAPES, "epsilon"
+    )
+    torch.testing.assert_close(made.predict(x), plain, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("axis", [-1, 2, 3, -2])
+def test_a_softmax_over_another_axis_is_refused(axis: int, tmp_path: Path) -> None:
+    """Of a map of one pixel, a softmax over the pixels is 1 for every class."""
+    end = f'layer {{ name: "end" type: "Softmax" bottom: "conv" top: "prob" softmax_param {{ axis: {axis} }} }}'
+    with pytest.raises(UnsupportedLayer, match="layer 'end' .* does not run over the classes"):
+        explainer(tmp_path, HEAD + FIRST + CONV + end, CONV_SHAPES, "epsilon")

@@ -7,7 +7,7 @@ from torch import Tensor
 from lrpcli.errors import ConfigError, suggestion
 from lrpcli.lrp.composites.composite import Composite
 from lrpcli.lrp.composites.entries import Entry, best_entry, check_parameters
-from lrpcli.lrp.layers.elementwise import is_unchanged
+from lrpcli.lrp.composites.input_range import input_range
 from lrpcli.lrp.operation import Surroundings
 from lrpcli.lrp.rules import RULES, AnyRule
 from lrpcli.lrp.tracing.graph import Graph, Layer
@@ -42,8 +42,7 @@ def assign_rules(
     source, *layers = graph.layers
     assignments = [Assignment(source, RULES[source.kind]["default"](), "default", "it is the input")]
     for layer in layers:
-        input_range = pixel_range if _reads_input(layer, graph) else None
-        surroundings = Surroundings(layer.name, layer.operation, composite.bias, input_range)
+        surroundings = Surroundings(layer.name, layer.operation, composite.bias, input_range(layer, graph, pixel_range))
         assignments.append(_assign(layer, composite, surroundings))
     return assignments
 
@@ -77,14 +76,3 @@ def _assign(layer: Layer, composite: Composite, surroundings: Surroundings) -> A
     if why_unfit:
         raise ConfigError(f"Layer {layer.name!r} cannot have the rule {name!r}. {why_unfit}")
     return Assignment(layer, bound, name, entry.reason if entry else "the default")
-
-
-def _reads_input(layer: Layer, graph: Graph) -> bool:
-    """Whether a layer reads the model's input as it is."""
-    while layer.inputs:
-        if layer.inputs[0] == 0:
-            return True
-        layer = graph.layers[layer.inputs[0]]
-        if not is_unchanged(layer.operation):
-            return False
-    return False

@@ -101,6 +101,13 @@ class Affine(Operation):
             return values.view(-1, *[1] * (dimensions - 2))
         return values
 
+    def drop_unscaled(self, relevance: Tensor) -> Tensor:
+        """Relevance (N, C, ...) of the output without that of elements whose scale is 0: no input is behind them."""
+        scale = self.broadcast(self.scale, relevance.dim())
+        if isinstance(scale, Tensor):
+            return relevance.masked_fill(scale == 0, 0.0)
+        return relevance if scale != 0 else torch.zeros_like(relevance)
+
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """scale x + shift."""
         (x,) = inputs
@@ -186,8 +193,10 @@ class AffineRule(Rule[Affine | Rescaled]):
     def relevance(self, step: Step[Affine | Rescaled], relevance: Tensor) -> Relevances:
         """R_i = scale x_i / y_i R_i, summed where the input was broadcast."""
         layer, total = step.operation, step.output
-        if self.bias == "ignore" or isinstance(layer, Rescaled) or layer.shift is None:
+        if isinstance(layer, Rescaled):
             return (relevance.sum_to_size(step.shapes[0]),)
+        if self.bias == "ignore" or layer.shift is None:
+            return (layer.drop_unscaled(relevance).sum_to_size(step.shapes[0]),)
         assert total is not None
         (x,) = step.inputs
         share = safe_divide(relevance, total) * layer.broadcast(layer.scale, x.dim())

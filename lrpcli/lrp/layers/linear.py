@@ -67,11 +67,22 @@ class LinearOperation(Operation):
         """z, before any activation."""
         return self.apply(inputs[0], self.kernel("signed"), self.bias), None
 
-    def with_parameters(self, weight: Tensor, bias: Tensor) -> "LinearOperation":
-        """The same geometry with the numbers of this layer and the BatchNorm behind it."""
+    @property
+    def outputs(self) -> int:
+        """D, the channels of its outputs (N, D, ...)."""
+        return self.weight.shape[0]
+
+    def scaled(self, scale: Tensor, shift: Tensor) -> "LinearOperation":
+        """This layer and a BatchNorm behind it as one, scale and shift (D,) in float64, as the result is."""
         result = copy.copy(self)
-        result.weight, result.bias, result._prepared = weight, bias, {}
+        result.weight = self.scaled_weight(scale)
+        result.bias = shift if self.bias is None else self.bias.double() * scale + shift
+        result._prepared = {}
         return result
+
+    def scaled_weight(self, scale: Tensor) -> Tensor:
+        """The weight with what leads to each output times its scale (D,)."""
+        return self.weight.double() * scale.view(-1, *[1] * (self.weight.dim() - 1))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Copies weight and bias and forgets what was prepared."""
@@ -146,6 +157,20 @@ class Convolution(LinearOperation):
         )[0]  # fmt: skip
         return result
 
+    @property
+    def outputs(self) -> int:
+        """See LinearOperation; a transposed one's weight is (C, D / groups, ...)."""
+        return self.weight.shape[1] * self.groups if self.transposed else self.weight.shape[0]
+
+    def scaled_weight(self, scale: Tensor) -> Tensor:
+        """See LinearOperation."""
+        if not self.transposed:
+            return super().scaled_weight(scale)
+        inputs, outputs, *kernel = self.weight.shape
+        grouped = self.weight.double().view(self.groups, inputs // self.groups, outputs, *kernel)
+        by_group = scale.view(self.groups, 1, outputs, *[1] * len(kernel))
+        return (grouped * by_group).view(self.weight.shape)
+
     def _in_phases(self) -> bool:
         """Whether the layer reads few channels with a stride, as first layers do, on a processor."""
         return (
@@ -166,8 +191,7 @@ class Convolution(LinearOperation):
     def describe(self) -> str:
         """Geometry for the layer table."""
         size = "x".join(map(str, self.weight.shape[2:]))
-        outputs = self.weight.shape[1] * self.groups if self.transposed else self.weight.shape[0]
-        text = f"{self.channels}->{outputs} {size} stride {_short(self.stride)} pad {_short(self.padding)}"
+        text = f"{self.channels}->{self.outputs} {size} stride {_short(self.stride)} pad {_short(self.padding)}"
         text += f" dilation {_short(self.dilation)}" if any(d != 1 for d in self.dilation) else ""
         return text + (f" groups {self.groups}" if self.groups > 1 else "")
 
@@ -181,9 +205,9 @@ class FullyConnected(LinearOperation):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__(layer)
 
-    def with_parameters(self, weight: Tensor, bias: Tensor) -> LinearOperation:
+    def scaled(self, scale: Tensor, shift: Tensor) -> LinearOperation:
         """See LinearOperation."""
-        result = super().with_parameters(weight, bias)
+        result = super().scaled(scale, shift)
         assert isinstance(result, FullyConnected)
         result.folded = True
         return result

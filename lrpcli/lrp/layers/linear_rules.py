@@ -218,7 +218,8 @@ class ZBox(Rule[LinearOperation]):
                 f"{needs} the range of its input, which is not known here; give low and high in the config or, for a "
                 "layer that reads the model's input, pixel_range to the Explainer."
             )
-        if not bool((bounds["low"] < bounds["high"]).all()):
+        low, high = bounds["low"], bounds["high"]
+        if not bool((low <= high).all() and (low < high).any()):  # equal where a preprocessing has the factor 0
             raise ConfigError(f"{needs} a low below its high.")
         return cls(**bounds)
 

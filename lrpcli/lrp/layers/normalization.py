@@ -4,9 +4,12 @@ Notation, after Binder et al. 2016: y_k = x_k s_k^(-beta) with s_k = k0 + a (x_k
 neighbours of k, centre left out. Expanded at the data point with only x_k kept, the terms of y_k are
 
     z_kk = x_k u_k,  u_k = (k0 + a x_k^2)^(-beta)        z_jk = c_k x_k x_j^2,  c_k = -2 a beta s_k^(-beta-1)
+
+With k0 = 0 and x_k = 0 there is no term (y_k is 0), and output k sends nothing.
 """
 
 import copy
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +18,17 @@ from torch import Tensor, nn
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, stabilise
 
 REGIONS = ("across-channels", "within-channel")
+HALVES = (torch.float16, torch.bfloat16)
+"""Types in which squares overflow (float16, from 256 on) or lose all but two digits."""
 
 
 class LocalResponseNorm(nn.Module):
     """y = x * (k + a * window sum of x^2)^(-beta), over (N, C, ...) or, within a channel, (N, C, H, W).
 
     `region` is "across-channels" (a = alpha / size, k as given; equals torch.nn.LocalResponseNorm) or "within-channel"
-    (a = alpha / size^2 with zero padding; Caffe ignores k there and so do we: it is 1). ValueError if `size` is even.
+    (a = alpha / size^2 with zero padding; Caffe ignores k there and so do we: it is 1). A window reaches `reach` places
+    before its centre and behind it; by default size // 2 before and the rest behind, as torch has it for even sizes.
+    float16 and bfloat16 are computed in float32, as their squares overflow. ValueError for a window that has no centre.
 
     >>> import lrpcli, torch
     >>> x = 100 * torch.rand(1, 8, 4, 4)
@@ -32,10 +39,22 @@ class LocalResponseNorm(nn.Module):
     torch.Size([1, 8, 4, 4])
     """
 
-    def __init__(self, size: int, alpha: float, beta: float, k: float = 1.0, region: str = "across-channels") -> None:
+    def __init__(
+        self,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float = 1.0,
+        region: str = "across-channels",
+        reach: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f"The window of local response normalisation must be odd, not {size}.")
+        self.reach = (size // 2, (size - 1) // 2) if reach is None else reach
+        if size < 1 or min(self.reach) < 0 or sum(self.reach) + 1 != size:
+            raise ValueError(
+                f"A window of local response normalisation holds its centre and what it reaches on both sides: {size} "
+                f"places cannot be {self.reach[0]} before the centre and {self.reach[1]} behind it."
+            )
         if region not in REGIONS:
             raise ValueError(f"Local response normalisation knows the regions {' and '.join(REGIONS)}, not {region!r}.")
         self.size, self.alpha, self.beta, self.k, self.region = size, alpha, beta, k, region
@@ -56,12 +75,18 @@ class LocalResponseNorm(nn.Module):
         return self.alpha / (self.size**2 if self.within else self.size)
 
     def neighbour_sum(self, values: Tensor) -> Tensor:
-        """Window sum of `values` WITHOUT the centre, same shape; the window relation is symmetric."""
-        reach = self.size // 2
+        """For each k the sum of `values` over its window WITHOUT the centre, same shape."""
+        return self._sum_beside(values, *self.reach)
+
+    def reader_sum(self, values: Tensor) -> Tensor:
+        """The transpose: for each j the sum of `values` over the k != j whose window holds j."""
+        return self._sum_beside(values, *reversed(self.reach))
+
+    def _sum_beside(self, values: Tensor, before: int, behind: int) -> Tensor:
         if not self.within:
-            return _beside(values, 1, reach)
-        row = _beside(values, 3, reach)
-        return row.add_(_beside(row + values, 2, reach))
+            return _beside(values, 1, before, behind)
+        row = _beside(values, 3, before, behind)
+        return row.add_(_beside(row + values, 2, before, behind))
 
     def scale(self, squares: Tensor, neighbours: Tensor) -> Tensor:
         """s_k of the formula."""
@@ -72,26 +97,38 @@ class LocalResponseNorm(nn.Module):
         return self.normalise(x)[0]
 
     def normalise(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised activations and the neighbour sum of squares, which the relevance pass uses again."""
-        squares = x * x
+        """Normalised activations and the neighbour sum of squares, which the relevance pass uses again.
+
+        ValueError for an input without channels or, within a channel, without height and width.
+        """
+        if x.dim() < 2 or (self.within and x.dim() != 4):
+            axes = "maps (N, C, H, W)" if self.within else "activations (N, C, ...)"
+            raise ValueError(f"local response normalisation {self.region.replace('-', ' ')} needs {axes}")
+        wide = x.float() if x.dtype in HALVES else x
+        squares = wide * wide
         neighbours = self.neighbour_sum(squares)
         power = negative_power(self.scale(squares, neighbours), self.beta)
-        return (x * power if torch.is_grad_enabled() else power.mul_(x)), neighbours
+        return (wide * power if torch.is_grad_enabled() else power.mul_(wide)).to(x.dtype), neighbours
 
     def extra_repr(self) -> str:
         """Parameters for repr()."""
-        return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}, region={self.region!r}"
+        return (
+            f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}, region={self.region!r}, "
+            f"reach={self.reach}"
+        )
 
 
-def _beside(values: Tensor, axis: int, reach: int) -> Tensor:
-    """Sum of the values up to `reach` places before and behind each along an axis.
+def _beside(values: Tensor, axis: int, before: int, behind: int) -> Tensor:
+    """Sum of the values up to so many places before and behind each along an axis.
 
     Added up without the centre: a window sum minus its centre would lose small neighbours of a large value.
     """
     total, length = torch.zeros_like(values), values.shape[axis]
-    for shift in range(1, min(reach, length - 1) + 1):
-        total.narrow(axis, shift, length - shift).add_(values.narrow(axis, 0, length - shift))
-        total.narrow(axis, 0, length - shift).add_(values.narrow(axis, shift, length - shift))
+    for shift in range(1, min(max(before, behind), length - 1) + 1):
+        if shift <= before:
+            total.narrow(axis, shift, length - shift).add_(values.narrow(axis, 0, length - shift))
+        if shift <= behind:
+            total.narrow(axis, 0, length - shift).add_(values.narrow(axis, shift, length - shift))
     return total
 
 
@@ -125,26 +162,66 @@ class NormalizationOperation(Operation):
 
     def describe(self) -> str:
         """LRN parameters as the layer table shows them."""
-        return (
+        before, behind = self.layer.reach
+        text = (
             f"n={self.layer.size} alpha={self.layer.alpha:g} beta={self.layer.beta:g} "
             f"k={self.layer.offset:g} {self.layer.region}"
         )
+        return text if before == behind else f"{text} from -{before} to +{behind}"
 
-    def terms(self, step: "Step[NormalizationOperation]") -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x^2, N, u and c of the module's docstring, each (N, C, ...)."""
-        (x,), neighbours = step.inputs, step.memo
-        assert neighbours is not None
-        squares = x * x
-        centre = negative_power((squares * self.layer.factor).add_(self.layer.offset), self.layer.beta)
-        slope = negative_power(self.layer.scale(squares, neighbours), self.layer.beta + 1)
-        slope.mul_(-2 * self.layer.factor * self.layer.beta)
-        return squares, neighbours, centre, slope
+
+@dataclass
+class Terms:
+    """What the Taylor terms of a layer are made of, each (N, C, ...), as the module's docstring names them."""
+
+    x: Tensor
+    squares: Tensor
+    """x^2."""
+    neighbours: Tensor
+    """N."""
+    centre: Tensor
+    """u; 0 where k0 + a x^2 is 0."""
+    slope: Tensor
+    """c; 0 where s is 0."""
+
+    @property
+    def total(self) -> Tensor:
+        """u + c N: the sum of an output's terms over x_k."""
+        return torch.addcmul(self.centre, self.slope, self.neighbours)
+
+
+def taylor_terms(layer: LocalResponseNorm, x: Tensor, neighbours: Tensor) -> Terms:
+    """The terms at `x`, whose neighbour sum of squares is given."""
+    squares = x * x
+    centre_scale = (squares * layer.factor).add_(layer.offset)
+    scale = layer.scale(squares, neighbours)
+    centre = negative_power(centre_scale, layer.beta)
+    slope = negative_power(scale, layer.beta + 1)
+    if layer.offset == 0:
+        centre.masked_fill_(centre_scale == 0, 0.0)
+        slope.masked_fill_(scale == 0, 0.0)
+    return Terms(x, squares, neighbours, centre, slope.mul_(-2 * layer.factor * layer.beta))
 
 
 class NormalizationRule(Rule[NormalizationOperation]):
-    """Base of the LRN rules: they need the input and the neighbour sum."""
+    """Base of the LRN rules over the Taylor terms: they need the input and the neighbour sum."""
 
     needs = frozenset({"inputs", "memo"})
+
+    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
+        """Shares of the terms, in float32 for halves, and for k0 = 0 in float64: s^(-beta-1) has no bound there."""
+        (x,), neighbours, layer = step.inputs, step.memo, step.operation.layer
+        assert neighbours is not None
+        if layer.offset == 0 and x.device.type != "mps":
+            x = x.double()
+            neighbours = layer.neighbour_sum(x * x)
+        x = x.to(neighbours.dtype)
+        terms = taylor_terms(layer, x, neighbours)
+        return (self.share(layer, terms, relevance.to(x.dtype)).to(relevance.dtype),)
+
+    @abstractmethod
+    def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
+        """Relevance of the inputs, from that of the outputs (N, C, ...); the terms may be written over."""
 
 
 @dataclass(frozen=True)
@@ -156,13 +233,13 @@ class Taylor(NormalizationRule):
 
     relevance_at_zero = "passes"
 
-    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
+    def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = u_j q_j + x_j^2 W[c q]_j with q_k = R_k / (u_k + c_k N_k)."""
-        layer = step.operation.layer
-        squares, neighbours, centre, slope = step.operation.terms(step)
-        share = relevance / torch.addcmul(centre, slope, neighbours)
-        spread = layer.neighbour_sum(slope.mul_(share)).mul_(squares)
-        return (centre.mul_(share).add_(spread),)
+        share = relevance / terms.total
+        if layer.offset == 0:
+            share.masked_fill_(terms.squares == 0, 0.0)
+        spread = layer.reader_sum(terms.slope.mul_(share)).mul_(terms.squares)
+        return terms.centre.mul_(share).add_(spread)
 
 
 @dataclass(frozen=True)
@@ -171,11 +248,10 @@ class TaylorUnnormalized(NormalizationRule):
 
     relevance_at_zero = "zero"
 
-    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
+    def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = x_j u_j R_j + x_j^2 W[c x R]_j."""
-        squares, _, centre, slope = step.operation.terms(step)
-        weighted = step.inputs[0] * relevance
-        return (centre * weighted + squares * step.operation.layer.neighbour_sum(slope * weighted),)
+        weighted = terms.x * relevance
+        return terms.centre * weighted + terms.squares * layer.reader_sum(terms.slope * weighted)
 
 
 @dataclass(frozen=True)
@@ -196,13 +272,11 @@ class NormalizationEpsilon(NormalizationRule):
     relevance_at_zero = "zero"
     epsilon: float = number(0.01, least=0)
 
-    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
+    def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = x_j u_j t_j + x_j^2 W[c x t]_j with t = R / (z + epsilon sign(z))."""
-        squares, neighbours, centre, slope = step.operation.terms(step)
-        x = step.inputs[0]
-        total = x * torch.addcmul(centre, slope, neighbours)
-        weighted = x * safe_divide(relevance, stabilise(total, self.epsilon))
-        return (centre * weighted + squares * step.operation.layer.neighbour_sum(slope * weighted),)
+        total = terms.x * terms.total
+        weighted = terms.x * safe_divide(relevance, stabilise(total, self.epsilon))
+        return terms.centre * weighted + terms.squares * layer.reader_sum(terms.slope * weighted)
 
 
 @dataclass(frozen=True)
@@ -212,14 +286,12 @@ class NormalizationAlphaBeta(NormalizationRule):
     relevance_at_zero = "zero"
     beta: float = number(1.0, least=0)
 
-    def relevance(self, step: Step[NormalizationOperation], relevance: Tensor) -> Relevances:
+    def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """Where x_k >= 0 the centre gets alpha R_k and the neighbours -beta R_k; where x_k < 0 the reverse."""
-        (x,), neighbours = step.inputs, step.memo
-        assert neighbours is not None
-        squares, positive = x * x, x >= 0
-        arrived = relevance * (squares > 0)
+        positive = terms.x >= 0
+        arrived = relevance * (terms.squares > 0)
         favoured, opposed = arrived * (1 + self.beta), arrived * -self.beta
         to_centre = torch.where(positive, favoured, opposed)
         to_neighbours = torch.where(positive, opposed, favoured)
-        share = safe_divide(to_neighbours, neighbours)
-        return (to_centre + squares * step.operation.layer.neighbour_sum(share),)
+        share = safe_divide(to_neighbours, terms.neighbours)
+        return to_centre + terms.squares * layer.reader_sum(share)

@@ -7,10 +7,14 @@ import torch
 
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
-from lrpcli.lrp.layers.linear import Convolution, FullyConnected, LinearOperation
+from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
+from lrpcli.lrp.layers.preprocessing import InputMap
 from lrpcli.lrp.layers.products import Silent
 from lrpcli.lrp.operation import Operation
+
+FINAL = {"sigmoid": "sigmoid", "logsigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
+"""Activations that are stripped where they end a model, by name of module or function, and the head that they are."""
 
 
 @dataclass
@@ -53,6 +57,10 @@ class Graph:
 
     layers: list[Layer]
     output: int
+    head: str = "softmax"
+    """What makes probabilities of the logits, one of targets.HEADS; softmax where the model ends in logits."""
+    preprocessing: frozenset[int] = frozenset((0,))
+    """The input and what is made of its elements one by one; see InputMap."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
         """The same graph with private copies of all parameters; the module it came from keeps its own."""
@@ -68,32 +76,84 @@ class Graph:
 
 
 def make_graph(layers: list[Layer], output: int) -> Graph:
-    """The graph of these layers: final softmax stripped, BatchNorm folded, layers that nothing reads forgotten.
+    """The graph of these layers: final softmax or sigmoid stripped, BatchNorm folded, unread layers forgotten.
 
-    UnsupportedLayer names a layer without a rule that relevance would reach, such as a softmax in the middle.
+    UnsupportedLayer names a layer without a rule that relevance would reach, such as a softmax in the middle, and
+    probabilities that the model goes on computing with.
     """
-    graph = Graph(layers, _strip_softmax(layers, output))
+    graph = Graph(layers, *_strip_head(layers, output))
+    _unify_affine(graph)
     _fold_affine(graph)
     _drop_unreachable(graph)
     _refuse_silent(graph)
+    _refuse_probabilities(graph)
+    _mark_preprocessing(graph)
     _number(graph)
     _mark_nonnegative(graph)
     return graph
 
 
-def _strip_softmax(layers: list[Layer], output: int) -> int:
-    """The output without a final softmax; views of the probabilities, such as a flatten, become views of the logits."""
-    index = output
+def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
+    """The output without a final softmax or sigmoid, and what turns it into probabilities.
+
+    Views of the probabilities, such as a flatten, become views of the logits.
+    """
+    index = reader = output
     while layers[index].kind == "view" or is_unchanged(layers[index].operation):
         if not layers[index].inputs:
-            return output
-        index = layers[index].inputs[0]
-    if layers[index].kind != "softmax":
-        return output
+            return output, "softmax"
+        reader, index = index, layers[index].inputs[0]
+    head = "softmax" if layers[index].kind == "softmax" else _probability(layers[index])
+    if head is None:
+        return output, "softmax"
     if index == output:
-        return layers[index].inputs[0]
-    layers[index].operation = Activation(unchanged)
-    return output
+        return layers[index].inputs[0], head
+    layers[reader].inputs = layers[index].inputs
+    layers[index].operation = Activation(unchanged)  # where its size is read off
+    return output, head
+
+
+def _probability(layer: Layer) -> str | None:
+    """The head that an activation is where it ends a model; None for one that makes no probabilities."""
+    return FINAL.get(layer.type.lower().replace("_", ""))
+
+
+def _refuse_probabilities(graph: Graph) -> None:
+    """UnsupportedLayer if probabilities or their logarithms are made behind the last linear layers."""
+    stack = [graph.output]
+    while stack:
+        layer = graph.layers[stack.pop()]
+        if isinstance(layer.operation, LinearOperation):
+            continue
+        if _probability(layer) and not is_unchanged(layer.operation):
+            raise UnsupportedLayer(
+                f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
+                "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "
+                f"sigmoid at the very end is stripped; let the model return what {layer.name!r} reads."
+            )
+        stack.extend(layer.operation.receivers(layer.inputs))
+
+
+def _mark_preprocessing(graph: Graph) -> None:
+    """Finds what is made of the input's elements one by one, and makes its affine maps InputMaps."""
+    found = {0}
+    for index, layer in enumerate(graph.layers):
+        if not layer.inputs or not found.issuperset(layer.inputs):
+            continue
+        if isinstance(layer.operation, Affine):
+            layer.operation = InputMap.of(layer.operation)
+        elif layer.kind not in ("view", "concat", "pad") and not is_unchanged(layer.operation):
+            continue
+        found.add(index)
+    graph.preprocessing = frozenset(found)
+
+
+def _unify_affine(graph: Graph) -> None:
+    """Makes a layer plus or minus a constant an affine map, so that there is one rule for all of these."""
+    for layer in graph.layers:
+        operation = layer.operation
+        if isinstance(operation, Sum) and len(layer.sources) == len(operation.signs) == 1:
+            layer.operation = Affine(operation.signs[0], operation.constant)
 
 
 def _fold_affine(graph: Graph) -> None:
@@ -110,26 +170,20 @@ def _fold_affine(graph: Graph) -> None:
             continue
         source = layer.inputs[0]
         target = graph.layers[source]
-        if counts[source] == 1 and _foldable(target.operation) and source != graph.output:
-            target.operation = _folded(target.operation, layer.operation)  # type: ignore[arg-type]
+        if counts[source] > 1 or source == graph.output or not isinstance(target.operation, LinearOperation):
+            continue
+        if target.operation.outputs == torch.as_tensor(layer.operation.scale).numel():
+            target.operation = _folded(target.operation, layer.operation)
             target.aliases = (*target.aliases, layer.name)
             counts[source] = counts.get(index, 0)
             replaced[index] = source
     graph.output = replaced.get(graph.output, graph.output)
 
 
-def _foldable(operation: Operation) -> bool:
-    if isinstance(operation, Convolution):
-        return not operation.transposed
-    return isinstance(operation, FullyConnected)
-
-
 def _folded(linear: LinearOperation, affine: Affine) -> LinearOperation:
     scale = torch.as_tensor(affine.scale).double()
     shift = scale.new_zeros(scale.shape) if affine.shift is None else torch.as_tensor(affine.shift).double()
-    weight = linear.weight.double() * scale.view(-1, *[1] * (linear.weight.dim() - 1))
-    bias = shift if linear.bias is None else linear.bias.double() * scale + shift
-    return linear.with_parameters(weight, bias)
+    return linear.scaled(scale, shift)
 
 
 def _drop_unreachable(graph: Graph) -> None:

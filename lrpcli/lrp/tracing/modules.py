@@ -1,6 +1,7 @@
 """Modules of torch.nn -> operations. What is not listed here is refused by name, or traced into."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ LEAVES = (
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether tracing stops at this module: a known layer, or a subclass that keeps its forward function."""
+    if is_normalize(module):
+        return True
     for known in LEAVES:
         if isinstance(module, known):
             return type(module).forward is known.forward
@@ -77,30 +80,13 @@ def translate_module(module: nn.Module, node: Node) -> Translated:
 
 
 def _operation(module: nn.Module, name: str) -> Operation:
-    if isinstance(module, nn.Linear):
-        return FullyConnected(module)
+    for kinds, make in OPERATIONS:
+        if isinstance(module, kinds):
+            return make(module)
     if isinstance(module, BATCH_NORMS):
         return _batch_norm(module, name)
-    if isinstance(module, DROPOUTS):
-        return Activation(unchanged)
-    if isinstance(module, nn.ReLU):
-        return Rectifier()
-    if isinstance(module, ACTIVATIONS):
-        return Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))
-    if isinstance(module, NORMALIZATIONS):
-        return NormalizationOperation(_normalization(module, name))
-    if isinstance(module, POOLINGS):
-        return _pooling(module)
-    if isinstance(module, VIEWS):
-        return View(module)
-    if isinstance(module, UPSAMPLINGS):
-        return resized(module, module.mode)
-    if isinstance(module, nn.Fold):
-        return LinearMap(module)
-    if isinstance(module, SOFTMAXES):
-        return Softmax(module, logarithm=isinstance(module, nn.LogSoftmax))
-    if isinstance(module, PADDINGS):
-        return Pad(tuple(module.padding), float(module.value))
+    if is_normalize(module):
+        return _normalize(module)
     raise unsupported_layer(name, type(module).__name__, REFUSALS.get(type(module).__name__, ""))
 
 
@@ -140,6 +126,16 @@ def _batch_norm(module: _NormBase, name: str) -> Affine:
     return Affine(scale, shift, per_channel=True)
 
 
+def is_normalize(module: nn.Module) -> bool:
+    """Whether a module is torchvision's (x - mean) / std, whose checks of its input cannot be traced."""
+    return type(module).__name__ == "Normalize" and type(module).__module__.startswith("torchvision.transforms")
+
+
+def _normalize(module: Any) -> Affine:
+    mean, std = (torch.as_tensor(values, dtype=torch.float64).view(-1) for values in (module.mean, module.std))
+    return Affine(1 / std, -mean / std, per_channel=True)
+
+
 def _out_of_place(module: Any) -> Any:
     """A shallow copy in eval mode that writes nothing in place; parameters stay shared, the original unchanged."""
     result = copy.copy(module)
@@ -149,11 +145,23 @@ def _out_of_place(module: Any) -> Any:
     return result
 
 
-def _normalization(module: LocalResponseNorm | nn.LocalResponseNorm, name: str) -> LocalResponseNorm:
+def _normalization(module: LocalResponseNorm | nn.LocalResponseNorm) -> LocalResponseNorm:
     if isinstance(module, LocalResponseNorm):
         return module
-    if module.size % 2 == 0:
-        raise unsupported_layer(
-            name, "LocalResponseNorm", f"Its window of {module.size} channels is even and has no centre."
-        )
     return LocalResponseNorm(module.size, module.alpha, module.beta, module.k)
+
+
+OPERATIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Operation]], ...] = (
+    (nn.Linear, FullyConnected),
+    (DROPOUTS, lambda module: Activation(unchanged)),
+    (nn.ReLU, lambda module: Rectifier()),
+    (ACTIVATIONS, lambda module: Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))),
+    (NORMALIZATIONS, lambda module: NormalizationOperation(_normalization(module))),
+    (POOLINGS, _pooling),
+    (VIEWS, View),
+    (UPSAMPLINGS, lambda module: resized(module, module.mode)),
+    (nn.Fold, LinearMap),
+    (SOFTMAXES, lambda module: Softmax(module, logarithm=isinstance(module, nn.LogSoftmax))),
+    (PADDINGS, lambda module: Pad(tuple(module.padding), float(module.value))),
+)
+"""Types of modules -> what makes an operation of one."""

@@ -9,8 +9,10 @@ from torch import fx, nn
 
 from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.elementwise import Activation, unchanged
+from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph
+from lrpcli.lrp.tracing.lrn_patterns import find_norms, hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf, translate_module
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.storage import Storage
@@ -35,6 +37,7 @@ class _Builder:
     def __init__(self, module: nn.Module, traced: fx.Graph) -> None:
         self.layers: list[Layer] = []
         self._module, self._storage = module, Storage(traced)
+        self._norms = find_norms(module, traced)
         self._values: dict[fx.Node, Any] = {}
         self._uses: dict[str, int] = {}
 
@@ -44,7 +47,7 @@ class _Builder:
             self._values[node] = self._placeholder(node)
         elif node.op == "get_attr":
             self._values[node] = _attribute(self._module, str(node.target))
-        else:
+        elif node not in self._norms.absorbed:
             name = self._unique(_layer_name(node))
             translated = self._translate(node, name)
             self._values[node] = self._append(name, translated)
@@ -84,6 +87,8 @@ class _Builder:
         return fx.node.map_aggregate(argument, lambda leaf: self._values[leaf] if isinstance(leaf, fx.Node) else leaf)
 
     def _translate(self, node: fx.Node, name: str) -> Translated:
+        if node in self._norms.layers:
+            return self._norm(node)
         arguments, keywords = tuple(self._resolve(node.args)), dict(self._resolve(node.kwargs))
         for keyword in ("input", "tensors"):
             if not arguments and keyword in keywords:
@@ -95,6 +100,14 @@ class _Builder:
         label = _label(target)
         result = translate_function(Node(node, name, label, arguments, keywords, self.layers))
         result.in_place = _writes_over_input(target, label, arguments, keywords)
+        return result
+
+    def _norm(self, node: fx.Node) -> Translated:
+        """LRN that is written by hand and ends in this node."""
+        source, norm = self._norms.layers[node]
+        result = Translated("LocalResponseNorm", NormalizationOperation(norm), (self._values[source].index,))
+        target = getattr(node.target, "__name__", str(node.target))
+        result.in_place = _writes_over_input(target, _label(target), node.args, node.kwargs)
         return result
 
     def _append(self, name: str, translated: Translated) -> Any:
@@ -154,7 +167,7 @@ def _trace(module: nn.Module) -> fx.Graph:
     except Exception as error:
         raise ModelError(
             f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control "
-            "flow that depends on tensor values, or pass a torch.fx.GraphModule."
+            f"flow that depends on tensor values, or pass a torch.fx.GraphModule.{hint_at_norms(module)}"
         ) from error
     finally:
         for child in training:

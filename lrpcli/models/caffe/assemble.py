@@ -53,16 +53,25 @@ def assemble(weights: Weights, description: Description) -> Model:
 def build_module(source: Classifier, weights: Weights, input_shape: tuple[int, int, int]) -> tuple[fx.GraphModule, int]:
     """The net in eval mode, parameters float32 and without gradient: (N, C, H, W) -> (N, classes); and `classes`.
 
-    A final softmax is kept. Raises UnsupportedLayer for a layer type that is not known, ModelError for weights that
-    are missing or do not fit.
+    A final softmax or sigmoid is kept, and a sigmoid is put behind scores that a SigmoidCrossEntropyLoss reads: the
+    engine strips both and knows by them what the scores are. Raises UnsupportedLayer for a layer type that is not
+    known, ModelError for weights that are missing or do not fit.
     """
-    builder, last = CaffeBuilder(source, weights, input_shape), source.layers[-1]
-    for layer in source.layers[: -1 if source.softmax else None]:
+    builder = CaffeBuilder(source, weights, input_shape)
+    for layer in source.layers:
         add_layer(builder, layer)
-    builder.flatten_scores(last.bottoms[0] if source.softmax else source.output)
-    if source.softmax:
-        add_layer(builder, last)
+    builder.flatten_scores(source.output)
+    if _learnt_by_sigmoid(source):
+        builder.sigmoid(source.output)
     return builder.build(source.output, "CaffeNet"), builder.shapes[source.output][0]
+
+
+def _learnt_by_sigmoid(source: Classifier) -> bool:
+    """Whether the net was trained by a sigmoid of its output, which a net without its training layers lacks."""
+    return any(
+        layer.type == "SigmoidCrossEntropyLoss" and layer.bottoms[:1] == (source.output,)
+        for layer in source.network.layers
+    )
 
 
 def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "Preprocessing":

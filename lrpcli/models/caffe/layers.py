@@ -13,7 +13,7 @@ from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from lrpcli.models.caffe.builder import CaffeBuilder
 from lrpcli.models.caffe.network import SourceLayer
-from lrpcli.models.graph_builder import META, assign_tensors
+from lrpcli.models.graph_builder import META, Shape, assign_tensors
 
 MAXIMAL_SIZE = 2**24
 
@@ -104,6 +104,8 @@ def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
     if within and len(shape) != 3:
         raise ValueError(f"normalisation within a channel needs maps, not a blob of shape {shape}")
     size = _bounded(values.local_size, "local_size")
+    if size % 2 == 0:
+        raise ValueError(f"its local_size is {size}, and Caffe normalises over windows of odd size only")
     region = "within-channel" if within else "across-channels"
     module = LocalResponseNorm(size, decimal(values.alpha), decimal(values.beta), decimal(values.k), region)
     builder.module(layer, module, node, shape)
@@ -122,7 +124,7 @@ def batch_norm(builder: CaffeBuilder, layer: SourceLayer) -> None:
 
 
 def scale(builder: CaffeBuilder, layer: SourceLayer) -> None:
-    """Scale and Bias: a factor and a shift per channel, which is a BatchNorm with mean 0 and variance 1."""
+    """Scale and Bias: a factor and a shift per channel."""
     if len(layer.bottoms) == 2:
         raise builder.unsupported(layer, "it takes its factors from a second input")
     (node,), (shape,) = builder.inputs(layer)
@@ -134,11 +136,15 @@ def scale(builder: CaffeBuilder, layer: SourceLayer) -> None:
     factor = torch.ones(size) if only_bias else builder.blob(layer, 0, size, "factors")
     has_shift = only_bias or values.bias_term
     shift = builder.blob(layer, 0 if only_bias else 1, size, "biases") if has_shift else torch.zeros(size)
-    kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    module = kind(shape[0], eps=0.0, device=META)
-    tensors = {"running_mean": torch.zeros(size), "running_var": torch.ones(size)}
-    assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1), weight=factor, bias=shift)
-    builder.module(layer, module, node, shape)
+    builder.module(layer, _affine(factor, shift, shape), node, shape)
+
+
+def _affine(factor: torch.Tensor, shift: torch.Tensor, shape: Shape) -> nn.Module:
+    """factor x + shift per channel of a blob of that shape, as a BatchNorm with mean 0 and variance 1."""
+    kinds = {3: nn.BatchNorm2d, 4: nn.BatchNorm3d}
+    module = kinds.get(len(shape), nn.BatchNorm1d)(shape[0], eps=0.0, device=META)
+    tensors = {"running_mean": torch.zeros(shape[:1]), "running_var": torch.ones(shape[:1])}
+    return assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1), weight=factor, bias=shift)
 
 
 def prelu(builder: CaffeBuilder, layer: SourceLayer) -> None:
@@ -161,14 +167,13 @@ def softmax(builder: CaffeBuilder, layer: SourceLayer) -> None:
 
 
 def power(builder: CaffeBuilder, layer: SourceLayer) -> None:
+    """scale x + shift, the same in all channels, and so a Scale layer."""
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("power")
     if values.power != 1:
         raise builder.unsupported(layer, f"its power is {decimal(values.power)}, and only 1 is linear")
-    node = builder.call(layer.name, operator.mul, node, decimal(values.scale))
-    if values.shift:
-        node = builder.call(f"{layer.name}/shift", operator.add, node, decimal(values.shift))
-    builder.finish(layer, node, shape)
+    factor, shift = (torch.full(shape[:1], decimal(number)) for number in (values.scale, values.shift))
+    builder.module(layer, _affine(factor, shift, shape), node, shape)
 
 
 def eltwise(builder: CaffeBuilder, layer: SourceLayer) -> None:
