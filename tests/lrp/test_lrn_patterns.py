@@ -225,6 +225,24 @@ def test_gates_and_averages_are_left_alone(function):
     assert graph is None or "lrn" not in {layer.kind for layer in graph.layers}
 
 
+def test_a_sum_that_is_written_over_and_read_later_is_not_forgotten():
+    """Nothing may be left out then: the later reader sees what was written."""
+
+    def function(x):
+        sums = torch.nn.functional.avg_pool2d(x * x, 3, 1, 1)
+        y = x / sums.mul_(1e-3).add_(1.0).sqrt()
+        return torch.cat([y, sums], 1)
+
+    module = nn.Sequential(Call(function), nn.Flatten(), nn.Linear(6 * 16, 2)).double()
+    x = X[:, :, :4, :4]
+    try:
+        found = Explainer(module, dtype=torch.float64, device="cpu").predict(x)
+    except UnsupportedLayer as error:
+        assert "LRN" not in str(error)
+    else:
+        agree(found, module(x).detach(), 1e-12)
+
+
 def test_the_model_is_not_changed():
     module = net(Averaged(5, 1e-3, 0.75))
     before = {name: value.clone() for name, value in module.state_dict().items()}

@@ -20,6 +20,7 @@ CASTS = {"float", "double", "to", "type_as"}
 WINDOWS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "conv1d", "conv2d",
            "conv3d", "Conv1d", "Conv2d", "Conv3d", "unfold", "Unfold", "cumsum", "cat", "concat", "stack", "narrow",
            "getitem", "slice", "select", "roll", "lp_pool1d", "lp_pool2d", "LPPool1d", "LPPool2d"}  # fmt: skip
+IN_PLACE = {"iadd", "isub", "imul", "itruediv"}
 OTHERS = {"pow", "square", "add", "iadd", "sub", "isub", "sum", "pad", "constant_pad_nd", "ZeroPad1d", "ZeroPad2d",
           "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "zeros", "zeros_like", "new_zeros", "clamp",
           "clamp_min", "abs", "exp", "log", "neg"}  # fmt: skip
@@ -172,6 +173,12 @@ def _run(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], source: f
 
 def _double(value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value
+
+
+def writes_over(node: fx.Node) -> bool:
+    """Whether a call changes its first argument: pow_, or x /= y."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return node.op != "call_module" and (name in IN_PLACE or name.partition(".")[0].endswith("_"))
 
 
 def label_of(module: nn.Module, node: fx.Node) -> str:

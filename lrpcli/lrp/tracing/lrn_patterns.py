@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.normalization import LocalResponseNorm
-from lrpcli.lrp.tracing.lrn_calls import Candidate, argument_of, find_candidate, label_of
+from lrpcli.lrp.tracing.lrn_calls import SIZES, Candidate, argument_of, find_candidate, label_of, writes_over
 
 TRIALS = ((33, 10), (65, 34), (260, 41))
 """Channels and sides of the images on which a window is measured whose input has no known size."""
@@ -67,10 +67,21 @@ def find_norms(module: nn.Module, graph: fx.Graph) -> FoundNorms:
         if norm is None:
             raise _unlike(candidate)
         found.layers[node] = (candidate.source, norm)
-        for step in reversed(candidate.steps):
-            if step.op != "get_attr" and all(user is node or user in found.absorbed for user in step.users):
-                found.absorbed.add(step)
+        found.absorbed |= _absorbed(candidate, found.absorbed)
     return found
+
+
+def _absorbed(candidate: Candidate, before: set[fx.Node]) -> set[fx.Node]:
+    """The calls that nothing outside of LRN layers reads; none if one writes over a tensor that others do read."""
+    found = {candidate.last, *before}
+    steps = [step for step in candidate.steps if step.op != "get_attr"]
+    for step in reversed(steps):
+        if found.issuperset(step.users):
+            found.add(step)
+    tensors = [step for step in steps if label_of(candidate.module, step) not in SIZES]
+    if any(map(writes_over, (*steps, candidate.last))) and not found.issuperset(tensors):
+        return set()
+    return found - {candidate.last}
 
 
 def hint_at_norms(module: nn.Module) -> str:
