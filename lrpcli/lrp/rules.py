@@ -57,7 +57,7 @@ RULES: dict[str, dict[str, type[AnyRule]]] = {
     "softmax": {"default": products.Stop, "gradient": elementwise.Gradient},
     "maximum": {"default": selection.MaximumRule, "gradient": elementwise.Gradient},
     "affine": {"default": elementwise.AffineRule, "gradient": elementwise.Gradient},
-    "preprocessing": {"default": preprocessing.InputMapRule},
+    "preprocessing": {"default": preprocessing.InputMapRule, "gradient": elementwise.Gradient},
     "view": {"default": views.ViewRule, "gradient": elementwise.Gradient},
     "pad": {"default": views.PadRule, "gradient": elementwise.Gradient},
     "scalar": {"default": elementwise.Pass},

@@ -74,7 +74,6 @@ ACTIVATIONS = {
     "clamp between fixed tensors": lambda x: torch.clamp(x, -GAMMA.abs(), GAMMA.abs()),
     "prelu": lambda x: F.prelu(x, ONE),
     "prelu by channel": lambda x: F.prelu(x, CHANNELS),
-    "logsigmoid": F.logsigmoid,
     "softsign": F.softsign,
     "tanhshrink": F.tanhshrink,
     "hardshrink": F.hardshrink,
@@ -135,6 +134,9 @@ PRODUCTS = {
     "squeeze": gated(lambda x: x, lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True))),
     "upsampled": gated(front, lambda x: F.interpolate(torch.sigmoid(F.avg_pool2d(back(x), 2)), scale_factor=2)),
     "two gates": gated(front, lambda x: torch.sigmoid(back(x)) * torch.sigmoid(pooled(front(x)))),
+    "logsigmoid below": (
+        lambda x: F.conv2d(F.logsigmoid(x), KERNEL), lambda x: F.conv2d(held(F.logsigmoid)(x), KERNEL)
+    ),
     "softmax": gated(lambda x: x, lambda x: torch.softmax(pooled(x), 1)),
     "selective kernels": (lambda x: (branches(x) * kernels(x)).sum(1),
                           lambda x: (branches(x) * kernels(x).detach()).sum(1)),
@@ -165,7 +167,7 @@ SUMS = {
     "add, alpha": lambda x: torch.add(x, x.flip(2), alpha=0.5),
     "sub, alpha": lambda x: x.sub(x.flip(2), alpha=-2),
     "add fixed, alpha": lambda x: torch.add(x + x.flip(3), GAMMA, alpha=3),
-    "rsub": lambda x: torch.rsub(x, 2.0),
+    "rsub": lambda x: torch.rsub(x + x.flip(3), 2.0),
     "rsub, alpha": lambda x: torch.rsub(x, x.flip(1), alpha=2),
     "combination": lambda x: 0.3 * x - GAMMA * x.flip(1) / 2 + 1,
     "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),

@@ -19,7 +19,10 @@ MEAN = torch.tensor([0.485, 0.456, 0.406]).double().view(1, 3, 1, 1)
 STD = torch.tensor([0.229, -0.224, 0.225]).double().view(1, 3, 1, 1)
 """One of the factors is negative, so that low and high change places there."""
 FIRST = ("flat", "w-square", "z-box", "sign", "epsilon", "gamma", "gradient-times-input", "gradient")
-CONFIGS = [*builtin_names(), *({"position": {"first": {"rule": rule}}} for rule in FIRST)]
+CONFIGS = [
+    *(name for name in builtin_names() if name != "gradient"),
+    *({"position": {"first": {"rule": rule}}} for rule in FIRST),
+]
 
 
 class Normalize(nn.Module):
@@ -100,6 +103,13 @@ def test_inside_and_outside_give_the_same_map(config, name):
     within = explain(inside(first, net), config, X, (LOW, HIGH))
     agree(within.relevance, outside.relevance, 1e-12)
     agree(within.logits, outside.logits, 1e-12)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_plain_gradient_is_that_of_the_pixels(name):
+    net, x = inside(MAPS[name], body()), X.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net(x)[:, 0].sum(), x)
+    agree(explain(net, "gradient", X, (LOW, HIGH)).relevance, expected, 1e-12)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -203,13 +213,12 @@ def test_a_range_that_depends_on_the_place_is_asked_for():
     assert explain(rows, {"position": {"first": "z-box"}}, X, (LOW, HIGH)).relevance.isfinite().all()
 
 
-def test_a_config_cannot_give_it_another_rule():
-    assert set(RULES["preprocessing"]) == {"default"}
+def test_only_the_plain_gradient_is_another_rule_for_it():
+    assert set(RULES["preprocessing"]) == {"default", "gradient"}
     net = inside(Normalize(), body())
-    kinds = {item.layer.kind: item.rule_name for item in Explainer(net, "gradient", dtype=torch.float64).assignments}
-    assert kinds["preprocessing"] == "default"
-    with pytest.raises(ConfigError, match="cannot have"):
-        Explainer(net, {"name": {"sub": "gradient"}})
+    for config, expected in (("gradient", "gradient"), ("gradient-times-input", "default"), ("composite", "default")):
+        assignments = Explainer(net, config, dtype=torch.float64, pixel_range=(LOW, HIGH)).assignments
+        assert {item.rule_name for item in assignments if item.layer.kind == "preprocessing"} == {expected}
 
 
 def test_a_batch_norm_behind_a_layer_is_no_preprocessing():
