@@ -36,8 +36,10 @@ GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid"}
 VIEWS = {
     "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "getitem", "chunk", "split",
     "narrow", "select", "unbind", "movedim", "unflatten", "swapaxes", "t", "contiguous", "expand", "expand_as",
-    "view_as", "reshape_as",
+    "view_as", "reshape_as", "slice", "_unsafe_view",
 }  # fmt: skip
+STRIDE_FREE = {"view": Tensor.reshape, "_unsafe_view": Tensor.reshape, "view_as": Tensor.reshape_as}
+"""In place of views that depend on strides, which differ between the model's tensors and the engine's."""
 PARTED = {"chunk", "split", "unbind"}
 SIZES = {"size", "dim", "shape", "getattr", "len", "numel"}
 ARITHMETIC = {"add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq"}
@@ -74,7 +76,7 @@ def _view(node: Node) -> Translated:
         part, split = node.arguments[1], parent.operation.function
         operation = View(lambda x, *sizes: split(x, *sizes)[part], many=isinstance(part, slice))
         return Translated(node.label, operation, parent.inputs, parent.scalars)
-    operation = View(node.replay(), many=node.label in PARTED)
+    operation = View(node.replay(STRIDE_FREE.get(node.label)), many=node.label in PARTED)
     return Translated(node.label, operation, (first.index,), node.tensors()[1:] + node.scalars())
 
 

@@ -52,6 +52,8 @@ class Graph:
 
     layers: list[Layer]
     output: int
+    ending: str = ""
+    """Type of the last layer of the model as it was written, views behind it left out: it may be stripped."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
         """The same graph with private copies of all parameters; the module it came from keeps its own."""

@@ -73,8 +73,11 @@ class Node:
         """The layers among the arguments that put out sizes, each once."""
         return tuple(r.index for r in self.references() if self.is_scalar(r))
 
-    def replay(self) -> Callable[..., Any]:
-        """The traced call as a function of the values of `tensors` followed by those of `scalars`."""
+    def replay(self, function: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """The traced call as a function of the values of `tensors` followed by those of `scalars`.
+
+        `function` is what to call in place of what was traced.
+        """
         order = {index: place for place, index in enumerate((*self.tensors(), *self.scalars()))}
         traced, arguments, keywords = self.traced, self.arguments, self.keywords
 
@@ -84,6 +87,8 @@ class Node:
 
             args: Any = fx.node.map_aggregate(arguments, fill)
             kwargs: Any = fx.node.map_aggregate(keywords, fill)
+            if function is not None:
+                return function(*args, **kwargs)
             if traced.op == "call_method":
                 return getattr(args[0], str(traced.target))(*args[1:], **kwargs)
             return traced.target(*args, **kwargs)  # type: ignore[operator]

@@ -1,0 +1,66 @@
+"""Whether the numbers that came out are an explanation: finite, and not so large that little but rounding is left."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lrpcli.errors import UsageError
+
+EXPLODED = 1e6
+"""Relevances this many times the start cancel in sums of which float32 keeps a digit or none."""
+EXPLODED_ADVICE = (
+    "single relevances are more than a million times the start and cancel, so that such a map shows rounding and "
+    "sums near zero rather than the image; use an epsilon above 0, gamma or alpha-beta"
+)
+
+
+def require_finite_input(x: Tensor) -> None:
+    """UsageError names the images of `x` (N, C, H, W) whose pixels are not finite."""
+    if x.dim() < 2:
+        return
+    finite = x.flatten(1).isfinite().all(1)
+    if not bool(finite.all()):
+        raise UsageError(
+            f"{_images((~finite).nonzero()[:, 0].tolist())} of the batch (counted from 0) has pixels that are not "
+            f"finite in {str(x.dtype).removeprefix('torch.')}, so there is nothing to explain. Leave it out, or mend "
+            "the preprocessing."
+        )
+
+
+def failures(logits: Tensor, totals: Sequence[Mapping[str, Tensor]]) -> dict[int, str]:
+    """Images whose logits (N, D) or whose totals (N,) at any layer are not finite, and what is not, as a sentence.
+
+    A total is finite only if every relevance in it is.
+    """
+    names = [name for part in totals for name in part]
+    rows = torch.stack([logits.isfinite().all(1), *(total.isfinite() for part in totals for total in part.values())])
+    if bool(rows.all()):
+        return {}
+    places = rows.to(torch.uint8).argmin(0).tolist()
+    return {
+        image: "Its logits are not finite."
+        if places[image] == 0
+        else f"Its relevance is not finite from {names[places[image] - 1]!r} down."
+        for image in (~rows.all(0)).nonzero()[:, 0].tolist()
+    }
+
+
+def has_exploded(relevance: Tensor, start: Tensor) -> Tensor:
+    """Whether the largest of an image's relevances (N, C, H, W) is EXPLODED times its `start` (N, D) or more, (N,)."""
+    size = start.abs().sum(1)
+    return relevance.flatten(1).abs().amax(1) > EXPLODED * size
+
+
+def describe(failed: Mapping[int, str]) -> str:
+    """What failed, for several images at once."""
+    reasons = " ".join(f"Image {image}: {reason}" for image, reason in list(failed.items())[:5])
+    return (
+        f"{_images(list(failed))} of the batch (counted from 0) cannot be explained. {reasons} Leave it out, or "
+        "compute in float64; an epsilon above 0 keeps relevance from growing."
+    )
+
+
+def _images(places: list[int]) -> str:
+    first = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
+    return f"Image {first}" if len(places) == 1 else f"Each of the images {first}"
