@@ -73,7 +73,9 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     x = x.to(device, torch.float64)
     graph = build_graph(module).to(device, torch.float64)
     expected, images = _run(_twin(module, device, torch.float64), x, place)
-    found = forward(Plan(graph), x[images]).output.flatten(1)
+    # With another image beside it, so that what mixes the images of a batch shows here too.
+    pair = x.roll(-place, 0)[:2]
+    found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[: len(expected)]
     return _is_close(graph.ending, found, expected, TOLERANCE[torch.float64])
 
 
@@ -142,7 +144,7 @@ def _differ_by(found: Tensor, expected: Tensor) -> float:
     if difference == 0:
         return 0.0
     share = difference / largest if largest else torch.inf
-    return torch.inf if share != share else share
+    return torch.inf if math.isnan(share) else share
 
 
 def _twin(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -183,7 +185,7 @@ def _difference(module: nn.Module) -> str:
         "another model. Look for what changes a result outside of the traced layers: hooks, a forward function that "
         "was replaced, a method such as _conv_forward that is overridden, weights that are computed before each pass "
         "(weight_norm, spectral_norm, prune, parametrizations), weights that were changed through .data after the "
-        "Explainer was made, dropout or other random numbers in eval mode, isinstance checks on the input, images of "
-        "a batch that depend on each other, or a GraphModule that was not recompiled. Explainer(..., check=False) "
+        "Explainer was made, dropout or other random numbers in eval mode, isinstance checks on the input, or images "
+        "of a batch that depend on each other. Explainer(..., check=False) "
         "leaves this comparison out."
     )

@@ -17,9 +17,11 @@ from lrpcli.lrp.agreement import Agreement
 from lrpcli.lrp.composites.assign import Assignment, assign_rules
 from lrpcli.lrp.composites.composite import Composite, load_composite
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.lrp.exploded import EXPLODED_ADVICE
 from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
-from lrpcli.lrp.soundness import EXPLODED_ADVICE, describe, failures, has_exploded, require_finite_input
+from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
+from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.translate import build_graph
 
 
@@ -102,7 +104,7 @@ class Explainer:
         check_start(start or composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         with engine_mode(self.device):
-            self.graph = build_graph(module).to(self.device, dtype)
+            self.graph = _with_weights(module).to(self.device, dtype)
         self._pixel_range = pixel_range
         self._agreement = Agreement(module) if check else None
         self._logits_plan = Plan(self.graph)
@@ -126,9 +128,7 @@ class Explainer:
         self.assignments: list[Assignment] = assign_rules(composite, self.graph, self._pixel_range)
         self.plan = Plan(self.graph, [assignment.rule for assignment in self.assignments])
 
-    def __call__(
-        self, x: Tensor, target: Target = None, *, keep_layers: bool = False, strict: bool = True
-    ) -> Result:
+    def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False, strict: bool = True) -> Result:
         """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own.
 
         ModelError if the net cannot take `x`, UsageError for a target that does not exist, an `x` that is no tensor or
@@ -206,6 +206,16 @@ class Explainer:
     def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
         shaped = start.reshape(trace.output.shape)
         return backward(self.plan, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+def _with_weights(module: nn.Module) -> Graph:
+    """The graph of a module; ModelError if its weights are on the meta device, where they have no values."""
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ModelError(
+            f"The model {type(module).__name__} has weights without values: it is on the meta device. Load its weights "
+            "(load_state_dict with assign=True) before you make the Explainer."
+        )
+    return build_graph(module)
 
 
 def _chosen(config: str | Path | Mapping[str, Any] | Composite, lrn: str | None) -> Composite:

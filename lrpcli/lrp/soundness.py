@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import UsageError
-
-EXPLODED = 1e6
-"""Relevances this many times the start cancel in sums of which float32 keeps a digit or none."""
-EXPLODED_ADVICE = (
-    "single relevances are more than a million times the start and cancel, so that such a map shows rounding and "
-    "sums near zero rather than the image; use an epsilon above 0, gamma or alpha-beta"
-)
+from lrpcli.lrp.exploded import EXPLODED
 
 
 def require_finite_input(x: Tensor) -> None:
@@ -33,8 +27,9 @@ def failures(logits: Tensor, totals: Sequence[Mapping[str, Tensor]]) -> dict[int
 
     A total is finite only if every relevance in it is.
     """
-    names = [name for part in totals for name in part]
-    rows = torch.stack([logits.isfinite().all(1), *(total.isfinite() for part in totals for total in part.values())])
+    named = [(name, total) for part in totals for name, total in part.items() if len(total) == len(logits)]
+    names = [name for name, _ in named]
+    rows = torch.stack([logits.isfinite().all(1), *(total.isfinite() for _, total in named)])
     if bool(rows.all()):
         return {}
     places = rows.to(torch.uint8).argmin(0).tolist()

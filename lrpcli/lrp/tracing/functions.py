@@ -38,7 +38,11 @@ VIEWS = {
     "narrow", "select", "unbind", "movedim", "unflatten", "swapaxes", "t", "contiguous", "expand", "expand_as",
     "view_as", "reshape_as", "slice", "_unsafe_view",
 }  # fmt: skip
-STRIDE_FREE = {"view": Tensor.reshape, "_unsafe_view": Tensor.reshape, "view_as": Tensor.reshape_as}
+STRIDE_FREE: dict[str, Callable[..., Any]] = {
+    "view": Tensor.reshape,
+    "_unsafe_view": Tensor.reshape,
+    "view_as": Tensor.reshape_as,
+}
 """In place of views that depend on strides, which differ between the model's tensors and the engine's."""
 PARTED = {"chunk", "split", "unbind"}
 SIZES = {"size", "dim", "shape", "getattr", "len", "numel"}
@@ -60,6 +64,8 @@ def translate_function(node: Node) -> Translated:
         raise node.unsupported()
     if label in VIEWS:
         return _view(node)
+    if label == "getattr" and node.arguments[1:] == ("data",):
+        return _unchanged(Node(node.traced, node.name, "data", node.arguments[:1], {}, node.layers))
     handler = HANDLERS.get(label)
     if handler is None:
         raise node.unsupported(f"It reads {node.arguments[1]!r} of a tensor." if label == "getattr" else "")

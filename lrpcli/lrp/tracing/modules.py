@@ -53,7 +53,9 @@ def is_leaf(module: nn.Module) -> bool:
 def _methods(known: type[nn.Module]) -> frozenset[str]:
     """The methods of a layer on which its result may depend."""
     bases = known.__mro__[: known.__mro__.index(nn.Module)]
-    names = {name for base in bases for name, value in vars(base).items() if callable(value) or isinstance(value, property)}
+    names = {
+        name for base in bases for name, value in vars(base).items() if callable(value) or isinstance(value, property)
+    }
     return frozenset(name for name in names - HARMLESS if not name.startswith("__"))
 
 

@@ -111,17 +111,28 @@ def require_plain(root: nn.Module) -> None:
                 f"{called} is lazy and has no weights yet. Run one batch through the model before you make the "
                 "Explainer."
             )
-    if not isinstance(root, fx.GraphModule) and "forward" in vars(root):
+    if isinstance(root, fx.GraphModule):
+        _require_compiled(root)
+    elif "forward" in vars(root):
         raise ModelError(
             f"The forward function of {type(root).__name__} was replaced (model.forward = ...), and only that of its "
             "class can be traced. Write a class whose forward function does the same."
         )
-    if type(root).__call__ is not nn.Module.__call__ and not isinstance(root, fx.GraphModule):
+    elif type(root).__call__ is not nn.Module.__call__:
         raise ModelError(
             f"{type(root).__name__} has a __call__ of its own, and only forward functions can be traced. Move what it "
             "does into forward."
         )
     require_no_hooks(root, "")
+
+
+def _require_compiled(root: fx.GraphModule) -> None:
+    """ModelError if the graph was changed and the code that runs was not."""
+    if root.graph.python_code("self").src != root.code:
+        raise ModelError(
+            f"The graph of the GraphModule {root._get_name()} was changed after its code was made, so that it does not "
+            "show what the model computes. Call its recompile() before you make the Explainer."
+        )
 
 
 def require_no_hooks(module: nn.Module, name: str) -> None:

@@ -40,7 +40,8 @@ def trace(module: nn.Module) -> fx.Graph:
     except Exception as error:
         advice = ASSIGNMENT if isinstance(error, _ItemAssignment) else CONTROL_FLOW
         raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced{_line(error)} ({error}). {advice}"
+            f"The forward function of {type(module).__name__} cannot be traced{_line(error)} "
+            f"({type(error).__name__}: {error}). {advice}"
         ) from error
 
 
@@ -83,6 +84,9 @@ class _Proxy(fx.Proxy):
     __iadd__, __isub__ = _recorded(operator.iadd), _recorded(operator.isub)
     __imul__, __itruediv__ = _recorded(operator.imul), _recorded(operator.itruediv)
 
+    def __len__(self) -> int:
+        return len(list(iter(self))) if _is_of_any_number(self) else super().__len__()
+
     def __setitem__(self, place: Any, value: Any) -> None:
         raise _ItemAssignment("it assigns to a part of a tensor in place, and the trace has no name for the result")
 
@@ -113,9 +117,20 @@ class _Tracer(fx.Tracer):
         self.create_proxy("call_function", torch._assert, (obj, ""), {})
         return wanted
 
+    def iter(self, obj: fx.Proxy) -> Any:
+        """Arguments that a forward function takes in any number, *args: the input if they are the first, or none."""
+        if not _is_of_any_number(obj):
+            return super().iter(obj)
+        return iter((obj,) if obj.node.prev.op == "root" else ())
+
     def keys(self, obj: fx.Proxy) -> Any:
         """Keywords that a forward function takes in any number: none are given."""
-        return iter(()) if str(obj.node.target).startswith("**") else super().keys(obj)
+        return iter(()) if _is_of_any_number(obj) else super().keys(obj)
+
+
+def _is_of_any_number(proxy: fx.Proxy) -> bool:
+    """Whether a proxy stands for *args or **kwargs of the forward function."""
+    return proxy.node.op == "placeholder" and str(proxy.node.target).startswith("*")
 
 
 def _caller_of_bool() -> FrameType:

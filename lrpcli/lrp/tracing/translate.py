@@ -115,6 +115,8 @@ class _Builder:
         if not self.layers:
             self.layers.append(Layer("input", "input", Activation(unchanged), ()))
             return Reference(0)
+        if str(node.target).startswith("*"):
+            return {} if str(node.target).startswith("**") else ()
         if not node.args:
             raise ModelError(
                 f"The model has a second input, {node.name!r}; only models with one input can be explained."
