@@ -72,7 +72,7 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     device = torch.device("cpu") if x.device.type == "mps" else x.device
     x = x.to(device, torch.float64)
     graph = build_graph(module).to(device, torch.float64)
-    expected, images = _run(_twin(module, device, torch.float64), x, place)
+    expected, _ = _run(_twin(module, device, torch.float64), x, place)
     # With another image beside it, so that what mixes the images of a batch shows here too.
     pair = x.roll(-place, 0)[:2]
     found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[: len(expected)]

@@ -264,17 +264,6 @@ def test_torchscript_and_quantised_parts_are_refused_by_name():
         Explainer(quantised, device="cpu")
 
 
-WRAPPED = {
-    "DataParallel": nn.DataParallel,
-    "compile": torch.compile,
-    "both": lambda net: torch.compile(nn.DataParallel(net)),
-    "AveragedModel": torch.optim.swa_utils.AveragedModel,
-    "a part": lambda net: nn.Sequential(nn.DataParallel(net[0]), torch.compile(net[1]), *net[2:]).eval(),
-    "in place": lambda net: net.compile() or net[0].compile() or net,
-    "any arguments": lambda net: Anything(net),
-}
-
-
 class Anything(nn.Module):
     def __init__(self, module):
         super().__init__()
@@ -282,6 +271,17 @@ class Anything(nn.Module):
 
     def forward(self, *inputs, **keywords):
         return self.module(*inputs, **keywords)
+
+
+WRAPPED = {
+    "DataParallel": nn.DataParallel,
+    "compile": torch.compile,
+    "both": lambda net: torch.compile(nn.DataParallel(net)),
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "a part": lambda net: nn.Sequential(nn.DataParallel(net[0]), torch.compile(net[1]), *net[2:]).eval(),
+    "in place": lambda net: net.compile() or net[0].compile() or net,
+    "any arguments": Anything,
+}
 
 
 @pytest.mark.slow
@@ -343,7 +343,7 @@ class Normalised(nn.BatchNorm2d):
 
 
 RANDOM = {
-    "functional": (lambda: Call(lambda x: functional.dropout(x)), "stays on in eval mode.*training=self.training"),
+    "functional": (lambda: Call(functional.dropout), "stays on in eval mode.*training=self.training"),
     "torch": (lambda: Call(lambda x: torch.dropout(x, 0.5, True)), "stays on in eval mode"),
     "alpha": (lambda: Call(lambda x: functional.alpha_dropout(x, training=True)), "stays on in eval mode"),
     "module": (Stubborn, "'2' of type Stubborn .* stays in training mode"),

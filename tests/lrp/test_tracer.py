@@ -25,9 +25,9 @@ def asserted(self, x):
     assert x.shape[1] in (1, 3)
     assert x.shape[1] not in (2, 4) or x.is_cuda
     assert not torch.isnan(x).any(), "pixels that are none"
-    assert not (x.dim() != 4 or not x.shape[1] == 3)
+    assert not (x.dim() != 4 or not 3 <= x.shape[1] <= 3)
     assert x.is_contiguous()
-    assert all([x.dim() == 4, 3 <= x.shape[1]])
+    assert all([x.dim() == 4, x.shape[1] >= 3])
     torch._assert(torch.all(x > -100), "small")
     return self.conv(x).flatten(1)
 

@@ -130,8 +130,8 @@ def _require_compiled(root: fx.GraphModule) -> None:
     """ModelError if the graph was changed and the code that runs was not."""
     if root.graph.python_code("self").src != root.code:
         raise ModelError(
-            f"The graph of the GraphModule {root._get_name()} was changed after its code was made, so that it does not "
-            "show what the model computes. Call its recompile() before you make the Explainer."
+            f"The graph of the GraphModule {type(root).__name__} was changed after its code was made, so that it "
+            "does not show what the model computes. Call its recompile() before you make the Explainer."
         )
 
 
