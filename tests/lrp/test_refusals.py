@@ -115,6 +115,14 @@ class Standardised(nn.Conv2d):
         return super()._conv_forward(x, (weight - mean) / deviation, bias)
 
 
+class Scaled(nn.Conv2d):
+    """As nets without normalisation do it: a batch norm of the weight."""
+
+    def forward(self, x):
+        weight = functional.batch_norm(self.weight.reshape(1, 4, -1), None, None, training=True).reshape_as(self.weight)
+        return functional.conv2d(x, weight, self.bias)
+
+
 class Same(nn.Conv2d):
     """As ports of TensorFlow pad."""
 
@@ -135,6 +143,7 @@ class Output(nn.ConvTranspose2d):
 
 SUBCLASSES = {
     "_conv_forward": lambda: Standardised(3, 4, 3),
+    "weights": lambda: Scaled(3, 4, 3),
     "forward": lambda: nn.Sequential(Same(3, 4, 3, stride=1), nn.AvgPool2d(3, 1)),
     "super().forward": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Activated(4)),
     "_output_padding": lambda: nn.Sequential(Output(3, 4, 1), nn.AvgPool2d(3, 1)),

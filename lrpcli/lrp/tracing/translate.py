@@ -32,6 +32,8 @@ IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
 
 CHECKS = {"_assert", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
 """Calls that may raise an error and put out nothing."""
+QUESTIONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "all", "any", "is_contiguous"}
+"""Calls that change nothing, and whose answer a check may leave unread."""
 
 
 def build_graph(module: nn.Module) -> Graph:
@@ -63,8 +65,9 @@ def _checks(traced: fx.Graph) -> set[fx.Node]:
     """Assertions, and what only they read: no layers."""
     found: set[fx.Node] = set()
     for node in reversed(traced.nodes):
-        read_by_checks = node.op != "placeholder" and node.users and all(user in found for user in node.users)
-        if read_by_checks or _function_name(node) in CHECKS:
+        name = _function_name(node)
+        read_by_checks = node.op != "placeholder" and all(user in found for user in node.users)
+        if name in CHECKS or (read_by_checks and (node.users or name in QUESTIONS)):
             found.add(node)
     return found
 
@@ -144,7 +147,7 @@ class _Builder:
         label = _label(target)
         call = Node(node, name, label, arguments, keywords, self.layers)
         require_no_dropout(call)
-        stood_for = module_for(call)
+        stood_for = module_for(call) if call.references() else None  # or else it computes a weight
         result = translate_function(call) if stood_for is None else call.layer(translate_module(stood_for, name))
         result.in_place = _writes_over_input(target, label, arguments, keywords)
         return result
