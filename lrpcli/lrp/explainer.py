@@ -93,6 +93,8 @@ class Explainer:
         pixel_range: tuple[Tensor, Tensor] | None = None,
         check: bool = True,
     ) -> None:
+        if isinstance(model, torch.export.ExportedProgram):
+            model = model.module()
         module = model if isinstance(model, nn.Module) else getattr(model, "module", None)
         if not isinstance(module, nn.Module):
             raise UsageError(

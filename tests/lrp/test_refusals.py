@@ -328,9 +328,10 @@ class Small(nn.Module):
 @pytest.mark.parametrize("build", [plain, Small])
 def test_what_torch_export_gives_has_the_map_of_what_it_was_made_from(build):
     net = build().eval()
-    module = torch.export.export(net, (X,)).module()
-    expected = Explainer(net, "epsilon-alpha2-beta1", device="cpu")(X)
-    assert torch.equal(Explainer(module, "epsilon-alpha2-beta1", device="cpu")(X).relevance, expected.relevance)
+    program = torch.export.export(net, (X,))
+    expected = Explainer(net, "epsilon-alpha2-beta1", device="cpu")(X).relevance
+    for exported in (program, program.module()):
+        assert torch.equal(Explainer(exported, "epsilon-alpha2-beta1", device="cpu")(X).relevance, expected)
 
 
 def test_what_torch_export_gives_of_a_net_in_training_is_refused():
