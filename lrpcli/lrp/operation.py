@@ -29,10 +29,20 @@ class Operation:
     """
 
     kind: ClassVar[str]
+    signed = False
+    """Whether it may put out negative values where no input is negative, though others of its kind do not."""
 
     def run(self, *inputs: Any) -> tuple[Any, Tensor | None]:
         """The output, and a memo that the layer's rule may use again (or None)."""
         raise NotImplementedError
+
+    def settled(self, *scalars: Any) -> "Operation":
+        """The operation for one pass, where its settings are sizes read off other tensors."""
+        return self
+
+    def receivers(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of its inputs that its relevance goes to: all, except for gates."""
+        return inputs
 
     def describe(self) -> str:
         """Parameters for the layer table, empty if there are none."""

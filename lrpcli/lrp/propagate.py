@@ -61,14 +61,15 @@ def forward(plan: Plan, x: Tensor) -> Trace:
     for index, layer in enumerate(graph.layers[1:], 1):
         inputs = tuple(values[i] for i in layer.inputs)
         scalars = tuple(values[i] for i in layer.scalars)
-        if isinstance(layer.operation, Rectifier) and layer.inputs[0] in written_over:
-            output, memo = layer.operation.overwrite(inputs[0]), None
+        operation = layer.operation.settled(*scalars)
+        if isinstance(operation, Rectifier) and layer.inputs[0] in written_over:
+            output, memo = operation.overwrite(inputs[0]), None
         else:
-            output, memo = _run(layer, inputs, scalars)
+            output, memo = _run(layer, operation, inputs, scalars)
         values[index] = output
         if plan.rules:
             rectified = written_over.get(index, False)
-            steps.append(_step(layer, plan.rules[index], inputs, scalars, output, memo, rectified))
+            steps.append(_step(layer, operation, plan.rules[index], inputs, scalars, output, memo, rectified))
         else:
             steps.append(None)
         for source in plan.freed[index]:
@@ -76,9 +77,11 @@ def forward(plan: Plan, x: Tensor) -> Trace:
     return Trace(values[graph.output], steps)
 
 
-def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[Any, Tensor | None]:
+def _run(
+    layer: Layer, operation: Operation, inputs: tuple[Any, ...], scalars: tuple[Any, ...]
+) -> tuple[Any, Tensor | None]:
     try:
-        return layer.operation.run(*inputs, *scalars)
+        return operation.run(*inputs, *scalars)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if is_lost(error) or is_full(error):
             raise
@@ -90,6 +93,7 @@ def _run(layer: Layer, inputs: tuple[Any, ...], scalars: tuple[Any, ...]) -> tup
 
 def _step(
     layer: Layer,
+    operation: Operation,
     rule: AnyRule,
     inputs: tuple[Any, ...],
     scalars: tuple[Any, ...],
@@ -100,7 +104,7 @@ def _step(
     if layer.kind == "scalar":
         return None
     return Step(
-        layer.operation,
+        operation,
         tuple(tensor.shape for tensor in inputs),
         inputs if "inputs" in rule.needs else (),
         output if "output" in rule.needs else None,

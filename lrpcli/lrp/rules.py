@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lrpcli.lrp.layers import elementwise, linear_rules, normalization, pooling, views
+from lrpcli.lrp.layers import elementwise, linear_rules, normalization, pooling, products, selection, views
 from lrpcli.lrp.operation import Rule
 
 AnyRule = Rule[Any]
@@ -43,8 +43,10 @@ RULES: dict[str, dict[str, type[AnyRule]]] = {
     "activation": {"default": elementwise.Pass, "gradient": elementwise.Gradient},
     "concat": {"default": views.ConcatRule, "gradient": elementwise.Gradient},
     "sum": {"default": elementwise.SumRule, "gradient": elementwise.Gradient},
-    "product": {"default": elementwise.ProductRule, "gradient": elementwise.Gradient},
-    "maximum": {"default": elementwise.MaximumRule, "gradient": elementwise.Gradient},
+    "product": {"default": products.ProductRule, "gradient": elementwise.Gradient},
+    "gate": {"default": products.Stop, "gradient": elementwise.Gradient},
+    "softmax": {"default": products.Stop, "gradient": elementwise.Gradient},
+    "maximum": {"default": selection.MaximumRule, "gradient": elementwise.Gradient},
     "affine": {"default": elementwise.AffineRule, "gradient": elementwise.Gradient},
     "view": {"default": views.ViewRule, "gradient": elementwise.Gradient},
     "pad": {"default": views.PadRule, "gradient": elementwise.Gradient},

@@ -195,35 +195,21 @@ def test_a_softmax_in_the_middle_is_refused():
 
 REFUSED = {
     "GroupNorm": (lambda self, x: self.layer(x), {"layer": nn.GroupNorm(1, 3)}, "'layer' of type GroupNorm"),
-    "Conv2d": (lambda self, x: self.layer(x), {"layer": nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")},
-               "Its padding mode is 'reflect'."),
     "LocalResponseNorm": (lambda self, x: self.layer(x), {"layer": nn.LocalResponseNorm(4)}, "is even"),
-    "MaxPool2d": (lambda self, x: self.layer(x)[0], {"layer": nn.MaxPool2d(2, return_indices=True)}, "returns indices"),
     "BatchNorm2d": (lambda self, x: self.layer(x), {"layer": nn.BatchNorm2d(3, track_running_stats=False)},
                     "keeps no running statistics"),
     "ConvTranspose2d": (lambda self, x: self.layer(x, output_size=(17, 17)), {"layer": nn.ConvTranspose2d(3, 3, 2, 2)},
                         "called with one tensor"),
     "sort": (lambda x: torch.sort(x)[0], {}, "'sort' of type sort"),
-    "mul": (lambda x: x * x, {}, "one factor must be a gate"),
     "mean": (lambda x: x.mean(), {}, "Name the axes of the mean."),
-    "pad": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="reflect"), {}, "It pads by 'reflect'"),
-    "avg_pool2d": (lambda x: functional.avg_pool2d(x, x.size()[2:]), {}, "the rest must be fixed numbers"),
-    "clamp": (lambda x: torch.clamp(x, max=torch.tanh(x)), {}, "Only its first argument may come from other layers"),
-    "cat": (lambda x: torch.cat([x, torch.ones(2, 1, 8, 8)], 1), {}, "It must join a list of layers"),
-    "maximum": (lambda x: torch.maximum(x, torch.zeros(1)), {}, "Only the maximum of two layers"),
-    "truediv": (lambda x: x / torch.tanh(x), {}, "Only a division by a constant"),
     "div": (lambda x: torch.div(x, 2, rounding_mode="floor"), {}, "Only a plain division"),
-    "add": (lambda x: torch.add(x, x, alpha=2), {}, "'alpha' of torch.add"),
-    "max_pool1d": (lambda x: functional.max_pool1d(x.flatten(2), 2), {}, "'max_pool1d' of type max_pool1d"),
-    "getattr": (lambda x: x.to(x.dtype), {}, "It reads 'dtype' of a tensor."),
+    "getattr": (lambda x: x.grad, {}, "It reads 'grad' of a tensor."),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_has_no_rule_is_refused_by_name(kind):
     function, modules, text = REFUSED[kind]
-    if kind == "avg_pool2d" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
-        pytest.skip("torch.fx traces no window that depends on the input; that is refused too, in other words")
     with pytest.raises(UnsupportedLayer) as caught:
         build_graph(Call(function, **modules))
     message = str(caught.value)

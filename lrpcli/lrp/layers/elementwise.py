@@ -1,6 +1,5 @@
-"""Elementwise layers, what needs no rule of its own (a final softmax, arithmetic on sizes), and the plain gradient."""
+"""Elementwise layers, arithmetic on sizes, and the plain gradient."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrpcli.lrp.layers.call import moved
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, bias_treatment, safe_divide
 
 Factor = Tensor | float
@@ -18,19 +18,18 @@ class Activation(Operation):
 
     kind = "activation"
 
-    def __init__(self, function: Callable[[Tensor], Tensor], nonnegative: bool = False) -> None:
+    def __init__(self, function: Callable[..., Tensor], nonnegative: bool = False) -> None:
         self.function = function
         self.nonnegative = nonnegative
         """Whether its output is never negative, for any input."""
 
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """The activation of the input."""
-        return self.function(inputs[0]), None
+    def run(self, *inputs: Any) -> tuple[Tensor, None]:
+        """The activation of the input; what the function further needs, such as a lower bound, comes behind it."""
+        return self.function(*inputs), None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies a module such as PReLU with its parameters."""
-        if isinstance(self.function, torch.nn.Module):
-            self.function = copy.deepcopy(self.function).to(device, dtype)
+        """Copies a module such as PReLU with its parameters, and the fixed arguments of a function."""
+        self.function = moved(self.function, device, dtype)
 
 
 class Rectifier(Activation):
@@ -55,51 +54,37 @@ def is_unchanged(operation: Operation | None) -> bool:
 
 
 class Sum(Operation):
-    """Sum of its tensor inputs, each with a sign, plus a constant."""
+    """Sum of its tensor inputs, each with a factor, plus a constant.
+
+    `fixed` is the factor of a further addend without relevance, such as a size or zeros_like; 0 if there is none.
+    """
 
     kind = "sum"
 
-    def __init__(self, signs: tuple[float, ...], constant: Factor | None = None) -> None:
-        self.signs, self.constant = signs, constant
+    def __init__(self, signs: tuple[float, ...], constant: Factor | None = None, fixed: float = 0.0) -> None:
+        self.signs, self.constant, self.fixed = signs, constant, fixed
+        self.signed = fixed != 0
 
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """The signed sum."""
-        total = inputs[0] if self.signs[0] == 1 else self.signs[0] * inputs[0]
-        for sign, addend in zip(self.signs[1:], inputs[1:], strict=True):
+    def run(self, *inputs: Any) -> tuple[Tensor, None]:
+        """The sum; the further addend comes behind the tensor inputs."""
+        addends, scalars = inputs[: len(self.signs)], inputs[len(self.signs) :]
+        total = addends[0] if self.signs[0] == 1 else self.signs[0] * addends[0]
+        for sign, addend in zip(self.signs[1:], addends[1:], strict=True):
             total = total + (addend if sign == 1 else sign * addend)
-        return (total if self.constant is None else total + self.constant), None
+        offset = self.offset(*scalars)
+        return (total if offset is None else total + offset), None
+
+    def offset(self, *scalars: Any) -> Factor | None:
+        """What is added to the tensor inputs; None for nothing."""
+        if self.fixed:
+            offset: Factor = self.fixed * scalars[0]
+            return offset
+        return self.constant
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Copies a constant tensor."""
         if isinstance(self.constant, Tensor):
             self.constant = self.constant.to(device, dtype, copy=True)
-
-
-class Product(Operation):
-    """Elementwise product of a signal with a gate; `signal` is the index of the signal among the inputs."""
-
-    kind = "product"
-
-    def __init__(self, signal: int) -> None:
-        self.signal = signal
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """signal * gate."""
-        return inputs[0] * inputs[1], None
-
-
-class Maximum(Operation):
-    """Elementwise maximum of several tensors; the memo: which input won (the first of equals)."""
-
-    kind = "maximum"
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The maximum and the index of the winning input."""
-        best, winner = inputs[0], torch.zeros_like(inputs[0], dtype=torch.uint8)
-        for index, challenger in enumerate(inputs[1:], 1):
-            wins = challenger > best
-            best, winner = torch.where(wins, challenger, best), winner.masked_fill(wins, index)
-        return best, winner
 
 
 class Affine(Operation):
@@ -128,14 +113,21 @@ class Affine(Operation):
         self.shift = self.shift.to(device, dtype, copy=True) if isinstance(self.shift, Tensor) else self.shift
 
 
-class Softmax(Operation):
-    """A softmax: stripped where it ends the model, refused elsewhere."""
+class Rescaled(Operation):
+    """Product with, or quotient by, what carries no relevance: a size, a mask, zeros_like."""
 
-    kind = "softmax"
+    kind = "affine"
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+
+    def run(self, *inputs: Any) -> tuple[Tensor, None]:
+        """The product; what carries no relevance comes behind the signal."""
+        return self.function(*inputs), None
 
 
 class Scalar(Operation):
-    """Arithmetic on sizes: carries no relevance."""
+    """What carries no relevance: sizes and arithmetic on them, masks, tensors made in the shape of others."""
 
     kind = "scalar"
 
@@ -145,6 +137,10 @@ class Scalar(Operation):
     def run(self, *inputs: Any) -> tuple[Any, None]:
         """What the function returns."""
         return self.function(*inputs), None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Copies the fixed tensors that it computes with."""
+        self.function = moved(self.function, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -170,8 +166,9 @@ class SumRule(Rule[Sum]):
         """R_i = s_i x_i / (sum of addends) R, summed where an addend was broadcast."""
         total, layer = step.output, step.operation
         assert total is not None
-        if self.bias == "ignore" and layer.constant is not None:
-            total = total - layer.constant
+        offset = layer.offset(*step.scalars)
+        if self.bias == "ignore" and offset is not None:
+            total = total - offset
         share = safe_divide(relevance, total)
         return [
             (sign * addend * share).sum_to_size(addend.shape)
@@ -180,42 +177,16 @@ class SumRule(Rule[Sum]):
 
 
 @dataclass(frozen=True)
-class ProductRule(Rule[Product]):
-    """All relevance to the signal, none to the gate."""
-
-    relevance_at_zero = "passes"
-
-    def relevance(self, step: Step[Product], relevance: Tensor) -> Relevances:
-        """R to the signal, summed where it was broadcast."""
-        signal = step.operation.signal
-        return [relevance.sum_to_size(shape) if i == signal else None for i, shape in enumerate(step.shapes)]
-
-
-@dataclass(frozen=True)
-class MaximumRule(Rule[Maximum]):
-    """Winner takes all; the first of equals."""
-
-    needs = frozenset({"memo"})
-    relevance_at_zero = "passes"
-
-    def relevance(self, step: Step[Maximum], relevance: Tensor) -> Relevances:
-        """R where the input won, else 0."""
-        winner = step.memo
-        assert winner is not None
-        return [relevance.where(winner == i, 0.0).sum_to_size(shape) for i, shape in enumerate(step.shapes)]
-
-
-@dataclass(frozen=True)
-class AffineRule(Rule[Affine]):
+class AffineRule(Rule[Affine | Rescaled]):
     """The z-rule of y = scale x + shift: R scale x / y; with bias = "ignore", R unchanged."""
 
     needs = frozenset({"inputs", "output"})
     bias: str = bias_treatment()
 
-    def relevance(self, step: Step[Affine], relevance: Tensor) -> Relevances:
+    def relevance(self, step: Step[Affine | Rescaled], relevance: Tensor) -> Relevances:
         """R_i = scale x_i / y_i R_i, summed where the input was broadcast."""
         layer, total = step.operation, step.output
-        if self.bias == "ignore" or layer.shift is None:
+        if self.bias == "ignore" or isinstance(layer, Rescaled) or layer.shift is None:
             return (relevance.sum_to_size(step.shapes[0]),)
         assert total is not None
         (x,) = step.inputs

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap, Mean, PoolByIndex
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
-class MaxPool(Operation):
-    """Max pooling (N, C, H, W); ceil sizes clip the last window as Caffe does. The memo: index of each winner."""
-
-    kind = "max-pool"
+class MaxPool(AnyMaxPool):
+    """Max pooling (N, C, H, W); ceil sizes clip the last window as Caffe does."""
 
     def __init__(self, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil: bool) -> None:
         self.kernel, self.stride, self.padding, self.dilation, self.ceil = kernel, stride, padding, dilation, ceil
@@ -51,13 +50,15 @@ class MaxPool(Operation):
         return f"{self.kernel[0]}x{self.kernel[1]} stride {self.stride[0]} pad {self.padding[0]}"
 
 
-class AdaptiveMaxPool(Operation):
-    """Max pooling to a fixed size; the memo: index of each winner."""
-
-    kind = "max-pool"
+class AdaptiveMaxPool(AnyMaxPool):
+    """Max pooling (N, C, H, W) to a fixed size."""
 
     def __init__(self, size: Any) -> None:
         self.size = size
+
+    def averaging(self) -> "AdaptiveAveragePool":
+        """See AnyMaxPool."""
+        return AdaptiveAveragePool(self.size)
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Maxima (N, C, h, w) and their flat indices in H x W."""
@@ -121,31 +122,7 @@ class AdaptiveAveragePool(Operation):
         return result
 
 
-class Mean(Operation):
-    """Mean over axes, as global average pooling is often written."""
-
-    kind = "average-pool"
-
-    def __init__(self, axes: tuple[int, ...], keep: bool) -> None:
-        self.axes, self.keep = axes, keep
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """Means over the axes."""
-        return inputs[0].mean(self.axes, keepdim=self.keep), None
-
-    def spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """The transpose of `run`."""
-        axes = sorted(axis % len(shape) for axis in self.axes)
-        count = 1
-        for axis in axes:
-            count *= shape[axis]
-            if not self.keep:
-                gradient = gradient.unsqueeze(axis)
-        return (gradient / count).expand(shape)
-
-
-AnyMaxPool = MaxPool | AdaptiveMaxPool
-AnyAveragePool = AveragePool | AdaptiveAveragePool | Mean
+AnyAveragePool = AveragePool | AdaptiveAveragePool | Mean | LinearMap
 
 
 @dataclass(frozen=True)
@@ -171,15 +148,16 @@ class MaxPoolAverage(Rule[AnyMaxPool]):
     def why_unfit(self, operation: AnyMaxPool) -> str:
         """Sums over windows with gaps are not written."""
         dilated = isinstance(operation, MaxPool) and operation.dilation != (1, 1)
+        dilated = dilated or (isinstance(operation, PoolByIndex) and operation.average is None)
         return "Its windows are dilated, and only the rule 'winner' knows such windows." if dilated else ""
 
     def relevance(self, step: Step[AnyMaxPool], relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (sum over window j of x) R_j."""
         (x,), layer = step.inputs, step.operation
-        if isinstance(layer, AdaptiveMaxPool):
-            averaging = AdaptiveAveragePool(layer.size)
-            return Proportional().relevance(Step(averaging, step.shapes, (x,), averaging.run(x)[0]), relevance)
-        return (x * layer.scatter_sum(safe_divide(relevance, layer.window_sum(x)), x.shape),)
+        if isinstance(layer, MaxPool):
+            return (x * layer.scatter_sum(safe_divide(relevance, layer.window_sum(x)), x.shape),)
+        averaging: Any = layer.averaging()
+        return Proportional().relevance(Step(averaging, step.shapes, (x,), averaging.run(x)[0]), relevance)
 
 
 @dataclass(frozen=True)

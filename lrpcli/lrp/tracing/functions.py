@@ -1,52 +1,79 @@
 """Functional calls and tensor methods -> operations. What HANDLERS and VIEWS do not list is refused by name."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrpcli.lrp.layers.elementwise import (
-    Activation,
-    Affine,
-    Maximum,
-    Product,
-    Rectifier,
-    Scalar,
-    Softmax,
-    Sum,
-    unchanged,
-)
+from lrpcli.lrp.layers.call import Call, Place
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, Scalar, unchanged
 from lrpcli.lrp.layers.normalization import LocalResponseNorm, NormalizationOperation
-from lrpcli.lrp.layers.pooling import AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, MaxPool, Mean
-from lrpcli.lrp.layers.views import Concat, Pad, View
-from lrpcli.lrp.tracing.graph import Layer
-from lrpcli.lrp.tracing.node import Node, Reference, Translated
+from lrpcli.lrp.layers.products import Product, Softmax
+from lrpcli.lrp.layers.reductions import LinearMap
+from lrpcli.lrp.layers.views import Stack, View
+from lrpcli.lrp.tracing import arithmetic, resampling, weights
+from lrpcli.lrp.tracing.node import Node, Translated
+from lrpcli.lrp.tracing.rearranging import attribute, is_part_of_pair, join, made, read_by, values_of_pair, view
 
-UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "clone",
-             "detach", "stochastic_depth"}  # fmt: skip
+DROPOUTS = {
+    "dropout": (2, True), "dropout1d": (2, True), "dropout2d": (2, True), "dropout3d": (2, True),
+    "alpha_dropout": (2, False), "feature_alpha_dropout": (2, False), "feature_dropout": (2, False),
+    "stochastic_depth": (3, True), "drop_block2d": (5, True), "drop_block3d": (5, True),
+}  # fmt: skip
+"""Where the argument `training` stands, and what holds without it."""
+UNCHANGED = {"clone", "detach"}
+CASTS = {"to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "cuda"}
+"""Other number types and devices: the engine keeps its own."""
 ELEMENTWISE = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh",
-    "hardsigmoid", "hardswish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "threshold",
-    "_threshold",  # what functional.threshold really is called
+    "hardsigmoid", "hardswish", "softplus", "softsign", "logsigmoid", "threshold", "prelu", "rrelu", "hardshrink",
+    "softshrink", "tanhshrink", "erf", "exp", "expm1", "log1p", "sqrt", "square", "abs", "sinh", "arctan", "asinh",
+    "absolute", "atan", "arcsinh",
+    "_threshold", "log_sigmoid",  # what functional.threshold and functional.logsigmoid really are called
 }  # fmt: skip
+"""Increasing functions that are finite from 0 on, and products and maxima of a signal with itself: R unchanged."""
+WITHOUT_RULE = {"log", "log2", "log10", "sin", "cos", "tan", "reciprocal", "rsqrt", "sign", "sgn", "logit", "erfc"}
+"""Elementwise functions that may only make a gate or a divisor."""
 NONNEGATIVE = {"relu", "relu6", "sigmoid", "hardsigmoid"}
-GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid"}
 VIEWS = {
     "flatten", "view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "getitem", "chunk", "split",
-    "narrow", "select", "unbind", "movedim", "unflatten", "swapaxes", "t", "contiguous", "expand", "expand_as",
-    "view_as", "reshape_as", "slice", "_unsafe_view",
+    "narrow", "select", "unbind", "movedim", "moveaxis", "unflatten", "swapaxes", "swapdims", "t", "contiguous",
+    "expand", "expand_as", "view_as", "reshape_as", "broadcast_to", "flip", "fliplr", "flipud", "roll", "rot90",
+    "repeat", "repeat_interleave", "tile", "index_select", "ravel", "adjoint", "diagonal", "tensor_split", "hsplit",
+    "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "pixel_shuffle",
+    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view",
 }  # fmt: skip
-STRIDE_FREE: dict[str, Callable[..., Any]] = {
-    "view": Tensor.reshape,
-    "_unsafe_view": Tensor.reshape,
-    "view_as": Tensor.reshape_as,
+SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement"}
+MADE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+"""Tensors of a number in the shape of another: they carry no relevance."""
+MASKS = {
+    "gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal", "isnan", "isinf",
+    "isfinite",
+}  # fmt: skip
+ARITHMETIC = {
+    "add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq", "pow", "div", "and", "or", "xor",
+    "invert", "not", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_not", "where", "sum", "mean", "abs", "long", "bool", "clamp", "tensor", "as_tensor", "zeros", "ones",
+    "full", "arange", "linspace", "eye", *CASTS, *MADE, *MASKS,
+}  # fmt: skip
+"""What is computed with sizes, masks and fixed tensors."""
+_DIVIDES = "It divides by a norm; leave that out, or write a response normalisation as torch.nn.LocalResponseNorm."
+_ORDER = "Which values it takes depends on all of them."
+_MIXES = "It mixes signals in a way that no rule here knows."
+_RANDOM = "It is random."
+REFUSALS = {
+    **dict.fromkeys(("normalize", "norm", "vector_norm", "std", "var", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
+    **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
+    **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
+    **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "Pool by the mean or the maximum."),
+    "cumsum": "Write it as sums of slices, or leave it out.",
+    "logsumexp": "Pool by the mean or the maximum.",
+    "logcumsumexp": "Pool by the mean or the maximum.",
+    "max_unpool2d": "Upsample with torch.nn.Upsample.",
 }
-"""In place of views that depend on strides, which differ between the model's tensors and the engine's."""
-PARTED = {"chunk", "split", "unbind"}
-SIZES = {"size", "dim", "shape", "getattr", "len", "numel"}
-ARITHMETIC = {"add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq"}
+"""Why a function is refused, where its name does not say it."""
 
 
 def translate_function(node: Node) -> Translated:
@@ -56,151 +83,85 @@ def translate_function(node: Node) -> Translated:
         return Translated(label, value=node.replay()())
     if node.keywords.get("out") is not None:
         raise node.unsupported("It writes its result over 'out'.")
-    if label in SIZES and not (label == "getattr" and node.arguments[1] not in ("shape", "ndim")):
-        return Translated(label, Scalar(node.replay()), (), node.tensors() + node.scalars())
+    if is_part_of_pair(node):
+        return values_of_pair(node)
+    if label == "getattr":
+        return attribute(node)
+    if label in SIZES or label in MADE:
+        return Translated(label, Scalar(made(node) if label in MADE else node.replay()), (), read_by(node))
     if not node.tensors():
-        if label in ARITHMETIC:
+        if label in ARITHMETIC or label in VIEWS:
             return Translated(label, Scalar(node.replay()), (), node.scalars())
         raise node.unsupported()
     if label in VIEWS:
-        return _view(node)
-    if label == "getattr" and node.arguments[1:] == ("data",):
-        return _unchanged(Node(node.traced, node.name, "data", node.arguments[:1], {}, node.layers))
+        return view(node)
     handler = HANDLERS.get(label)
     if handler is None:
-        raise node.unsupported(f"It reads {node.arguments[1]!r} of a tensor." if label == "getattr" else "")
+        raise node.unsupported(REFUSALS.get(label, ""))
     return handler(node)
-
-
-def _view(node: Node) -> Translated:
-    """A view of its first argument; a part of a split is a view of what was split, so that parts are no layer."""
-    first = node.arguments[0]
-    if not isinstance(first, Reference) or node.is_scalar(first):
-        raise node.unsupported()
-    parent = node.layers[first.index]
-    if node.label == "getitem" and isinstance(parent.operation, View) and parent.operation.many:
-        part, split = node.arguments[1], parent.operation.function
-        operation = View(lambda x, *sizes: split(x, *sizes)[part], many=isinstance(part, slice))
-        return Translated(node.label, operation, parent.inputs, parent.scalars)
-    operation = View(node.replay(STRIDE_FREE.get(node.label)), many=node.label in PARTED)
-    return Translated(node.label, operation, (first.index,), node.tensors()[1:] + node.scalars())
 
 
 def _activation(node: Node) -> Translated:
     """An activation, always out of place so that no remembered activation is overwritten."""
     if node.label == "relu":
         return node.layer(Rectifier())
-    function: Callable[..., Tensor] = getattr(functional, node.label, None) or getattr(torch, node.label)
-    # The only boolean argument of these functions is `inplace`.
-    arguments = tuple(value for value in node.arguments[1:] if not isinstance(value, bool))
-    keywords = {key: value for key, value in node.keywords.items() if key != "inplace"}
-    return node.layer(Activation(lambda x: function(x, *arguments, **keywords), node.label in NONNEGATIVE))
+    if node.label == "rrelu" and node.get(3, "training", False):
+        raise node.unsupported("It is random also in eval mode; pass training=self.training.")
+    name = "logsigmoid" if node.label == "log_sigmoid" else node.label
+    function: Callable[..., Tensor] = getattr(functional, name, None) or getattr(torch, name)
+    # The only other boolean argument of these functions is `inplace`.
+    arguments = tuple(value for value in node.arguments if not isinstance(value, bool))
+    keywords = {key: value for key, value in node.keywords.items() if key not in ("inplace", "training")}
+    call = Call(function, node.placed(arguments), keywords)
+    return node.layer(Activation(call, node.label in NONNEGATIVE), node.first())
 
 
 def _unchanged(node: Node) -> Translated:
     return node.layer(Activation(unchanged))
 
 
-def _addends(node: Node, second_sign: float) -> Translated:
-    first, second = node.get(0, "input"), node.get(1, "other")
-    if node.keywords.get("alpha", 1) != 1:
-        raise node.unsupported("An 'alpha' of torch.add is not known here.")
-    tensors = _tensors(node, first, second)
-    if len(tensors) == 2:
-        if first == second:
-            return node.layer(Affine(1.0 + second_sign), first)
-        return node.layer(Sum((1.0, second_sign)), first, second)
-    if tensors[0] is first:
-        return node.layer(Sum((1.0,), second_sign * second), first)
-    return node.layer(Sum((second_sign,), first), second)
+def _dropout(node: Node) -> Translated:
+    """Nothing in eval mode; UnsupportedLayer if it drops there too, as functional.dropout does unless told not to."""
+    place, default = DROPOUTS[node.label]
+    training = node.get(place, "training", node.keywords.get("train", default))
+    if training and node.get(1, "p") != 0:
+        raise node.unsupported("It is random also in eval mode; pass training=self.training.")
+    return _unchanged(node)
 
 
-def _tensors(node: Node, *arguments: Any) -> list[Reference]:
-    """Those arguments that are layers with relevance; UnsupportedLayer if one is a size read off a tensor."""
-    found = [value for value in arguments if isinstance(value, Reference)]
-    if any(node.is_scalar(reference) for reference in found):
-        raise node.unsupported("It computes with the size of a tensor.")
-    return found
+def _cast(node: Node) -> Translated:
+    """The same numbers: the engine keeps its own type and device."""
+    for value in (*node.arguments[1:], *node.keywords.values()):
+        whole = isinstance(value, torch.dtype) and not value.is_floating_point
+        if whole or (
+            isinstance(value, str) and any(name in value for name in ("Int", "Long", "Bool", "Byte", "Short"))
+        ):
+            raise node.unsupported("It rounds to whole numbers.")
+    first = node.arguments[0]
+    if node.is_scalar(first):  # a mask as numbers
+        return Translated(node.label, Scalar(node.replay()), (), read_by(node))
+    return Translated(node.label, Activation(unchanged), (first.index,))
 
 
-def _product(node: Node) -> Translated:
-    first, second = node.get(0, "input"), node.get(1, "other")
-    tensors = _tensors(node, first, second)
-    if len(tensors) == 1:
-        return node.layer(Affine(second if tensors[0] is first else first), *tensors)
-    gates = [_is_gate(node.layers, reference.index) for reference in tensors]
-    if gates[0] == gates[1]:
-        raise node.unsupported(
-            "Of a product, one factor must be a gate (the output of a sigmoid), the other the signal."
-        )
-    return node.layer(Product(gates.index(False)), first, second)
+def _without_rule(node: Node) -> Translated:
+    return arithmetic.without_rule(node, "Passing relevance through it has no sense that is agreed on.")
 
 
-def _is_gate(layers: list[Layer], index: int) -> bool:
-    """Whether a layer is a sigmoid, or a view of one."""
-    while layers[index].kind == "view":
-        index = layers[index].inputs[0]
-    return layers[index].type in GATES
+def _softmax(node: Node) -> Translated:
+    return node.layer(Softmax(node.replay(), logarithm=node.label == "log_softmax"))
 
 
-def _quotient(node: Node) -> Translated:
-    if node.keywords.keys() - {"other"}:
-        raise node.unsupported("Only a plain division is known.")
-    if isinstance(node.get(1, "other"), Reference):
-        raise node.unsupported("Only a division by a constant is known.")
-    return node.layer(Affine(1.0 / node.get(1, "other")))
+def gated_linear_unit(node: Node, axis: int) -> Translated:
+    """The first half along an axis times the sigmoid of the second."""
+    x = node.only_input()
+    signal = node.insert("signal", View(Call(_half, (Place(0), axis, 0), {})), x)
+    gate = node.insert("gate", View(Call(_half, (Place(0), axis, 1), {})), x)
+    gate = node.insert("sigmoid", Activation(torch.sigmoid, nonnegative=True), gate)
+    return node.layer(Product(0), signal, gate)
 
 
-def _mean(node: Node) -> Translated:
-    axes = node.get(1, "dim", node.keywords.get("axis"))
-    if axes is None:
-        raise node.unsupported("Name the axes of the mean.")
-    return node.layer(Mean((axes,) if isinstance(axes, int) else tuple(axes), bool(node.get(2, "keepdim", False))))
-
-
-def _max_pool(node: Node) -> Translated:
-    if node.get(6, "return_indices", False):
-        raise node.unsupported("It returns indices.")
-    kernel = node.get(1, "kernel_size")
-    geometry = (pair(kernel), pair(node.get(2, "stride") or kernel), pair(node.get(3, "padding", 0)),
-                pair(node.get(4, "dilation", 1)))  # fmt: skip
-    return node.layer(MaxPool(*geometry, bool(node.get(5, "ceil_mode", False))))
-
-
-def _adaptive_max_pool(node: Node) -> Translated:
-    if node.get(2, "return_indices", False):
-        raise node.unsupported("It returns indices.")
-    return node.layer(AdaptiveMaxPool(node.get(1, "output_size")))
-
-
-def _average_pool(node: Node) -> Translated:
-    node.only_input()  # before the kernel is looked at: pooling over x.size() is written in just this way
-    kernel = node.get(1, "kernel_size")
-    geometry = pair(kernel), pair(node.get(2, "stride") or kernel), pair(node.get(3, "padding", 0))
-    ceil, count_padding = bool(node.get(4, "ceil_mode", False)), bool(node.get(5, "count_include_pad", True))
-    return node.layer(AveragePool(*geometry, ceil, count_padding, node.get(6, "divisor_override")))
-
-
-def _concat(node: Node) -> Translated:
-    parts = node.get(0, "tensors")
-    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, Reference) for part in parts):
-        raise node.unsupported("It must join a list of layers, and nothing else.")
-    axis = node.get(1, "dim", node.keywords.get("axis", 0))
-    return node.layer(Concat(axis), *parts)
-
-
-def _maximum(node: Node) -> Translated:
-    both = (node.get(0, "input"), node.get(1, "other"))
-    if len(_tensors(node, *both)) != 2:
-        raise node.unsupported("Only the maximum of two layers is known.")
-    return node.layer(Maximum(), *both)
-
-
-def _pad(node: Node) -> Translated:
-    mode, value = node.get(2, "mode", "constant"), node.get(3, "value")
-    if mode != "constant" or value:
-        raise node.unsupported(f"It pads by {value or mode!r}; only padding with zeros is known.")
-    return node.layer(Pad(tuple(node.get(1, "pad"))))
+def _half(x: Tensor, axis: int, which: int) -> Tensor:
+    return x.chunk(2, axis)[which]
 
 
 def _normalization(node: Node) -> Translated:
@@ -211,26 +172,49 @@ def _normalization(node: Node) -> Translated:
         raise node.unsupported(str(error)) from error
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """A size for height and width, given once or twice."""
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
-
-
+DIMENSIONS = ("1d", "2d", "3d")
 HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **dict.fromkeys(ELEMENTWISE, _activation),
+    **dict.fromkeys(WITHOUT_RULE, _without_rule),
     **dict.fromkeys(UNCHANGED, _unchanged),
-    **dict.fromkeys(("mul", "multiply"), _product),
-    **dict.fromkeys(("truediv", "div"), _quotient),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
-    **dict.fromkeys(("softmax", "log_softmax"), lambda node: node.layer(Softmax())),
-    "add": lambda node: _addends(node, 1.0),
-    "sub": lambda node: _addends(node, -1.0),
-    "mean": _mean,
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _average_pool,
-    "adaptive_avg_pool2d": lambda node: node.layer(AdaptiveAveragePool(node.get(1, "output_size"))),
-    "adaptive_max_pool2d": _adaptive_max_pool,
+    **dict.fromkeys(DROPOUTS, _dropout),
+    **dict.fromkeys(CASTS, _cast),
+    **dict.fromkeys(MASKS, arithmetic.mask),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), arithmetic.clamp),
+    **dict.fromkeys(("mul", "multiply"), arithmetic.product),
+    **dict.fromkeys(("truediv", "div", "divide", "true_divide"), arithmetic.quotient),
+    **dict.fromkeys(("pow", "float_power"), arithmetic.power),
+    **dict.fromkeys(("cat", "concat", "concatenate"), join),
+    "stack": lambda node: join(node, Stack),
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
+    "add": arithmetic.addends,
+    **dict.fromkeys(("sub", "subtract"), lambda node: arithmetic.addends(node, second_sign=-1.0)),
+    "rsub": arithmetic.reversed_difference,
+    **dict.fromkeys(("neg", "negative"), lambda node: node.layer(Affine(-1.0))),
+    **dict.fromkeys(("pos", "positive"), lambda node: node.layer(Affine(1.0))),
+    "lerp": arithmetic.interpolation,
+    "mean": arithmetic.reduction,
+    "sum": arithmetic.total,
+    "max": arithmetic.extreme,
+    "min": lambda node: arithmetic.extreme(node, smallest=True),
+    "amax": arithmetic.over_axes,
+    "amin": lambda node: arithmetic.over_axes(node, smallest=True),
+    **dict.fromkeys(("maximum", "fmax"), arithmetic.larger),
+    **dict.fromkeys(("minimum", "fmin"), lambda node: arithmetic.larger(node, smallest=True)),
+    "where": arithmetic.where,
+    "masked_fill": arithmetic.masked_fill,
+    **{f"max_pool{n}{end}": resampling.max_pool for n in DIMENSIONS for end in ("", resampling.INDEXED)},
+    **{f"adaptive_max_pool{n}{end}": resampling.adaptive_max_pool
+       for n in DIMENSIONS for end in ("", resampling.INDEXED)},
+    **{f"avg_pool{n}": resampling.average_pool for n in DIMENSIONS},
+    **{f"adaptive_avg_pool{n}": resampling.adaptive_average_pool for n in DIMENSIONS},
+    **dict.fromkeys(("interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), resampling.interpolate),
+    "pad": resampling.pad,
+    "fold": lambda node: node.layer(LinearMap(node.replay()), node.first()),
+    **{f"conv{transposed}{n}": weights.convolution for n in DIMENSIONS for transposed in ("", "_transpose")},
+    "linear": weights.linear,
+    **dict.fromkeys(("matmul", "mm"), weights.matrix_product),
+    "addmm": weights.biased_matrix_product,
+    "glu": lambda node: gated_linear_unit(node, node.get(1, "dim", -1)),
     "local_response_norm": _normalization,
-    "maximum": _maximum,
-    "pad": _pad,
-}
+}  # fmt: skip

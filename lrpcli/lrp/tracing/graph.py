@@ -9,6 +9,7 @@ from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import Convolution, FullyConnected, LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
+from lrpcli.lrp.layers.products import Silent
 from lrpcli.lrp.operation import Operation
 
 
@@ -71,12 +72,12 @@ class Graph:
 def make_graph(layers: list[Layer], output: int) -> Graph:
     """The graph of these layers: final softmax stripped, BatchNorm folded, layers that nothing reads forgotten.
 
-    UnsupportedLayer names a softmax in the middle.
+    UnsupportedLayer names a layer without a rule that relevance would reach, such as a softmax in the middle.
     """
     graph = Graph(layers, _strip_softmax(layers, output))
     _fold_affine(graph)
     _drop_unreachable(graph)
-    _refuse_softmax(graph)
+    _refuse_silent(graph)
     _number(graph)
     _mark_nonnegative(graph)
     return graph
@@ -151,13 +152,21 @@ def _drop_unreachable(graph: Graph) -> None:
     graph.output = order[graph.output]
 
 
-def _refuse_softmax(graph: Graph) -> None:
-    for layer in graph.layers:
-        if layer.kind == "softmax":
+def _refuse_silent(graph: Graph) -> None:
+    """UnsupportedLayer for what has no rule and is more than a gate: relevance would reach it."""
+    reached = {graph.output}
+    for index in reversed(range(len(graph.layers))):
+        layer = graph.layers[index]
+        if index not in reached or layer.kind == "scalar":
+            continue
+        if isinstance(layer.operation, Silent):
             raise UnsupportedLayer(
-                f"Layer {layer.name!r} is a softmax in the middle of the model, and no relevance rule is known for it; "
-                "only a softmax at the very end can be explained (it is stripped)."
+                layer.operation.refusal
+                or f"Layer {layer.name!r} is a softmax in the middle of the model, and no relevance rule is known for "
+                "it; only a softmax at the very end can be explained (it is stripped), or one that is the gate of a "
+                "product."
             )
+        reached.update(layer.operation.receivers(layer.inputs))
 
 
 def _number(graph: Graph) -> None:
@@ -187,6 +196,8 @@ def _mark_nonnegative(graph: Graph) -> None:
 
 def _is_nonnegative(operation: Operation, inputs: list[bool]) -> bool:
     """Whether the output of an operation can hold no negative value, from what is known of its inputs."""
+    if operation.signed:
+        return False
     if isinstance(operation, Activation):
         return operation.nonnegative or (is_unchanged(operation) and all(inputs))
     if isinstance(operation, Sum):

@@ -7,16 +7,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, Softmax, unchanged
-from lrpcli.lrp.layers.linear import Convolution, FullyConnected
+from lrpcli.lrp.layers.call import Place
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, unchanged
+from lrpcli.lrp.layers.linear import FullyConnected
 from lrpcli.lrp.layers.normalization import LocalResponseNorm, NormalizationOperation
 from lrpcli.lrp.layers.pooling import AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, MaxPool
+from lrpcli.lrp.layers.products import Softmax
+from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap
 from lrpcli.lrp.layers.views import Pad, View
 from lrpcli.lrp.operation import Operation
-from lrpcli.lrp.tracing.functions import pair
-from lrpcli.lrp.tracing.node import unsupported_layer
+from lrpcli.lrp.tracing.functions import gated_linear_unit
+from lrpcli.lrp.tracing.node import Node, Translated, unsupported_layer
+from lrpcli.lrp.tracing.resampling import indexed_adaptive_max_pool, indexed_max_pool, pair, resized
+from lrpcli.lrp.tracing.weights import convolved
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -28,10 +32,30 @@ ACTIVATIONS = (
     nn.Tanhshrink,
 )  # fmt: skip
 SOFTMAXES = (nn.Softmax, nn.LogSoftmax, nn.Softmax2d)
-POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
+MAX_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+ADAPTIVE_MAX_POOLINGS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+AVERAGE_POOLINGS = (nn.AvgPool1d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool3d)
+"""Those that have no kernel of their own for the way back."""
+POOLINGS = (*MAX_POOLINGS, *ADAPTIVE_MAX_POOLINGS, *AVERAGE_POOLINGS, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 NORMALIZATIONS = (LocalResponseNorm, nn.LocalResponseNorm)
-OTHERS = (nn.Linear, nn.Flatten, nn.Unflatten, nn.ZeroPad2d)
-LEAVES = (*CONVOLUTIONS, *BATCH_NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *OTHERS)
+PADDINGS = (
+    nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d,
+)  # fmt: skip
+VIEWS = (
+    nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Unfold, nn.ReflectionPad1d,
+    nn.ReflectionPad2d, nn.ReflectionPad3d, nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d,
+    nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d,
+)  # fmt: skip
+UPSAMPLINGS = (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+OTHERS = (nn.Linear, nn.Fold, nn.GLU)
+REFUSALS = {
+    "LPPool1d": "Pool by the mean or the maximum.", "LPPool2d": "Pool by the mean or the maximum.",
+    "MaxUnpool2d": "Upsample with torch.nn.Upsample.", "FractionalMaxPool2d": "It is random.",
+}  # fmt: skip
+LEAVES = (
+    *CONVOLUTIONS, *BATCH_NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *PADDINGS, *VIEWS,
+    *UPSAMPLINGS, *OTHERS,
+)  # fmt: skip
 
 HARMLESS = {"extra_repr", "reset_parameters", "reset_running_stats", "_load_from_state_dict", "_reset_parameters"}
 """Methods of layers that do not compute."""
@@ -59,10 +83,16 @@ def _methods(known: type[nn.Module]) -> frozenset[str]:
     return frozenset(name for name in names - HARMLESS if not name.startswith("__"))
 
 
-def translate_module(module: nn.Module, name: str) -> Operation:
-    """The operation of a module; UnsupportedLayer names it, its type and what to do."""
+def translate_module(module: nn.Module, node: Node) -> Translated:
+    """The operation of a module that is called; UnsupportedLayer names it, its type and what to do."""
     if isinstance(module, CONVOLUTIONS):
-        return Convolution(module, _padding(module, name))
+        return convolved(node, module)
+    if isinstance(module, nn.GLU):
+        return gated_linear_unit(node, module.dim)
+    return node.layer(_operation(module, node.name))
+
+
+def _operation(module: nn.Module, name: str) -> Operation:
     if isinstance(module, nn.Linear):
         return FullyConnected(module)
     if isinstance(module, BATCH_NORMS):
@@ -76,42 +106,44 @@ def translate_module(module: nn.Module, name: str) -> Operation:
     if isinstance(module, NORMALIZATIONS):
         return NormalizationOperation(_normalization(module, name))
     if isinstance(module, POOLINGS):
-        return _pooling(module, name)
-    if isinstance(module, (nn.Flatten, nn.Unflatten)):
+        return _pooling(module)
+    if isinstance(module, VIEWS):
         return View(module)
+    if isinstance(module, UPSAMPLINGS):
+        return resized(module, module.mode)
+    if isinstance(module, nn.Fold):
+        return LinearMap(module)
     if isinstance(module, SOFTMAXES):
-        return Softmax()
-    if isinstance(module, nn.ZeroPad2d):
-        return Pad(tuple(module.padding))
-    raise unsupported_layer(name, type(module).__name__)
+        return Softmax(module, logarithm=isinstance(module, nn.LogSoftmax))
+    if isinstance(module, PADDINGS):
+        return Pad(tuple(module.padding), float(module.value))
+    raise unsupported_layer(name, type(module).__name__, REFUSALS.get(type(module).__name__, ""))
 
 
-def _pooling(module: nn.Module, name: str) -> Operation:
-    if getattr(module, "return_indices", False):
-        raise unsupported_layer(name, type(module).__name__, "It returns indices.")
-    if isinstance(module, nn.AdaptiveMaxPool2d):
-        return AdaptiveMaxPool(module.output_size)
+def _pooling(module: Any) -> Operation:
+    if isinstance(module, MAX_POOLINGS + ADAPTIVE_MAX_POOLINGS):
+        pool = _max_pool(module)
+        pool.returns_indices = bool(module.return_indices)
+        return pool
+    if isinstance(module, AVERAGE_POOLINGS):
+        return LinearMap(module, signed=(getattr(module, "divisor_override", None) or 1) < 0)
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return AdaptiveAveragePool(module.output_size)
-    assert isinstance(module, (nn.MaxPool2d, nn.AvgPool2d))
     geometry = pair(module.kernel_size), pair(module.stride or module.kernel_size), pair(module.padding)
-    if isinstance(module, nn.MaxPool2d):
-        return MaxPool(*geometry, pair(module.dilation), module.ceil_mode)
     return AveragePool(*geometry, module.ceil_mode, module.count_include_pad, module.divisor_override)
 
 
-def _padding(module: _ConvNd, name: str) -> tuple[int, ...]:
-    """Padding as numbers, the same on both sides."""
-    if module.padding_mode != "zeros":
-        raise unsupported_layer(name, type(module).__name__, f"Its padding mode is {module.padding_mode!r}.")
-    if module.padding == "valid":
-        return (0,) * len(module.kernel_size)
-    if isinstance(module.padding, str):  # "same"
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        if any(total % 2 for total in totals):
-            raise unsupported_layer(name, type(module).__name__, "Its padding differs on the two sides; pad before it.")
-        return tuple(total // 2 for total in totals)
-    return tuple(module.padding)
+def _max_pool(module: Any) -> AnyMaxPool:
+    if isinstance(module, nn.AdaptiveMaxPool2d):
+        return AdaptiveMaxPool(module.output_size)
+    if isinstance(module, ADAPTIVE_MAX_POOLINGS):
+        return indexed_adaptive_max_pool(1 if isinstance(module, nn.AdaptiveMaxPool1d) else 3, module.output_size)
+    stride = module.stride or module.kernel_size
+    if isinstance(module, nn.MaxPool2d):
+        geometry = pair(module.kernel_size), pair(stride), pair(module.padding), pair(module.dilation)
+        return MaxPool(*geometry, module.ceil_mode)
+    window = (Place(0), module.kernel_size, stride, module.padding)
+    return indexed_max_pool(1 if isinstance(module, nn.MaxPool1d) else 3, window, module.dilation, module.ceil_mode)
 
 
 def _batch_norm(module: _NormBase, name: str) -> Affine:

@@ -1,14 +1,18 @@
 """A node of a torch.fx graph while it becomes a layer: its arguments, and which other layers it reads."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import fx
 
 from lrpcli.errors import UnsupportedLayer
+from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.graph import Layer
+
+IN_PLACE_OPERATORS = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 
 
 @dataclass(frozen=True)
@@ -73,36 +77,53 @@ class Node:
         """The layers among the arguments that put out sizes, each once."""
         return tuple(r.index for r in self.references() if self.is_scalar(r))
 
-    def replay(self, function: Callable[..., Any] | None = None) -> Callable[..., Any]:
-        """The traced call as a function of the values of `tensors` followed by those of `scalars`.
+    def replay(self, function: Callable[..., Any] | None = None) -> Call:
+        """The traced call as a function of the values of `tensors` followed by those of `scalars`; out of place.
 
         `function` is what to call in place of what was traced.
         """
+        return Call(function or self._called(), self.placed(self.arguments), self.placed(self.keywords))
+
+    def placed(self, arguments: Any) -> Any:
+        """Arguments with Places for References: `tensors` first, then `scalars`."""
         order = {index: place for place, index in enumerate((*self.tensors(), *self.scalars()))}
-        traced, arguments, keywords = self.traced, self.arguments, self.keywords
 
-        def run(*values: Any) -> Any:
-            def fill(leaf: Any) -> Any:
-                return values[order[leaf.index]] if isinstance(leaf, Reference) else leaf
+        def place(leaf: Any) -> Any:
+            return Place(order[leaf.index]) if isinstance(leaf, Reference) else leaf
 
-            args: Any = fx.node.map_aggregate(arguments, fill)
-            kwargs: Any = fx.node.map_aggregate(keywords, fill)
-            if function is not None:
-                return function(*args, **kwargs)
-            if traced.op == "call_method":
-                return getattr(args[0], str(traced.target))(*args[1:], **kwargs)
-            return traced.target(*args, **kwargs)  # type: ignore[operator]
+        return fx.node.map_aggregate(arguments, place)
 
-        return run
+    def _called(self) -> Callable[..., Any]:
+        """What was traced; of what writes over its first argument, the one of the same name that does not."""
+        if self.traced.op == "call_method":
+            return _method(self.label)
+        function: Any = self.traced.target
+        if function in IN_PLACE_OPERATORS:
+            function = getattr(operator, self.label)
+        return cast(Callable[..., Any], function)
+
+    def insert(self, suffix: str, operation: Operation, *inputs: Reference) -> Reference:
+        """Puts a layer of its own before this one, for calls that are several layers; `suffix` ends its name."""
+        self.layers.append(Layer(f"{self.name}.{suffix}", suffix, operation, tuple(r.index for r in inputs)))
+        return Reference(len(self.layers) - 1)
 
     def layer(self, operation: Operation, *inputs: Reference) -> Translated:
-        """The call as a layer that reads `inputs`, or only its first argument if none are named."""
-        return Translated(self.label, operation, tuple(r.index for r in inputs or (self.only_input(),)))
+        """The call as a layer that reads `inputs`, or only its first argument if none are named; and its sizes."""
+        return Translated(self.label, operation, tuple(r.index for r in inputs or (self.only_input(),)), self.scalars())
 
     def only_input(self) -> Reference:
         """Its first argument, the one layer that it reads; UnsupportedLayer if it reads others."""
+        first = self.first()
+        if self.references() != [first]:
+            raise self.unsupported(
+                "Only its first argument may come from other layers, and the rest must be fixed numbers."
+            )
+        return first
+
+    def first(self) -> Reference:
+        """Its first argument, the one layer with relevance that it reads; sizes may be read off others."""
         first = self.arguments[0] if self.arguments else None
-        if not isinstance(first, Reference) or self.references() != [first]:
+        if not isinstance(first, Reference) or self.tensors() != (first.index,):
             raise self.unsupported(
                 "Only its first argument may come from other layers, and the rest must be fixed numbers."
             )
@@ -111,6 +132,10 @@ class Node:
     def unsupported(self, why: str = "") -> UnsupportedLayer:
         """The error that refuses this call."""
         return unsupported_layer(self.name, self.label, why)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda value, *arguments, **keywords: getattr(value, name)(*arguments, **keywords)
 
 
 def unsupported_layer(name: str, kind: str, why: str = "") -> UnsupportedLayer:

@@ -15,7 +15,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from lrpcli.errors import ModelError
 from lrpcli.lrp.tracing.modules import BATCH_NORMS, DROPOUTS
-from lrpcli.lrp.tracing.node import Node
 
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
             "OptimizedModule": "_orig_mod"}  # fmt: skip
@@ -24,12 +23,6 @@ WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a weight anew before each forward pass: until the first one the weight is another."""
 STATEFUL = (*DROPOUTS, *BATCH_NORMS, nn.RReLU)
 """Modules that compute one thing in training mode and another in eval mode."""
-DROPOUT_CALLS = {
-    "dropout": (2, True), "dropout1d": (2, True), "dropout2d": (2, True), "dropout3d": (2, True),
-    "alpha_dropout": (2, False), "feature_alpha_dropout": (2, False), "feature_dropout": (2, True),
-    "rrelu": (3, False), "stochastic_depth": (3, True),
-}  # fmt: skip
-"""Functions that are random in training: the place of the argument that says so, and its default."""
 QUANTISED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse")
 
 
@@ -79,17 +72,6 @@ def require_no_random_numbers(kind: str) -> Iterator[None]:
         raise ModelError(
             f"The forward function of {kind} draws random numbers, so that its logits differ from call to call. "
             "Take them out for eval mode (if self.training: ...)."
-        )
-
-
-def require_no_dropout(call: Node) -> None:
-    """UnsupportedLayer for a functional dropout that stays on in eval mode."""
-    if call.label not in DROPOUT_CALLS:
-        return
-    place, default = DROPOUT_CALLS[call.label]
-    if call.get(place, "training", call.keywords.get("train", default)) and call.get(1, "p", 0.5) != 0:
-        raise call.unsupported(
-            "It stays on in eval mode, so that the logits are random. Give it training=self.training."
         )
 
 

@@ -5,8 +5,9 @@ from torch import fx
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import is_unchanged
 from lrpcli.lrp.layers.views import View
-from lrpcli.lrp.tracing.functions import SIZES
+from lrpcli.lrp.tracing.functions import CASTS, SIZES
 from lrpcli.lrp.tracing.node import Translated
+from lrpcli.lrp.tracing.rearranging import VIEW_ATTRIBUTES
 
 
 class Storage:
@@ -21,9 +22,10 @@ class Storage:
 
     def add(self, node: fx.Node, translated: Translated) -> None:
         """Notes what a node that became a layer shares with its first input; a view may share or copy."""
-        same = translated.in_place or (is_unchanged(translated.operation) and translated.type != "clone")
+        shares = isinstance(translated.operation, View) or translated.type in CASTS  # or copies
+        same = translated.in_place or (is_unchanged(translated.operation) and translated.type not in {"clone", *CASTS})
         source = _first_input(node)
-        if source is not None and (same or isinstance(translated.operation, View)):
+        if source is not None and (same or shares):
             self._memory[node] = self._memory.get(source, source)
             self._tensor[node] = self._tensor.get(source, source) if same else node
 
@@ -53,4 +55,7 @@ def _first_input(node: fx.Node) -> fx.Node | None:
 
 
 def _reads_values(node: fx.Node) -> bool:
-    return node.op in ("call_module", "output") or getattr(node.target, "__name__", node.target) not in SIZES
+    if node.op in ("call_module", "output"):
+        return True
+    name = getattr(node.target, "__name__", node.target)
+    return name not in SIZES or (name == "getattr" and node.args[1] in VIEW_ATTRIBUTES)

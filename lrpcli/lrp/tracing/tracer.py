@@ -38,7 +38,7 @@ def trace(module: nn.Module) -> fx.Graph:
     except LrpError:
         raise
     except Exception as error:
-        advice = ASSIGNMENT if isinstance(error, _ItemAssignment) else CONTROL_FLOW
+        advice = ASSIGNMENT if isinstance(error, ItemAssignment) else CONTROL_FLOW
         raise ModelError(
             f"The forward function of {type(module).__name__} cannot be traced{_line(error)} "
             f"({type(error).__name__}: {error}). {advice}"
@@ -64,7 +64,7 @@ def _line(error: Exception) -> str:
     return f" at {place[0]}, line {place[1]}: {linecache.getline(*place).strip()!r}"
 
 
-class _ItemAssignment(TypeError):
+class ItemAssignment(TypeError):
     """A part of a tensor is written over."""
 
 
@@ -88,7 +88,7 @@ class _Proxy(fx.Proxy):
         return len(list(iter(self))) if _is_of_any_number(self) else super().__len__()
 
     def __setitem__(self, place: Any, value: Any) -> None:
-        raise _ItemAssignment("it assigns to a part of a tensor in place, and the trace has no name for the result")
+        raise ItemAssignment("it assigns to a part of a tensor in place, and the trace has no name for the result")
 
 
 class _Tracer(fx.Tracer):

@@ -8,15 +8,14 @@ from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
+from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph
-from lrpcli.lrp.tracing.linear_calls import module_for
 from lrpcli.lrp.tracing.modules import translate_module
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
     eval_mode,
-    require_no_dropout,
     require_no_hooks,
     require_no_random_numbers,
     require_plain,
@@ -146,9 +145,10 @@ class _Builder:
         target = _function_name(node)
         label = _label(target)
         call = Node(node, name, label, arguments, keywords, self.layers)
-        require_no_dropout(call)
-        stood_for = module_for(call) if call.references() else None  # or else it computes a weight
-        result = translate_function(call) if stood_for is None else call.layer(translate_module(stood_for, name))
+        if label == "batch_norm" and call.references():  # or else it computes a weight
+            result = translate_module(batch_norm(call), call)
+        else:
+            result = translate_function(call)
         result.in_place = _writes_over_input(target, label, arguments, keywords)
         return result
 
@@ -166,7 +166,7 @@ def _called(module: nn.Module, node: Node) -> Translated:
     require_no_hooks(module, node.name)
     if module.training and isinstance(module, STATEFUL):
         raise node.unsupported("It stays in training mode when the model is put into eval mode.")
-    result = node.layer(translate_module(settled(module), node.name))
+    result = translate_module(settled(module), node)
     result.in_place = getattr(module, "inplace", False) is True
     return result
 
