@@ -32,6 +32,7 @@ class Console:
         self.end = b"\0" if settings.print0 else b"\n"
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter()
         self.started = perf_counter()
 
     @property
@@ -74,6 +75,7 @@ class Console:
     def show(self, record: Record) -> None:
         """Shows one image."""
         self.statuses[record.status] += 1
+        self.warnings.update(record.warnings)
         if record.failure is not None:
             self.errors[record.failure.kind] += 1
             self.bar.write(printable(f"{record.failure.kind}: {record.failure.message}"), file=sys.stderr)
@@ -121,7 +123,8 @@ class Console:
         skipped = f"\nSkipped: {self.skipped}." if self.skipped else ""
         stopped = f", {self.left} left" if self.left else ""
         done = f"{images}: {self.statuses[OK]} {self.verb}{self.before()}{failures}{stopped}"
-        return f"{done}; {self.speed()}. See {printable(str(self.output))}{skipped}"
+        warned = "".join(f"\nWarning: in {count} of {images} {what}." for what, count in self.warnings.items())
+        return f"{done}; {self.speed()}. See {printable(str(self.output))}{skipped}{warned}"
 
     def before(self) -> str:
         """What was done before this run."""

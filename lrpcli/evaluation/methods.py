@@ -78,7 +78,7 @@ class Maps:
         """(N, h, w): what one method says."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            relevance = self.explainers[place](x, target).relevance
+            relevance = self.explainers[place](x, target, strict=False).relevance
             return relevance.norm(dim=1) if self.methods[place].norm else relevance.sum(1)
 
         return in_parts(self._explain_limit, explain, x, target)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrpcli.errors import ModelError, UsageError
+from lrpcli.errors import ImageError, ModelError, UsageError
+from lrpcli.lrp.agreement import Agreement
 from lrpcli.lrp.composites.assign import Assignment, assign_rules
 from lrpcli.lrp.composites.composite import Composite, load_composite
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.lrp.exploded import EXPLODED_ADVICE
 from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
+from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
+from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.translate import build_graph
 
 
@@ -49,6 +54,10 @@ class Result:
     """
     layers: dict[str, Tensor] = field(default_factory=dict)
     """With keep_layers=True: layer name -> relevance at that layer's output, (N, ...) or (N, K, ...)."""
+    exploded: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    """Whether single relevances are over a million times the start, (N,) or (N, K): such a map is mostly rounding."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """With strict=False: index of an image whose maps are no explanation -> what is not finite."""
 
 
 class Explainer:
@@ -57,8 +66,9 @@ class Explainer:
     `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
     changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
-    (1, C, H, W), is needed by z-box only; a Model brings its own.
-    Errors: ConfigError, UnsupportedLayer, UsageError for a device that is missing.
+    (1, C, H, W), is needed by z-box only; a Model brings its own. On its first batch the logits of one image are
+    compared with those of the model itself, in one forward pass; `check=False` leaves that out.
+    Errors: ConfigError, UnsupportedLayer, ModelError, UsageError for a device that is missing.
 
     >>> import lrpcli, torch
     >>> explainer = lrpcli.Explainer(lrpcli.load_model("cifar10"), config="composite", lrn="identity")
@@ -81,7 +91,10 @@ class Explainer:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "auto",
         pixel_range: tuple[Tensor, Tensor] | None = None,
+        check: bool = True,
     ) -> None:
+        if isinstance(model, torch.export.ExportedProgram):
+            model = model.module()
         module = model if isinstance(model, nn.Module) else getattr(model, "module", None)
         if not isinstance(module, nn.Module):
             raise UsageError(
@@ -93,8 +106,9 @@ class Explainer:
         check_start(start or composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         with engine_mode(self.device):
-            self.graph = build_graph(module).to(self.device, dtype)
+            self.graph = _with_weights(module).to(self.device, dtype)
         self._pixel_range = pixel_range
+        self._agreement = Agreement(module) if check else None
         self._logits_plan = Plan(self.graph)
         self._configure(composite, start)
 
@@ -116,36 +130,60 @@ class Explainer:
         self.assignments: list[Assignment] = assign_rules(composite, self.graph, self._pixel_range)
         self.plan = Plan(self.graph, [assignment.rule for assignment in self.assignments])
 
-    def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False) -> Result:
+    def __call__(self, x: Tensor, target: Target = None, *, keep_layers: bool = False, strict: bool = True) -> Result:
         """Explains `x` (N, C, H, W), already preprocessed. `target` as in targets.Target; None: the config's own.
 
-        ModelError if the net cannot take `x`, UsageError for a target that does not exist or an `x` that is no tensor.
+        ModelError if the net cannot take `x`, UsageError for a target that does not exist, an `x` that is no tensor or
+        pixels that are not finite, ImageError for images whose relevance is not finite; a warning where it exploded.
+        With strict=False the result's `failures` and `exploded` name those images in place of error and warning.
         """
         if not isinstance(x, Tensor):
             raise UsageError(f"An Explainer takes a tensor (N, C, H, W), as model.preprocess gives it, not {x!r:.60}.")
         with engine_mode(self.device):
-            trace = forward(self.plan, self._moved(x))
-            logits = _as_logits(trace.output)
+            moved = self._moved(x)
+            require_finite_input(moved)
+            trace = forward(self.plan, moved)
+            logits = self._checked(moved, trace.output)
             chosen = choose_classes(logits, self.composite.target if target is None else target)
             passes = [
                 self._explain(trace, logits, chosen[:, k], keep_layers=keep_layers, free=k == chosen.shape[1] - 1)
                 for k in range(chosen.shape[1])
             ]
         one = chosen.shape[1] == 1 and not _is_table(target)
-        maps, totals, starts = zip(*passes, strict=True)
-        return Result(
+        maps, totals, starts, exploded = zip(*passes, strict=True)
+        result = Result(
             _join([item.relevance for item in maps], one),
             logits,
             chosen[:, 0] if one else chosen,
             _join(list(starts), one),
             {name: _join([item[name] for item in totals], one) for name in totals[0]},
             {name: _join([item.layers[name] for item in maps], one) for name in maps[0].layers},
+            _join(list(exploded), one),
+            failures(logits, totals),
         )
+        if strict:
+            self._require_sound(result)
+        return result
+
+    def _require_sound(self, result: Result) -> None:
+        """ImageError for relevance that is not finite, a warning for relevance that exploded."""
+        if result.failures:
+            raise ImageError("compute", describe(result.failures))
+        if bool(result.exploded.any()):
+            warnings.warn(f"With the config {self.composite.title!r} {EXPLODED_ADVICE}.", stacklevel=3)
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of `x` (N, C, H, W), by the same forward pass."""
         with engine_mode(self.device):
-            return _as_logits(forward(self._logits_plan, self._moved(x)).output)
+            moved = self._moved(x)
+            return self._checked(moved, forward(self._logits_plan, moved).output)
+
+    def _checked(self, x: Tensor, output: Tensor) -> Tensor:
+        """The output as logits (N, classes), compared once with those of the model."""
+        logits = _as_logits(output)
+        if self._agreement is not None:
+            self._agreement.require(self.graph, x, logits)
+        return logits
 
     def _moved(self, x: Tensor) -> Tensor:
         """`x` on the engine's device in its dtype, and no inference tensor: those cannot be differentiated."""
@@ -154,8 +192,8 @@ class Explainer:
 
     def _explain(
         self, trace: Trace, logits: Tensor, classes: Tensor, *, keep_layers: bool, free: bool
-    ) -> tuple[Redistributed, dict[str, Tensor], Tensor]:
-        """One map per image for one class per image, with totals per layer and the start total (N,)."""
+    ) -> tuple[Redistributed, dict[str, Tensor], Tensor, Tensor]:
+        """One map per image for one class per image; totals per layer, the start total, and what exploded, (N,)."""
         start = start_relevance(logits, classes, self.start, self.graph.head)
         contrastive = self.start.startswith("contrastive")
         found = self._backward(trace, start, keep_layers, free and not contrastive)
@@ -165,11 +203,21 @@ class Explainer:
         if self.start == "contrastive-positive":
             found.relevance = found.relevance.clamp(min=0)
             found.totals["input"] = found.relevance.flatten(1).sum(1)
-        return found, found.totals, start.sum(1)
+        return found, found.totals, start.sum(1), has_exploded(found.relevance, start)
 
     def _backward(self, trace: Trace, start: Tensor, keep_layers: bool, free: bool) -> Redistributed:
         shaped = start.reshape(trace.output.shape)
         return backward(self.plan, trace, shaped, keep_layers=keep_layers, free=free)
+
+
+def _with_weights(module: nn.Module) -> Graph:
+    """The graph of a module; ModelError if its weights are on the meta device, where they have no values."""
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ModelError(
+            f"The model {type(module).__name__} has weights without values: it is on the meta device. Load its weights "
+            "(load_state_dict with assign=True) before you make the Explainer."
+        )
+    return build_graph(module)
 
 
 def _chosen(config: str | Path | Mapping[str, Any] | Composite, lrn: str | None) -> Composite:

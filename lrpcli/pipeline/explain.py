@@ -28,6 +28,8 @@ class Explanation:
     score: float
     start: float
     relevance: NDArray[np.float32]
+    exploded: bool = False
+    """See Result."""
     layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -98,7 +100,7 @@ class Engine:
         if self.explainer.device.type == "cuda":  # copied while the processor goes on
             x = x.pin_memory().to(self.explainer.device, non_blocking=True)
         target = self.targets.batch([classes for _, classes in batch])
-        result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers))
+        result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers, strict=False))
         scores = probabilities(result.logits.double(), self.explainer.graph.head)
         return [_answer(item, result, scores, place) for place, (item, _) in enumerate(batch)]
 
@@ -117,10 +119,12 @@ def compute_error(error: RuntimeError, path: str) -> ImageError:
 def _on_processor(result: Result) -> Result:
     """All at once: every copy from a GPU waits for it."""
     layers = {name: values.cpu() for name, values in result.layers.items()}
-    relevance, logits, target, start = (
-        values.cpu() for values in (result.relevance, result.logits, result.target, result.start)
+    relevance, logits, target, start, exploded = (
+        values.cpu() for values in (result.relevance, result.logits, result.target, result.start, result.exploded)
     )
-    return replace(result, relevance=relevance, logits=logits, target=target, start=start, layers=layers)
+    return replace(
+        result, relevance=relevance, logits=logits, target=target, start=start, exploded=exploded, layers=layers
+    )
 
 
 def _answer(item: Prepared, result: Result, scores: Tensor, place: int) -> Answer | ImageError:
@@ -132,16 +136,19 @@ def _answer(item: Prepared, result: Result, scores: Tensor, place: int) -> Answe
         return mine.float().numpy()
 
     relevance, likely = numbers(result.relevance), scores[place]
-    if not np.isfinite(relevance).all():
+    if place in result.failures or not np.isfinite(relevance).all():
+        reason = result.failures.get(place, "")
         return ImageError(
-            "compute", f"The relevance of {item.source.path!r} is not finite; nothing was written for it."
+            "compute",
+            f"The relevance of {item.source.path!r} is not finite; nothing was written for it. {reason}".rstrip(),
         )
     classes = result.logits[place].topk(min(TOP, len(likely))).indices  # sigmoids of large logits are all 1
     targets, starts = numbers(result.target).astype(int), numbers(result.start)
+    exploded = numbers(result.exploded).astype(bool)
     layers = {name: numbers(values) for name, values in result.layers.items()}
     explanations = [
         Explanation(
-            int(index), float(likely[index]), float(starts[k]), relevance[k],
+            int(index), float(likely[index]), float(starts[k]), relevance[k], bool(exploded[k]),
             {name: values[k] for name, values in layers.items()},
         )
         for k, index in enumerate(targets)

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lrpcli.errors import ImageError
+
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lrpcli.pipeline.write import Product
 
 
@@ -46,14 +51,29 @@ def _map(product: "Product") -> bytes:
     relevance = product.explanation.relevance if product.settings.channels == "keep" else product.summed
     if product.settings.map_space == "image":
         relevance = product.item.placement.to_image(relevance)
-    return npy_bytes(relevance.astype(product.settings.dtype))
+    return npy_bytes(_as_type(relevance, product))
 
 
 def _layers(product: "Product") -> bytes:
     from lrpcli.records.store import npz_bytes
 
     layers = product.explanation.layers
-    return npz_bytes({name: values.astype(product.settings.dtype) for name, values in layers.items()})
+    return npz_bytes({name: _as_type(values, product) for name, values in layers.items()})
+
+
+def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[np.generic]":
+    """Relevance in the type of --dtype; ImageError if it has no room for it."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        result = values.astype(product.settings.dtype)
+    if not np.isfinite(result).all():
+        raise ImageError(
+            "compute",
+            f"The relevance of {product.item.source.path!r} is too large for --dtype {product.settings.dtype}. Take "
+            "--dtype float32.",
+        )
+    return result
 
 
 KINDS = {

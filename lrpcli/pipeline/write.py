@@ -83,6 +83,7 @@ class Writer:
                 explanation.start,
                 float(summed.min()),
                 float(summed.max()),
+                explanation.exploded,
             ),
             product.scale,
         )

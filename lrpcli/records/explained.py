@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
+from lrpcli.lrp.exploded import EXPLODED_ADVICE
 from lrpcli.records.json_values import Fields, as_number, as_whole
 from lrpcli.records.record import Outputs, Record
 
@@ -19,15 +20,19 @@ class RelevanceRange:
     start: float
     min: float
     max: float
+    exploded: bool = False
+    """Whether single relevances are over a million times the start."""
 
     def as_json(self) -> dict[str, object]:
-        """Four numbers."""
-        return {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
+        """Four numbers, and "exploded" where it holds."""
+        numbers = {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
+        return {**numbers, "exploded": True} if self.exploded else {**numbers}
 
     @classmethod
     def from_json(cls, fields: Fields) -> "RelevanceRange":
         """What as_json wrote; ValueError for anything else."""
-        return cls(*(fields.number(key) for key in ("total", "start", "min", "max")))
+        total, start, least, most = (fields.number(key) for key in ("total", "start", "min", "max"))
+        return cls(total, start, least, most, fields.get("exploded") is True)
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ class Explained(Record):
     def outputs(self) -> tuple[Outputs, ...]:
         """The files of each class."""
         return tuple(one.outputs for one in self.classes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See Record."""
+        return (EXPLODED_ADVICE,) if any(one.relevance.exploded for one in self.classes) else ()
 
     @classmethod
     def outputs_of(cls, fields: Fields) -> Iterable[Outputs]:

@@ -124,6 +124,11 @@ class Record:
         """The files of each of its maps."""
         return ()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the summary of a run shall say of it, as the end of a sentence; counted over all images."""
+        return ()
+
     @classmethod
     def outputs_of(cls, fields: Fields) -> "Iterable[Outputs]":  # noqa: ARG003 - subclasses read them
         """The files that a journal's line names, without reading the rest. ValueError for anything else."""

@@ -369,6 +369,43 @@ def test_a_map_that_is_not_finite_fails_alone(tmp_path, monkeypatch):
     assert rows_of(result)[0]["error"]["kind"] == "compute"
 
 
+def test_an_image_that_the_engine_gave_up_fails_alone_and_says_where(tmp_path, monkeypatch):
+    """A map may be finite where a layer or a logit is not."""
+    folder_of_photos(tmp_path / "in", 2)
+    original = lrpcli.Explainer.__call__
+
+    def odd(self, x, *arguments, **keywords):
+        result = original(self, x, *arguments, **keywords)
+        result.failures[1] = "Its relevance is not finite from 'conv2' down."
+        return result
+
+    monkeypatch.setattr(lrpcli.Explainer, "__call__", odd)
+    result = explain(tmp_path / "in", tmp_path / "out", "--json", "--save", "map,layers")
+    assert result.exit_code == 1
+    first, second, _ = rows_of(result)
+    assert first["status"] == "ok"
+    assert second["error"]["kind"] == "compute"
+    assert second["error"]["message"].endswith("is not finite; nothing was written for it. Its relevance is not finite "
+                                               "from 'conv2' down.")  # fmt: skip
+
+
+def test_relevance_that_exploded_is_said_once_in_the_summary_and_in_each_record(tmp_path, monkeypatch):
+    """Also by a run that finds the images done."""
+    folder_of_photos(tmp_path / "in", 3)
+    said = "Warning: in 3 of 3 images single relevances are over a million times the start"
+    monkeypatch.setattr("lrpcli.lrp.soundness.EXPLODED", 1e-9)
+    first = explain(tmp_path / "in", tmp_path / "out", "--json")
+    monkeypatch.undo()
+    again = explain(tmp_path / "in", tmp_path / "out", "--json")
+    for result in (first, again):
+        assert result.exit_code == 0
+        assert result.stderr.count(said) == 1
+        assert [row["relevance"]["exploded"] for row in rows_of(result)[:3]] == [True] * 3
+    usual = explain(tmp_path / "in", tmp_path / "usual", "--json")
+    assert "Warning" not in usual.stderr
+    assert all("exploded" not in row["relevance"] for row in rows_of(usual)[:3])
+
+
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_vv(tmp_path, monkeypatch):
     monkeypatch.setattr("lrpcli.pipeline.run.run_stages", lambda *arguments: 1 / 0)
     path = photo(tmp_path / "a.png")

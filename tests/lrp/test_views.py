@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.lrp.helpers import check, image
+from lrpcli import Explainer
+from lrpcli.errors import UnsupportedLayer
+from tests.lrp.helpers import Call, check, image
 
 
 @pytest.mark.parametrize("axis", [1, 2, -1])
@@ -60,6 +62,44 @@ def test_channel_shuffle():
     x = image(2, 6, 3, 3)
     shuffle = lambda x: x.view(2, 2, 3, 3, 3).transpose(1, 2).contiguous().view(2, 6, 3, 3)  # noqa: E731
     check(shuffle, x, lambda r: r.view(2, 3, 2, 3, 3).transpose(1, 2).reshape(2, 6, 3, 3))
+
+
+VIEWS = {
+    "view": lambda x: x.view(-1, 4 * 36),
+    "view by size": lambda x: x.view(x.size(0), -1),
+    "view_as": lambda x: x.view_as(x.flatten(1)),
+    "two views": lambda x: x.view(2, 2, 2, 6, 6).transpose(1, 2).contiguous().view(2, 4, 36).view(2, -1),
+    "view of a copy": lambda x: x.permute(0, 2, 3, 1).contiguous().view(2, 144),
+    "unflatten": lambda x: x.unflatten(1, (2, 2)).view(2, 2, -1).flatten(1),
+    "data": lambda x: x.data.view(2, -1),
+    "contiguous": lambda x: x.contiguous(memory_format=torch.channels_last).contiguous().view(2, -1),
+}
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+@pytest.mark.parametrize("config", ["epsilon", "epsilon-alpha2-beta1-flat"])
+def test_a_view_is_as_legal_behind_a_convolution_as_in_the_model(kind, config):
+    """The engine's tensors have other strides than the model's: equal to the same net with a reshape."""
+    x = image(2, 3, 8, 8)
+
+    def build(flat):
+        torch.manual_seed(3)
+        parts = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        return Call(lambda self, x: self.fc(flat(self.body(x))), body=parts, fc=nn.Linear(144, 3)).double()
+
+    order = VIEWS[kind](torch.arange(2 * 144).view(2, 4, 6, 6)) % 144
+    reshaped = build(lambda x: x.reshape(2, 144)[:, order[0]])
+    got, expected = (
+        Explainer(net, config, dtype=x.dtype, device="cpu")(x, 1) for net in (build(VIEWS[kind]), reshaped)
+    )
+    torch.testing.assert_close(got.logits, build(VIEWS[kind])(x).detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got.relevance, expected.relevance, rtol=1e-9, atol=1e-12)
+
+
+def test_a_view_that_asks_for_strides_is_refused():
+    net = Call(lambda self, x: self.conv(x).as_strided((2, 4), (4, 1)), conv=nn.Conv2d(3, 4, 8))
+    with pytest.raises(UnsupportedLayer, match="'as_strided' of type as_strided"):
+        Explainer(net, device="cpu")
 
 
 @pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 3, 0), (-1, 1, 0, -2)])

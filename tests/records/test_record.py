@@ -27,7 +27,7 @@ def explained(classes=1, name=ODD):
     parts = tuple(
         ExplainedClass(
             Outputs({"overlay": f"{name}.top{k}.png", "map": f"{name}.top{k}.npy"}), k, f"label {k}", 0.5 / (k + 1),
-            RelevanceRange(1.25, 2.5, -0.5, 0.75), 0.125,
+            RelevanceRange(1.25, 2.5, -0.5, 0.75, exploded=k == 1), 0.125,
         )
         for k in range(classes)
     )  # fmt: skip
@@ -46,6 +46,12 @@ def line(record):
 def test_an_explained_image_comes_back_as_it_was(classes):
     record = explained(classes)
     assert Explained.from_json(Fields(json.loads(json_line(line(record))))) == record
+
+
+def test_an_image_warns_where_one_of_its_maps_exploded():
+    assert explained(1).warnings == ()
+    assert len(explained(3).warnings) == 1
+    assert "exploded" not in line(explained(1))["relevance"]
 
 
 def test_a_failed_image_comes_back_as_it_was():

@@ -42,7 +42,7 @@ VIEWS = {
     "expand", "expand_as", "view_as", "reshape_as", "broadcast_to", "flip", "fliplr", "flipud", "roll", "rot90",
     "repeat", "repeat_interleave", "tile", "index_select", "ravel", "adjoint", "diagonal", "tensor_split", "hsplit",
     "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "pixel_shuffle",
-    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
+    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view",
 }  # fmt: skip
 SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement"}
 MADE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}

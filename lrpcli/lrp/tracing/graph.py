@@ -61,6 +61,8 @@ class Graph:
     """What makes probabilities of the logits, one of targets.HEADS; softmax where the model ends in logits."""
     preprocessing: frozenset[int] = frozenset((0,))
     """The input and what is made of its elements one by one; see InputMap."""
+    ending: str = ""
+    """Type of the last layer of the model as it was written, views behind it left out: it may be stripped."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
         """The same graph with private copies of all parameters; the module it came from keeps its own."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from lrpcli.lrp.tracing.resampling import indexed_adaptive_max_pool, indexed_max
 from lrpcli.lrp.tracing.weights import convolved
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
 NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid)
 ACTIVATIONS = (
@@ -57,17 +58,32 @@ LEAVES = (
     *UPSAMPLINGS, *OTHERS,
 )  # fmt: skip
 
+HARMLESS = {"extra_repr", "reset_parameters", "reset_running_stats", "_load_from_state_dict", "_reset_parameters"}
+"""Methods of layers that do not compute."""
+
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether tracing stops at this module: a known layer, or a subclass that keeps its forward function."""
+    """Whether tracing stops at this module: a known layer, or a subclass that computes as it does."""
+    if "forward" in vars(module):
+        return False
     if is_normalize(module):
         return True
     for known in LEAVES:
         if isinstance(module, known):
-            return type(module).forward is known.forward
+            return all(getattr(type(module), name) is getattr(known, name) for name in _methods(known))
     return module.__module__.startswith("torch.nn.modules") and not isinstance(
         module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)
     )
+
+
+@cache
+def _methods(known: type[nn.Module]) -> frozenset[str]:
+    """The methods of a layer on which its result may depend."""
+    bases = known.__mro__[: known.__mro__.index(nn.Module)]
+    names = {
+        name for base in bases for name, value in vars(base).items() if callable(value) or isinstance(value, property)
+    }
+    return frozenset(name for name in names - HARMLESS if not name.startswith("__"))
 
 
 def translate_module(module: nn.Module, node: Node) -> Translated:

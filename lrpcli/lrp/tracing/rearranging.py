@@ -1,9 +1,12 @@
 """Views, attributes and joined tensors -> operations."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
 from lrpcli.lrp.layers.call import Call, Place
-from lrpcli.lrp.layers.elementwise import Scalar
+from lrpcli.lrp.layers.elementwise import Activation, Scalar, unchanged
 from lrpcli.lrp.layers.reductions import AnyMaxPool
 from lrpcli.lrp.layers.views import Concat, View
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
@@ -37,11 +40,21 @@ def values_of_pair(node: Node) -> Translated:
     return Translated(node.label, value=node.arguments[0])
 
 
+STRIDE_FREE: dict[str, Callable[..., Any]] = {
+    "view": Tensor.reshape,
+    "_unsafe_view": Tensor.reshape,
+    "view_as": Tensor.reshape_as,
+}
+"""In place of views that depend on strides, which differ between the model's tensors and the engine's."""
+
+
 def attribute(node: Node) -> Translated:
     """A size, a number type or a view that is written as an attribute of a tensor."""
     name = node.arguments[1]
     if name in SIZE_ATTRIBUTES or (name in VIEW_ATTRIBUTES and not node.tensors()):
         return Translated(node.label, Scalar(node.replay()), (), read_by(node))
+    if name == "data" and node.tensors():
+        return node.layer(Activation(unchanged), node.first())
     if name in VIEW_ATTRIBUTES:
         return node.layer(View(node.replay()))
     raise node.unsupported(f"It reads {name!r} of a tensor.")
@@ -69,7 +82,9 @@ def view(node: Node) -> Translated:
         part, split = node.arguments[1], parent.operation.function
         operation = View(lambda x, *sizes: split(x, *sizes)[part], many=isinstance(part, slice))
         return Translated(node.label, operation, parent.inputs, parent.scalars)
-    operation = View(node.replay(), many=node.label in PARTED, repeats=node.label == "unfold")
+    operation = View(
+        node.replay(STRIDE_FREE.get(node.label)), many=node.label in PARTED, repeats=node.label == "unfold"
+    )
     return Translated(node.label, operation, (first.index,), node.tensors()[1:] + node.scalars())
 
 

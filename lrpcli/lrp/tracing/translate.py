@@ -1,34 +1,83 @@
 """A torch.nn.Module -> the graph of its layers: traced by torch.fx, each node translated, what is unknown refused."""
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError
-from lrpcli.lrp.layers.elementwise import Activation, unchanged
+from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
 from lrpcli.lrp.layers.normalization import NormalizationOperation
+from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph
-from lrpcli.lrp.tracing.lrn_patterns import find_norms, hint_at_norms
-from lrpcli.lrp.tracing.modules import is_leaf, translate_module
+from lrpcli.lrp.tracing.lrn_patterns import find_norms
+from lrpcli.lrp.tracing.modules import translate_module
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
+from lrpcli.lrp.tracing.refusals import (
+    STATEFUL,
+    eval_mode,
+    require_no_hooks,
+    require_no_random_numbers,
+    require_plain,
+    settled,
+    unmarked,
+    unwrapped,
+)
 from lrpcli.lrp.tracing.storage import Storage
+from lrpcli.lrp.tracing.tracer import trace
 
 IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
 
 
+CHECKS = {"_assert", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
+"""Calls that may raise an error and put out nothing."""
+QUESTIONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "all", "any", "is_contiguous"}
+"""Calls that change nothing, and whose answer a check may leave unread."""
+
+
 def build_graph(module: nn.Module) -> Graph:
-    """The graph of a module as in eval mode; the module is not changed. UnsupportedLayer names what has no rule."""
-    traced = module.graph if isinstance(module, fx.GraphModule) else _trace(module)
-    builder = _Builder(module, traced)
+    """The graph of a module as in eval mode; the module is not changed.
+
+    UnsupportedLayer names what has no rule, ModelError what a trace does not show.
+    """
+    module = unwrapped(module)
+    require_plain(module)
+    with eval_mode(module), unmarked(module), require_no_random_numbers(type(module).__name__):
+        return _translated(module, module.graph if isinstance(module, fx.GraphModule) else trace(module))
+
+
+def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
+    builder, checks = _Builder(module, traced), _checks(traced)
     for node in traced.nodes:
         if node.op == "output":
-            return make_graph(builder.layers, builder.output(node))
-        builder.add(node)
+            output = builder.output(node)
+            ending = _ending(builder.layers, output)
+            graph = make_graph(builder.layers, output)
+            graph.ending = ending
+            return graph
+        if node not in checks:
+            builder.add(node)
     raise ModelError("The model's graph has no output.")
+
+
+def _checks(traced: fx.Graph) -> set[fx.Node]:
+    """Assertions, and what only they read: no layers."""
+    found: set[fx.Node] = set()
+    for node in reversed(traced.nodes):
+        name = _function_name(node)
+        read_by_checks = node.op != "placeholder" and all(user in found for user in node.users)
+        if name in CHECKS or (read_by_checks and (node.users or name in QUESTIONS)):
+            found.add(node)
+    return found
+
+
+def _ending(layers: list[Layer], output: int) -> str:
+    """The type of the last layer that is more than a view."""
+    while layers[output].inputs and (layers[output].kind == "view" or is_unchanged(layers[output].operation)):
+        output = layers[output].inputs[0]
+    return layers[output].type
 
 
 class _Builder:
@@ -71,6 +120,8 @@ class _Builder:
         if not self.layers:
             self.layers.append(Layer("input", "input", Activation(unchanged), ()))
             return Reference(0)
+        if str(node.target).startswith("*"):
+            return {} if str(node.target).startswith("**") else ()
         if not node.args:
             raise ModelError(
                 f"The model has a second input, {node.name!r}; only models with one input can be explained."
@@ -96,9 +147,13 @@ class _Builder:
         if node.op == "call_module":
             module = self._module.get_submodule(str(node.target))
             return _called(module, Node(node, name, type(module).__name__, arguments, keywords, self.layers))
-        target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        target = _function_name(node)
         label = _label(target)
-        result = translate_function(Node(node, name, label, arguments, keywords, self.layers))
+        call = Node(node, name, label, arguments, keywords, self.layers)
+        if label == "batch_norm" and call.references():  # or else it computes a weight
+            result = translate_module(batch_norm(call), call)
+        else:
+            result = translate_function(call)
         result.in_place = _writes_over_input(target, label, arguments, keywords)
         return result
 
@@ -121,7 +176,10 @@ def _called(module: nn.Module, node: Node) -> Translated:
     """The operation of a module that is called."""
     if node.keywords or len(node.arguments) != 1 or not isinstance(node.arguments[0], Reference):
         raise node.unsupported("It must be called with one tensor that comes from other layers, and nothing else.")
-    result = translate_module(module, node)
+    require_no_hooks(module, node.name)
+    if module.training and isinstance(module, STATEFUL):
+        raise node.unsupported("It stays in training mode when the model is put into eval mode.")
+    result = translate_module(settled(module), node)
     result.in_place = getattr(module, "inplace", False) is True
     return result
 
@@ -143,6 +201,13 @@ def _layer_name(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
 
 
+def _function_name(node: fx.Node) -> str:
+    """The name of a function, a method or an operator of torch.export, or where a module lies."""
+    if isinstance(node.target, OpOverload):
+        return node.target._schema.name.rpartition("::")[2]
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
 def _label(target: str) -> str:
     """What a function or method is called without the mark of writing over its input: add for add_ and iadd."""
     if target in IN_PLACE_OPERATORS:
@@ -157,43 +222,3 @@ def _writes_over_input(target: str, label: str, arguments: tuple[Any, ...], keyw
     if keywords.get("inplace", False) is True:
         return True
     return label in ELEMENTWISE and any(value is True for value in arguments[1:])
-
-
-def _trace(module: nn.Module) -> fx.Graph:
-    training = [child for child in module.modules() if child.training]
-    module.eval()
-    try:
-        return _Tracer().trace(module)
-    except Exception as error:
-        raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced ({error}). Write it without control "
-            f"flow that depends on tensor values, or pass a torch.fx.GraphModule.{hint_at_norms(module)}"
-        ) from error
-    finally:
-        for child in training:
-            child.training = True
-
-
-def _recorded(function: Callable[[Any, Any], Any]) -> Callable[["_Proxy", Any], fx.Proxy]:
-    """An operator such as += that is traced as what it is, under the name of the plain one."""
-
-    def record(proxy: "_Proxy", other: Any) -> fx.Proxy:
-        name = function.__name__.removeprefix("i")
-        return proxy.tracer.create_proxy("call_function", function, (proxy, other), {}, name)
-
-    return record
-
-
-class _Proxy(fx.Proxy):
-    """torch.fx takes x += y for x = x + y; but other names of the same tensor see what was added."""
-
-    __iadd__, __isub__ = _recorded(operator.iadd), _recorded(operator.isub)
-    __imul__, __itruediv__ = _recorded(operator.imul), _recorded(operator.itruediv)
-
-
-class _Tracer(fx.Tracer):
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return is_leaf(module)

@@ -1,0 +1,191 @@
+"""Whether a traced graph computes what its model computes: found out once, on the first image that is explained."""
+
+import copy
+import math
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lrpcli.errors import ModelError
+from lrpcli.lrp.batch_limit import is_full, is_lost
+from lrpcli.lrp.propagate import Plan, forward
+from lrpcli.lrp.tracing.graph import Graph
+from lrpcli.lrp.tracing.refusals import eval_mode, unwrapped
+from lrpcli.lrp.tracing.translate import build_graph
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
+"""Differences of logits, as a share of the largest, that are rounding; what is larger in float32 float64 decides."""
+SMALLEST = 1e-30
+"""Probabilities below this share of the largest are taken for it; float32 ends not far below."""
+SATURATED = {"sigmoid": torch.sigmoid, "logsigmoid": functional.logsigmoid, "hardsigmoid": functional.hardsigmoid}
+"""What a model puts out for logits when it ends in a layer of such a type."""
+_Tensors = tuple[tuple[int, int], ...]
+
+
+class Agreement:
+    """Compares the logits of a graph with those of the module it came from, in one forward pass of one image.
+
+    All explainers of a graph share one, and it lets go of the module once the two agree.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module: nn.Module | None = unwrapped(module)
+        self._tensors = _tensors(self._module)
+
+    def require(self, graph: Graph, x: Tensor, logits: Tensor) -> None:
+        """ModelError if the module's logits of one of the images `x` (N, C, H, W) are not those found, (N, D).
+
+        Nothing is done once that is known, nor where no image has finite logits. A module that has changed since the
+        graph was made cannot be compared: a warning says so.
+        """
+        if self._module is None:
+            return
+        finite = logits.isfinite().all(1).nonzero()[:1, 0].tolist()
+        if not finite:
+            return
+        if _tensors(self._module) != self._tensors:
+            warnings.warn(
+                f"The weights of {_name(self._module)} have changed since this Explainer was made, which explains "
+                "them as they were then. Make a new Explainer for the new weights.",
+                stacklevel=4,
+            )
+        elif not _agree(self._module, graph, x, logits, finite[0]):
+            raise ModelError(_difference(self._module))
+        self._module = None
+
+
+def _agree(module: nn.Module, graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
+    if x.dtype in TOLERANCE:
+        expected, images = _run(_twin(module, x.device, x.dtype), x, place)
+        if _is_close(graph.ending, logits[images], expected, TOLERANCE[x.dtype]):
+            return True
+    return x.dtype != torch.float64 and _agree_in_double(module, x, place)
+
+
+def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
+    """The same in float64, where what is left of rounding is far below the tolerance: model and graph anew."""
+    device = torch.device("cpu") if x.device.type == "mps" else x.device
+    x = x.to(device, torch.float64)
+    graph = build_graph(module).to(device, torch.float64)
+    expected, _ = _run(_twin(module, device, torch.float64), x, place)
+    # With another image beside it, so that what mixes the images of a batch shows here too.
+    pair = x.roll(-place, 0)[:2]
+    found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[: len(expected)]
+    return _is_close(graph.ending, found, expected, TOLERANCE[torch.float64])
+
+
+def _run(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
+    """The output of the module itself for one image, or for all where it takes one batch size only; and for which."""
+    x = x.contiguous()
+    with eval_mode(module), _without_compiler():
+        try:
+            return _logits(module(x[place : place + 1].clone())), slice(place, place + 1)
+        except Exception as error:
+            if _is_of_device(error):
+                raise
+        try:
+            return _logits(module(x.clone())), slice(None)
+        except Exception as error:
+            if _is_of_device(error):
+                raise
+            raise ModelError(
+                f"The model {_name(module)} itself cannot take an input of shape {tuple(x.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _is_of_device(error: Exception) -> bool:
+    return is_lost(error) or is_full(error)
+
+
+def _logits(output: Any) -> Tensor:
+    while isinstance(output, (tuple, list)) and len(output) == 1:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise ModelError("The model must return one tensor of logits (N, classes); it returns something else.")
+    return output.flatten(1)
+
+
+def _without_compiler() -> AbstractContextManager[Any]:
+    """Compiled functions run as they were written: compiling takes longer than a pass."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def _is_close(ending: str, logits: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether logits (N, D) are those of the model, or its output is what its last layer makes of them."""
+    if logits.shape != expected.shape:
+        return False
+    if _differ_by(logits, expected) <= tolerance:
+        return True
+    head = ending.lower().replace("_", "")
+    if "softmax" in head:
+        return _differ_by(*_above_least(logits, expected if "log" in head else expected.log())) <= tolerance
+    return head in SATURATED and _differ_by(SATURATED[head](logits), expected) <= tolerance
+
+
+def _above_least(logits: Tensor, logarithms: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and logarithms of probabilities, which may be those of some classes only, from the best class on.
+
+    Both end at the smallest probability that counts.
+    """
+    best, least = logarithms.argmax(1, keepdim=True), math.log(SMALLEST)
+    found = [(values - values.gather(1, best)).clamp(min=least) for values in (logits, logarithms)]
+    return found[0], found[1]
+
+
+def _differ_by(found: Tensor, expected: Tensor) -> float:
+    """The largest difference as a share of the largest value; 0 where both are zero, and infinite with NaN."""
+    difference, largest = float((found - expected).abs().amax()), float(expected.abs().amax())
+    if difference == 0:
+        return 0.0
+    share = difference / largest if largest else torch.inf
+    return torch.inf if math.isnan(share) else share
+
+
+def _twin(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The module itself if it is there in that type already, or else a copy that shares what need not be converted."""
+    floating = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    if all(tensor.device == device and tensor.dtype == dtype for tensor in floating):
+        return module
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for tensor in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
+            if isinstance(tensor, Tensor):
+                kept = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+                memo[id(tensor)] = nn.Parameter(kept, False) if isinstance(tensor, nn.Parameter) else kept
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise ModelError(
+            f"The logits of {_name(module)} cannot be compared with those of its trace, as it cannot be copied "
+            f"({error}). Give the Explainer the device and dtype that the model has, or check=False."
+        ) from error
+
+
+def _tensors(module: nn.Module) -> _Tensors:
+    """Which tensors a module holds, and how often they were written to."""
+    return tuple(
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        for tensor in (*module.parameters(), *module.buffers())
+    )
+
+
+def _name(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+def _difference(module: nn.Module) -> str:
+    return (
+        f"The trace of {_name(module)} does not compute the logits of the model itself, so its maps would explain "
+        "another model. Look for what changes a result outside of the traced layers: hooks, a forward function that "
+        "was replaced, a method such as _conv_forward that is overridden, weights that are computed before each pass "
+        "(weight_norm, spectral_norm, prune, parametrizations), weights that were changed through .data after the "
+        "Explainer was made, dropout or other random numbers in eval mode, isinstance checks on the input, or images "
+        "of a batch that depend on each other. Explainer(..., check=False) "
+        "leaves this comparison out."
+    )
