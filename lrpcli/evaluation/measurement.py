@@ -11,6 +11,7 @@ from lrpcli.records.record import Record
 
 DIGITS = 8
 """Decimals of the score that --json prints: far finer than float32 gives a softmax."""
+LARGEST = float(np.finfo(np.float32).max)
 Localisation = tuple[bool, float | None]
 """Whether a map points inside a box, and the share of its positive relevance there."""
 
@@ -77,7 +78,7 @@ class Measurement(Record):
             target=fields.whole("target"),
             label=fields.text("label"),
             curves={method: _curves(curves.inner(method)) for method in curves.values},
-            area=None if fields.get("area") is None else fields.number("area"),
+            area=None if fields.get("area") is None else _share(fields.get("area"), "area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
             note=fields.text("note") if fields.get("note") is not None else "",
         )
@@ -88,10 +89,19 @@ def _curves(orders: Fields) -> dict[str, Curve]:
     lengths = {len(curve) for curve in found.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError("the curves of a method are not of one length")
+    if any(abs(curve).max() > LARGEST for curve in found.values()):
+        raise ValueError("the scores of a method are larger than float32 has any")
     return found
+
+
+def _share(value: object, what: str) -> float:
+    share = as_number(value, what)
+    if not 0 <= share <= 1 + 1e-6:
+        raise ValueError(f"{what!r} is not a share")
+    return share
 
 
 def _localisation(values: list[object]) -> Localisation:
     if len(values) != 2 or not isinstance(values[0], bool):
         raise ValueError("'localisation' is not whether a map points inside and a share")
-    return values[0], None if values[1] is None else as_number(values[1])
+    return values[0], None if values[1] is None else _share(values[1], "localisation")

@@ -49,7 +49,7 @@ class EvaluationRun(Run[Measurement, Measurement]):
         self, share: Sequence[Source], workers: Workers, resume: Resume[Measurement], stop: threading.Event
     ) -> Stages[Measurement, Measurement]:
         """See Run; what an earlier run wrote down counts if it is whole."""
-        resume.still_fits = self.evaluator.is_whole
+        resume.still_fits = lambda measurement, path, name: self.evaluator.fits(measurement, path)
         return super().ready(share, workers, resume, stop)
 
     def reporting(self, progress: Progress) -> "EvaluationRun":

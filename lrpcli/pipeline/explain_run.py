@@ -27,8 +27,6 @@ from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import Resume
 
-SAME_SCALE = 1e-3
-"""Two common scales this close draw the same picture: less than one step of colour."""
 ExplainStages = Stages[Answer, Explained]
 
 
@@ -43,11 +41,10 @@ class ExplainRun(Run[Answer, Explained]):
     ) -> ExplainStages:
         """See Run."""
         stages = super().ready(share, workers, resume, stop)
-        if not self.common_scale:
-            return stages
-        scale = _largest_scale(stages, share, workers, stop)
-        resume.still_fits = lambda record: abs(record.classes[0].scale - scale) <= SAME_SCALE * scale
-        return _with_scale(stages, scale)
+        if self.common_scale:
+            stages = _with_scale(stages, _largest_scale(stages, share, workers, stop))
+        resume.still_fits = _writer_of(stages).fits
+        return stages
 
 
 def _largest_scale(stages: ExplainStages, share: Iterable[Source], workers: Workers, stop: threading.Event) -> float:

@@ -138,7 +138,11 @@ def _worked(batch: list[Item], stages: Stages[T, R], writers: Executor) -> Itera
         if isinstance(answer, ImageError):
             yield source, answer
         else:
-            yield source, writers.submit(stages.write, prepared, answer, seconds)
+            yield source, writers.submit(_written, stages, prepared, answer, seconds)
+
+
+def _written(stages: Stages[T, R], prepared: Prepared, answer: T, seconds: float) -> R:
+    return replace(stages.write(prepared, answer, seconds), content=prepared.content)
 
 
 def _is_done(item: Pending[R]) -> bool:

@@ -33,6 +33,7 @@ def json_path(path: str) -> str | dict[str, str]:
 def path_from_json(value: object) -> str:
     """The path that json_path wrote; ValueError for anything else."""
     if isinstance(value, str):
+        os.fsencode(value)  # a surrogate that stands for no byte is a ValueError
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
         return os.fsdecode(base64.b64decode(value["bytes"]))
@@ -50,8 +51,10 @@ class Fields:
         return self.values.get(key)
 
     def text(self, key: str) -> str:
-        """A text."""
-        return self._checked(key, str)
+        """A text; it has no surrogates but those that stand for bytes."""
+        text = self._checked(key, str)
+        text.encode("utf-8", "surrogateescape")
+        return text
 
     def whole(self, key: str) -> int:
         """A whole number."""

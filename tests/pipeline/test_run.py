@@ -150,15 +150,13 @@ def test_stopping_while_finished_images_are_reported_ends_at_once(tmp_path, work
     assert list(records) == [] and work.seen == []
 
 
-def test_a_damaged_line_is_done_again_or_reported(tmp_path, workers, sources):
+def test_a_damaged_line_is_done_again(tmp_path, workers, sources):
     out = tmp_path / "out"
     list(run_of(out, Averaging([])).records(sources[:2], workers))
     path = out / ".lrp" / "brightness-1-of-1.jsonl"
     path.write_text(path.read_text().replace('"mean": ', '"mean": "x", "other": ').replace('"size": ', '"size": -', 1))
-    first, second = run_of(out, Averaging([])).records(sources[:2], workers)
-    assert first.status == "ok" and (second.status, second.failure.kind) == ("failed", "io")
-    assert "is damaged" in second.failure.message and "--force" in second.failure.message
-    assert {record.status for record in run_of(out, Averaging([])).records(sources[:2], workers)} == {"skipped", "ok"}
+    assert [record.status for record in run_of(out, Averaging([])).records(sources[:2], workers)] == ["ok"] * 2
+    assert [record.status for record in run_of(out, Averaging([])).records(sources[:2], workers)] == ["skipped"] * 2
 
 
 def test_an_image_that_cannot_be_written_fails_and_a_full_disk_ends_the_run(tmp_path, workers, sources):

@@ -17,8 +17,9 @@ from lrpcli.records.description import (
     require_same_run,
 )
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
+from lrpcli.records.identity import STANDARD_INPUT, FileState
 from lrpcli.records.json_values import Fields, json_line
-from lrpcli.records.record import FAILED, SKIPPED, STANDARD_INPUT, FileState, Outputs, Record
+from lrpcli.records.record import FAILED, SKIPPED, Outputs, Record
 
 ODD = os.fsdecode(b"caf\xe9/\x1b[2J.jpg")
 
@@ -33,7 +34,8 @@ def explained(classes=1, name=ODD):
     )  # fmt: skip
     return Explained(
         input=f"/data/{name}", name=name, seconds=0.25, classes=parts, top=(TopClass(3, "cat", 0.5),), note="odd tag",
-        placement={"image_size": [40, 48], "box": [0.0, 1.5, 40.0, 41.5], "size": [32, 32]}, file=FileState(7, 2**62),
+        placement={"image_size": [40, 48], "box": [0.0, 1.5, 40.0, 41.5], "size": [32, 32]},
+        file=FileState(f"/data/{name}", 7, 2**62), content="0f" * 16,
     )  # fmt: skip
 
 
