@@ -4,22 +4,40 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lrpcli.records.description import RunFiles
-from lrpcli.records.journal import ALONE, RUN, SKIPPED, UNFINISHED, Line, open_journal, parse_line, read_lines
+from lrpcli.records.journal import (
+    ALONE,
+    FAILED,
+    RUN,
+    SKIPPED,
+    UNFINISHED,
+    Line,
+    open_journal,
+    parse_line,
+    read_lines,
+)
 
+_CRASHED = RUN + 1
+"""Beside the journal's codes: failed as `crashed`, which does not end the count of deaths."""
 _PLACE = 48
 """Bits of a position within its file; above them is the number of the file."""
 
 
 class Known(NamedTuple):
-    """What is known of one image: the last that happened, and how often it was begun alone and never ended."""
+    """What is known of one image: the last that happened, and the runs that ended while it was under way.
+
+    `begun` counts those since anything else happened to it, `deaths` those in which it was alone, also before it was
+    reported as `crashed`.
+    """
 
     code: int
+    begun: int
     deaths: int
     line: Line
 
@@ -40,7 +58,7 @@ class Index:
                 if line.code not in (SKIPPED, RUN):
                     names.append(identity(line.name))
                     times.append(line.time)
-                    codes.append(line.code)
+                    codes.append(_CRASHED if _is_crash(line) else line.code)
                     places.append(number << _PLACE | line.position)
         order = np.lexsort((times, names))  # by name, then by time; stable, so that lines of one time keep their order
         self._names, self._codes, self._places = (np.asarray(column)[order] for column in (names, codes, places))
@@ -54,10 +72,18 @@ class Index:
         line = self._line(int(self._places[end - 1]))
         if line is None or line.name != name:
             return None
-        first = end
-        while first > 0 and self._names[first - 1] == wanted and self._codes[first - 1] == ALONE:
-            first -= 1
-        return Known(int(self._codes[end - 1]), end - first, line)
+        begun = sum(1 for _ in takewhile(UNFINISHED.__contains__, self._backwards(end)))
+        since = takewhile((*UNFINISHED, _CRASHED).__contains__, self._backwards(end))
+        deaths = sum(code == ALONE for code in since)
+        code = int(self._codes[end - 1])
+        return Known(FAILED if code == _CRASHED else code, begun, deaths, line)
+
+    def _backwards(self, end: int) -> Iterator[int]:
+        """What the lines of an image say, of which the last one is before `end`, from there on backwards."""
+        for place in range(end - 1, -1, -1):
+            if self._names[place] != self._names[end - 1]:
+                return
+            yield int(self._codes[place])
 
     def unfinished(self) -> Iterator[tuple[Path, str]]:
         """Journal and name of each image that was begun and not ended."""
@@ -78,3 +104,8 @@ class Index:
         """Lets go of the journals."""
         for file in self._files:
             file.close()
+
+
+def _is_crash(line: Line) -> bool:
+    error = line.fields.get("error")
+    return line.code == FAILED and isinstance(error, dict) and error.get("kind") == "crashed"

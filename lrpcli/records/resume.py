@@ -9,15 +9,21 @@ from typing import Generic
 from lrpcli.errors import ImageError, LrpError
 from lrpcli.records.description import FOLDER, RunFiles
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import OK, UNFINISHED, Journal, RunLine, is_idle
+from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, RunLine, is_idle
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import SKIPPED, FileState, R, Record
 from lrpcli.records.store import remove_leftovers
 
-DEATHS = 2
-"""So often may a run end while one image was under way alone; after that the image is `crashed`."""
-TODO, SUSPECT, ENDED = range(3)
-"""What an image needs: work, work with nothing else under way as a run ended during it, or none."""
+BEGUN = 2
+"""An image that was under way when so many runs in a row were killed is a suspect."""
+DEATHS = 3
+"""So many runs in a row may be killed while one image is tried alone; after that the image is `crashed`."""
+TODO, ENDED, CRASHED, SUSPECT = range(4)
+"""What an image needs: work; none, as it is finished; none, as it is `crashed`; or first to be tried alone.
+
+A suspect's need is SUSPECT and the number of its DEATHS; one with all of them was `crashed` in the run before.
+"""
+LAST = SUSPECT + DEATHS
 
 
 class Resume(Generic[R]):
@@ -34,7 +40,8 @@ class Resume(Generic[R]):
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
         self.still_fits: Callable[[R], bool] | None = None
         """Whether a finished image fits a setting that is only known once the run has begun; None: all do."""
-        self._under_way: dict[str, FileState | None] = {}
+        self._states: dict[str, FileState | None] = {}
+        self._under_way: set[str] = set()
         self._journal = Journal(output, files.journal(shard), alone=True)
         self._index = Index(output, files, run)
         self._clean(files.journal(shard))
@@ -53,17 +60,22 @@ class Resume(Generic[R]):
                     remove_leftovers(folder, self.files.owner(self.files.shard(journal_name)))
 
     def look(self, path: str, name: str) -> int:
-        """TODO, SUSPECT or ENDED: what the image at `path` needs. An ended one has a record."""
+        """What the image at `path` needs, see TODO. One that needs nothing has a record."""
         known = self._index.of(name)
         if known is None:
             return TODO
+        if known.code == FAILED and known.deaths >= DEATHS:
+            return LAST
         if known.code in UNFINISHED:
-            return ENDED if known.deaths >= DEATHS else SUSPECT
+            if known.deaths >= DEATHS and not self.force:
+                return CRASHED
+            suspect = known.deaths > 0 or known.begun >= BEGUN
+            return SUSPECT + min(known.deaths, DEATHS - 1) if suspect else TODO
         finished = known.code == OK and not self.force and self._is_finished(path, known)
         return ENDED if finished else TODO
 
     def record(self, path: str, name: str) -> R | Record:
-        """The record of an image that has ENDED: found finished, or a failure after too many ends of runs."""
+        """The record of an image that is ENDED, and was found finished, or CRASHED."""
         known = self._index.of(name)
         if known is not None and known.code == OK:
             record = self._read(known)
@@ -95,14 +107,25 @@ class Resume(Generic[R]):
         """Writes down that a run begins."""
         self._append(line.as_json())
 
-    def begin(self, path: str, name: str, *, alone: bool) -> None:
-        """Writes down that an image is under way, and remembers what its file looks like now."""
+    def take(self, path: str, name: str) -> None:
+        """Remembers what the file of an image looks like before it is decoded."""
+        self._states[name] = FileState.of(path)
+
+    def begin(self, name: str, *, alone: bool = False) -> None:
+        """Writes down that an image is computed from now on, with `alone` to see whether it ends the run."""
         self._append({"type": "start", "name": json_path(name), **({"alone": True} if alone else {})})
-        self._under_way[name] = FileState.of(path)
+        self._under_way.add(name)
+
+    def survive(self, name: str) -> None:
+        """Writes down that an image was computed, but not for a result: it has not ended the run."""
+        if name in self._under_way:
+            self._under_way.remove(name)
+            self._append({"type": "survived", "name": json_path(name)})
 
     def end(self, record: Record) -> None:
         """Writes down what came of an image."""
-        state = self._under_way.pop(record.name, None)
+        state = self._states.pop(record.name, None)
+        self._under_way.discard(record.name)
         if record.status == SKIPPED:
             self._append({"type": "skip", "name": json_path(record.name)})
         else:
@@ -117,7 +140,7 @@ class Resume(Generic[R]):
     def __exit__(self, *raised: object) -> None:
         # What an orderly end drops is no suspect. On a full disk it stays one, which only costs time.
         with suppress(LrpError):
-            for name in self._under_way:
+            for name in sorted(self._under_way):
                 self._append({"type": "drop", "name": json_path(name)})
         self._index.close()
         self._journal.close()
@@ -134,6 +157,6 @@ def _damaged(path: str, name: str) -> Record:
 def _crash(path: str, deaths: int) -> ImageError:
     return ImageError(
         "crashed",
-        f"The image {path!r} was the only one under way when each of the last {deaths} runs was ended from "
-        "outside. It is passed over this time.",
+        f"The image {path!r} was tried alone by {deaths} runs, and each of them was ended from outside meanwhile. It "
+        "is passed over this time; a run that finds nothing else to do tries it again.",
     )
