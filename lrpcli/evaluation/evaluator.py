@@ -200,7 +200,7 @@ class Measuring:
             return self.evaluator([*batch, *[batch[-1]] * (self.size - len(batch))], passed)[: len(batch)]
         except LrpError:
             raise
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             return [self._alone(item, passed) for item in batch]
 
     def _alone(self, item: Prepared, passed: Progress) -> Measurement | ImageError:
@@ -209,5 +209,5 @@ class Measuring:
             return self.evaluator([item], passed)[0]
         except LrpError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             return compute_error(error, item.source.path)

@@ -15,6 +15,11 @@ from lrpcli.images.preprocess import Preprocessing
 from lrpcli.pictures.picture import Box
 from lrpcli.records.identity import Unchanged, hash_bytes
 
+BYTES_PER_PIXEL = 64
+"""More than any decoder, conversion and picture takes at once: the greediest, WEBP and grey with alpha, take 17."""
+BYTES_PER_IMAGE = 1 << 30
+"""For the encoded file, which some decoders hold in memory, and for all that does not grow with the pixels."""
+
 
 @dataclass
 class Prepared:
@@ -46,6 +51,13 @@ class Preparation:
     preprocessing: Preprocessing
     overlay_size: int | None
     pictures: bool
+
+    def memory(self, content: int = 0) -> int:
+        """Bytes that a decoding process may use for an image, whose file comes in `content` bytes if not by its path.
+
+        What needs more is too large, whatever its header says.
+        """
+        return BYTES_PER_IMAGE + BYTES_PER_PIXEL * self.decode.max_pixels + 4 * content
 
     def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""

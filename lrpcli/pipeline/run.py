@@ -1,11 +1,11 @@
 """A whole run, whatever its work is: settings and sources in; files, journal and records out."""
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Generic
 
@@ -18,7 +18,7 @@ from lrpcli.records.description import RunDescription, RunFiles, require_same_ru
 from lrpcli.records.identity import Content, hash_bytes, read_content
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
-from lrpcli.records.resume import SUSPECT, UNSURE, WORK, Resume
+from lrpcli.records.resume import CRASHED, LAST, SUSPECT, TODO, UNSURE, Resume
 
 LOOKS = 1000
 """Images that are looked up between two looks at whether the run shall stop."""
@@ -63,8 +63,10 @@ class Run(Generic[T, R]):
             self.description.write(self.folder, self.files, self.owner)
             share = self.shard.share(sources)
             resume.begin_run(RunLine(self.shard.number, self.shard.count, len(sources), len(share)))
-            stages = self.ready(share, workers, resume, stop)
+            stages = self.ready(share, resume)
             needs = _needs(share, resume, stop, stages.jobs)
+            _try_suspects(share, needs, stages, workers, resume, stop)
+            stages = self.agreed(share, needs, stages, workers, resume, stop)
             with closing(_worked(share, needs, stages, workers, resume, stop)) as worked:
                 for record in _merged(share, needs, worked, resume, stop):
                     resume.end(record)
@@ -75,11 +77,21 @@ class Run(Generic[T, R]):
         """What the names of this run's temporary files hold."""
         return self.files.owner(self.shard.name)
 
-    def ready(
-        self, share: Sequence[Source], workers: Workers, resume: Resume[R], stop: threading.Event
-    ) -> Stages[T, R]:
-        """The stages for this share of the images."""
+    def ready(self, share: Sequence[Source], resume: Resume[R]) -> Stages[T, R]:
+        """The stages for this share of the images; nothing has been looked up yet."""
         return self.stages.fitted(len(share))
+
+    def agreed(
+        self,
+        share: Sequence[Source],
+        needs: bytearray,
+        stages: Stages[T, R],
+        workers: Workers,
+        resume: Resume[R],
+        stop: threading.Event,
+    ) -> Stages[T, R]:
+        """The stages once what depends on all images is known; may change what each of them `needs`."""
+        return stages
 
 
 def _needs(share: Sequence[Source], resume: Resume[R], stop: threading.Event, jobs: int) -> bytearray:
@@ -111,6 +123,34 @@ def _content(path: str) -> Content | None:
     return Content(hash_bytes(standard_input())) if path == STDIN else read_content(path)
 
 
+def _try_suspects(
+    share: Sequence[Source],
+    needs: bytearray,
+    stages: Stages[T, R],
+    workers: Workers,
+    resume: Resume[R],
+    stop: threading.Event,
+) -> None:
+    """Tries each suspect with nothing beside it. What has not ended the run is worked on like any other image after.
+
+    The results are not used: those of a full batch have other last digits. What has ended the fewest runs comes first,
+    and what has been `crashed` before is only tried if nothing else is to be done.
+    """
+    if any(need == TODO or SUSPECT <= need < LAST for need in needs):
+        needs[:] = needs.replace(bytes([LAST]), bytes([CRASHED]))
+    suspects = [position for position, need in enumerate(needs) if need >= SUSPECT]
+    suspects.sort(key=needs.__getitem__)
+    tried = (share[position] for position in suspects)
+
+    def begin(source: Source) -> None:
+        resume.begin(source.name, alone=True)
+
+    for record in run_stages(tried, stages.alone(), workers, stop, begin, apart=True):
+        resume.survive(record.name)
+    for position in suspects:
+        needs[position] = TODO
+
+
 def _worked(
     share: Sequence[Source],
     needs: bytearray,
@@ -119,20 +159,16 @@ def _worked(
     resume: Resume[R],
     stop: threading.Event,
 ) -> Generator[R | Record, None, None]:
-    """Records of the images that need work, in order; each suspect is worked on with nothing beside it."""
+    """Records of the images that need work, in order."""
 
-    def begun(group: Iterable[int], *, alone: bool) -> Iterator[Source]:
-        for position in group:
-            source = share[position]
-            resume.begin(source.path, source.name, alone=alone)
-            yield source
+    def taken() -> Iterator[Source]:
+        for position, need in enumerate(needs):
+            if need == TODO:
+                source = share[position]
+                resume.take(source.path, source.name)
+                yield source
 
-    waiting = (position for position, need in enumerate(needs) if need in WORK)
-    for suspect, stretch in groupby(waiting, key=lambda position: needs[position] == SUSPECT):
-        for group in ([position] for position in stretch) if suspect else iter([stretch]):
-            if stop.is_set():
-                return
-            yield from run_stages(begun(group, alone=suspect), stages, workers, stop)
+    return run_stages(taken(), stages, workers, stop, lambda source: resume.begin(source.name))
 
 
 def _merged(
@@ -143,7 +179,7 @@ def _merged(
     Once `stop` is set, only those that were in the work.
     """
     for position, need in enumerate(needs):
-        if need not in WORK:
+        if need != TODO:
             if not stop.is_set():
                 source = share[position]
                 yield resume.record(source.path, source.name, need)

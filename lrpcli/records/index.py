@@ -5,6 +5,7 @@ import os
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +16,7 @@ from lrpcli.records.description import FOLDER, RunFiles
 from lrpcli.records.journal import (
     ALONE,
     CLASHED,
+    FAILED,
     FINISHED,
     OK,
     RUN,
@@ -27,6 +29,8 @@ from lrpcli.records.journal import (
     unusable,
 )
 
+_CRASHED = CLASHED + 1
+"""Beside the journal's codes: failed as `crashed`, which does not end the count of deaths."""
 _PLACE = 44
 """Bits of a position within its file; above them is the number of the file."""
 _HELD = 8
@@ -34,12 +38,15 @@ _HELD = 8
 
 
 class Known(NamedTuple):
-    """What is known of one image: the last that happened, and how often it was begun alone and never ended.
+    """What is known of one image: the last that happened, and the runs that ended while it was under way.
 
+    `begun` counts those since anything else happened to it, `deaths` those in which it was alone, also before it was
+    reported as `crashed`.
     `finished` is the line of its last finished result, whatever happened since and whatever settings it was made with.
     """
 
     code: int
+    begun: int
     deaths: int
     line: Line
     finished: Line | None
@@ -85,7 +92,7 @@ class Index:
                     continue
                 names.append(identity(line.name))
                 own.append(line.time)
-                codes.append(line.code)
+                codes.append(_CRASHED if _is_crash(line) else line.code)
                 places.append(number << _PLACE | line.position)
                 if contents and line.code == OK and isinstance(line.fields.get("content"), str):
                     self._contents[_content(str(line.fields.get("content")))] = places[-1]
@@ -101,10 +108,23 @@ class Index:
         line = self._line(end - 1) if end else None
         if line is None or line.name != name:
             return None
-        first = end
-        while first > 0 and self._names[first - 1] == wanted and self._codes[first - 1] == ALONE:
-            first -= 1
-        return Known(int(self._codes[end - 1]), end - first, line, self._finished(end, line))
+        wanted = np.uint64(identity(name))
+        end = self._end(wanted)
+        line = self._line(end - 1) if end else None
+        if line is None or line.name != name:
+            return None
+        begun = sum(1 for _ in takewhile(UNFINISHED.__contains__, self._backwards(end)))
+        since = takewhile((*UNFINISHED, _CRASHED).__contains__, self._backwards(end))
+        deaths = sum(code == ALONE for code in since)
+        code = int(self._codes[end - 1])
+        return Known(FAILED if code == _CRASHED else code, begun, deaths, line, self._finished(end, line))
+
+    def _backwards(self, end: int) -> Iterator[int]:
+        """What the lines of an image say, of which the last one is before `end`, from there on backwards."""
+        for place in range(end - 1, -1, -1):
+            if self._names[place] != self._names[end - 1]:
+                return
+            yield int(self._codes[place])
 
     def last(self, image: int) -> Line | None:
         """The last line about the image that `identity` gave this number for; None if there is none."""
@@ -191,3 +211,8 @@ def _last_times(names: NDArray[np.uint64], times: NDArray[np.float64]) -> NDArra
     """For each line of a journal, when its last line about the same image was written."""
     _, last, image = np.unique(names[::-1], return_index=True, return_inverse=True)
     return times[::-1][last][image][::-1]
+
+
+def _is_crash(line: Line) -> bool:
+    error = line.fields.get("error")
+    return line.code == FAILED and isinstance(error, dict) and error.get("kind") == "crashed"

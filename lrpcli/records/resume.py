@@ -13,17 +13,22 @@ from lrpcli.errors import ImageError, LrpError
 from lrpcli.records.description import FOLDER, RunFiles
 from lrpcli.records.identity import CHANGED, OTHER, SAME, UNKNOWN, Content, FileState, compare, recorded_path
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import OK, UNFINISHED, Journal, Line, RunLine, is_idle
+from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLine, is_idle
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import CLASH, SKIPPED, R, Record
 from lrpcli.records.store import remove_leftovers
 
-DEATHS = 2
-"""So often may a run end while one image was under way alone; after that the image is `crashed`."""
-TODO, SUSPECT, ENDED, CLASHED, UNSURE = range(5)
-"""What an image needs: work, work with nothing else under way as a run ended during it, none, none as its name belongs
-to another image, or that its content is known first."""
-WORK = (TODO, SUSPECT)
+BEGUN = 2
+"""An image that was under way when so many runs in a row were killed is a suspect."""
+DEATHS = 3
+"""So many runs in a row may be killed while one image is tried alone; after that the image is `crashed`."""
+TODO, ENDED, CRASHED, CLASHED, UNSURE, SUSPECT = range(6)
+"""What an image needs: work; none, as it is finished; none, as it is `crashed`; none, as its name belongs to another
+image; that its content is looked at before anything can be said; or first to be tried alone.
+
+A suspect's need is SUSPECT and the number of its DEATHS; one with all of them was `crashed` in the run before.
+"""
+LAST = SUSPECT + DEATHS
 
 
 class Resume(Generic[R]):
@@ -40,7 +45,8 @@ class Resume(Generic[R]):
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
         self.still_fits: Callable[[R, str, str], bool] | None = None
         """Whether a finished image is what this run would make of the one at a path, with a name; None: all are."""
-        self._under_way: dict[str, FileState | None] = {}
+        self._states: dict[str, FileState | None] = {}
+        self._under_way: set[str] = set()
         self._journal = Journal(output, files.journal(shard), alone=True)
         self._index = Index(output, files, run, contents=not files.named)
         self._found: dict[str, Line] = {}
@@ -59,11 +65,16 @@ class Resume(Generic[R]):
                     remove_leftovers(self.output, self.files.owner(self.files.shard(journal)), folder)
 
     def look(self, path: str, name: str) -> int:
-        """What the image at `path` needs; an ended or clashed one has a record, an unsure one is to be settled."""
+        """What the image at `path` needs, see TODO. One that needs nothing has a record, an unsure one is settled."""
         known = self._index.of(name)
         if known is None:
             return UNSURE if self._index.has_contents and not self.force else TODO
         return self._need(known, path, name)
+
+    def look_again(self, path: str, name: str) -> int:
+        """What an image that was ENDED needs once `still_fits` is another."""
+        line = self._ended(self._index.of(name), name)
+        return ENDED if line is not None and self._is_whole(line, path, name) else TODO
 
     def settle(self, path: str, name: str, content: Content | None) -> int:
         """What an unsure image needs, now that its content is known; None where it cannot be read."""
@@ -88,8 +99,13 @@ class Resume(Generic[R]):
             return UNSURE
         if relation == OTHER:
             return CLASHED
+        if known.code == FAILED and known.deaths >= DEATHS:
+            return LAST
         if known.code in UNFINISHED:
-            return ENDED if known.deaths >= DEATHS else SUSPECT
+            if known.deaths >= DEATHS and not self.force:
+                return CRASHED
+            suspect = known.deaths > 0 or known.begun >= BEGUN
+            return SUSPECT + min(known.deaths, DEATHS - 1) if suspect else TODO
         return ENDED if relation == SAME and known.code == OK and self._is_whole(known.line, path, name) else TODO
 
     def _relation(self, finished: Line | None, path: str, content: Content | None) -> int:
@@ -116,15 +132,18 @@ class Resume(Generic[R]):
             self._write_done(replace(record, input=path, name=name), content.state)
 
     def record(self, path: str, name: str, need: int = ENDED) -> R | Record:
-        """The record of an image that is ended or clashed: found finished, or a failure."""
+        """The record of an image that is ENDED, and was found finished, CRASHED or CLASHED."""
         known = self._index.of(name)
-        line = self._found.get(name) if known is None else known.line
         if need == CLASHED and known is not None and known.finished is not None:
             return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
-        if known is not None and known.code in UNFINISHED:
-            return Record.failed(path, name, _crash(path, known.deaths))
+        if need == CRASHED:
+            return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
+        line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else replace(record.as_skipped(path), name=name)
+
+    def _ended(self, known: Known | None, name: str) -> Line | None:
+        return self._found.get(name) if known is None else known.line
 
     def _read(self, line: Line) -> R | None:
         """The record in a line; None if it is damaged."""
@@ -137,14 +156,25 @@ class Resume(Generic[R]):
         """Writes down that a run begins."""
         self._append(line.as_json())
 
-    def begin(self, path: str, name: str, *, alone: bool) -> None:
-        """Writes down that an image is under way, and remembers what its file looks like now."""
+    def take(self, path: str, name: str) -> None:
+        """Remembers what the file of an image looks like before it is decoded."""
+        self._states[name] = FileState.of(path)
+
+    def begin(self, name: str, *, alone: bool = False) -> None:
+        """Writes down that an image is computed from now on, with `alone` to see whether it ends the run."""
         self._append({"type": "start", "name": json_path(name), **({"alone": True} if alone else {})})
-        self._under_way[name] = FileState.of(path)
+        self._under_way.add(name)
+
+    def survive(self, name: str) -> None:
+        """Writes down that an image was computed, but not for a result: it has not ended the run."""
+        if name in self._under_way:
+            self._under_way.remove(name)
+            self._append({"type": "survived", "name": json_path(name)})
 
     def end(self, record: Record) -> None:
         """Writes down what came of an image."""
-        state = self._under_way.pop(record.name, None)
+        state = self._states.pop(record.name, None)
+        self._under_way.discard(record.name)
         if record.status == SKIPPED:
             self._append({"type": "skip", "name": json_path(record.name)})
         else:
@@ -166,7 +196,7 @@ class Resume(Generic[R]):
     def __exit__(self, *raised: object) -> None:
         # What an orderly end drops is no suspect. On a full disk it stays one, which only costs time.
         with suppress(LrpError):
-            for name in self._under_way:
+            for name in sorted(self._under_way):
                 self._append({"type": "drop", "name": json_path(name)})
         self._index.close()
         self._journal.close()
@@ -190,6 +220,6 @@ def _clash(path: str, name: str, other: str) -> ImageError:
 def _crash(path: str, deaths: int) -> ImageError:
     return ImageError(
         "crashed",
-        f"The image {path!r} was the only one under way when each of the last {deaths} runs was ended from "
-        "outside. It is passed over this time.",
+        f"The image {path!r} was tried alone by {deaths} runs, and each of them was ended from outside meanwhile. It "
+        "is passed over this time; a run that finds nothing else to do tries it again.",
     )

@@ -13,8 +13,10 @@ from lrpcli.records.text import json_text, printable
 
 
 def written(output, *rows, name="journal-1-of-1.jsonl"):
+    path = output / ".lrp" / name
+    first = path.read_bytes().count(b"\n") if path.exists() else 0
     with Journal(output, name) as journal:
-        for time, row in enumerate(rows):
+        for time, row in enumerate(rows, start=first):
             journal.append({"time": time, "run": "r", **row})
 
 
@@ -37,14 +39,27 @@ def test_the_last_line_counts_over_all_journals_and_only_those_of_this_run(tmp_p
 
 def test_deaths_alone_are_counted_since_the_last_end(tmp_path):
     alone = {"type": "start", "name": "a", "alone": True}
-    written(tmp_path, alone, alone, done("a", "failed"), {"type": "start", "name": "a"}, alone, alone, alone)
+    begun = {"type": "start", "name": "a"}
+    written(tmp_path, alone, alone, done("a", "failed"), begun, alone, alone, alone)
     index = Index(tmp_path, EXPLAIN_FILES, "r")
-    assert index.of("a")[:2] == (ALONE, 3)
+    assert index.of("a")[:3] == (ALONE, 4, 3)
     index.close()
     written(tmp_path, done("a", "failed", time=99))
     index = Index(tmp_path, EXPLAIN_FILES, "r")
-    assert index.of("a")[:2] == (FAILED, 0)
+    assert index.of("a")[:3] == (FAILED, 0, 0)
     index.close()
+
+
+def test_deaths_alone_are_counted_on_after_an_image_was_reported_as_crashed(tmp_path):
+    alone = {"type": "start", "name": "a", "alone": True}
+    crashed = done("a", "failed", error={"kind": "crashed", "message": "It ended the run."})
+    written(tmp_path, {"type": "start", "name": "a"}, alone, alone, alone, crashed)
+    for lines, known in [((), (FAILED, 0, 3)), ((alone,), (ALONE, 1, 4)), ((crashed,), (FAILED, 0, 4)),
+                         (({"type": "survived", "name": "a"}, alone), (ALONE, 1, 1))]:  # fmt: skip
+        written(tmp_path, *lines)
+        index = Index(tmp_path, EXPLAIN_FILES, "r")
+        assert index.of("a")[:3] == known
+        index.close()
 
 
 def test_an_empty_folder_knows_nothing(tmp_path):
