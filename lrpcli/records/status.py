@@ -92,25 +92,30 @@ def _read_status(output: Path, files: RunFiles) -> Status | None:
         read_description(output, files)
         last = max(begun.values(), key=lambda shard: shard.time)
         assert last.begun is not None
-        status = Status(last.begun.images, shards=last.begun.count)
+        status, reported, clashed = Status(last.begun.images, shards=last.begun.count), array("Q"), array("Q")
         for name, shard in begun.items():
             if shard.begun is not None and shard.is_part_of(last):
-                status.journals[name] = {"share": shard.begun.share, "told": _count(shard, index, output, status)}
+                told = len(_different(shard.reported)) + len(_different(shard.clashed))
+                status.journals[name] = {"share": shard.begun.share, "told": told}
+                reported.extend(shard.reported)
+                clashed.extend(shard.clashed)
+        for image in _different(reported):
+            _count(index.last(image), output, status)
+        if clashed:
+            status.errors[CLASH] += len(_different(clashed))
     return status
 
 
-def _count(shard: _Shard, index: Index, output: Path, status: Status) -> int:
-    """Counts what a shard reported; how many images."""
-    reported, clashed = np.unique(np.asarray(shard.reported)), np.unique(np.asarray(shard.clashed))
-    for image in reported:
-        line = index.last(image)
-        if line is not None and line.code == OK:
-            status.done += _is_there(line.fields, output)
-        elif line is not None and line.code == FAILED:
-            status.errors[_failure_kind(line.fields)] += 1
-    if len(clashed):
-        status.errors[CLASH] += len(clashed)
-    return len(reported) + len(clashed)
+def _different(images: "array[int]") -> list[int]:
+    return [int(image) for image in np.unique(np.asarray(images))]
+
+
+def _count(line: Line | None, output: Path, status: Status) -> None:
+    """Counts an image that was reported, by the last line about it."""
+    if line is not None and line.code == OK:
+        status.done += _is_there(line.fields, output)
+    elif line is not None and line.code == FAILED:
+        status.errors[_failure_kind(line.fields)] += 1
 
 
 def _failure_kind(fields: Fields) -> str:
