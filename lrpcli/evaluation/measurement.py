@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lrpcli.evaluation.metrics import METRICS, Curve, Observed
-from lrpcli.records.json_values import Fields, as_number
+from lrpcli.records.json_values import Fields, as_number, as_share
 from lrpcli.records.record import Record
 
 DIGITS = 8
@@ -78,7 +78,7 @@ class Measurement(Record):
             target=fields.whole("target"),
             label=fields.text("label"),
             curves={method: _curves(curves.inner(method)) for method in curves.values},
-            area=None if fields.get("area") is None else _share(fields.get("area"), "area"),
+            area=None if fields.get("area") is None else as_share(fields.get("area"), "area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
             note=fields.text("note") if fields.get("note") is not None else "",
         )
@@ -94,14 +94,7 @@ def _curves(orders: Fields) -> dict[str, Curve]:
     return found
 
 
-def _share(value: object, what: str) -> float:
-    share = as_number(value, what)
-    if not 0 <= share <= 1 + 1e-6:
-        raise ValueError(f"{what!r} is not a share")
-    return share
-
-
 def _localisation(values: list[object]) -> Localisation:
     if len(values) != 2 or not isinstance(values[0], bool):
         raise ValueError("'localisation' is not whether a map points inside and a share")
-    return values[0], None if values[1] is None else _share(values[1], "localisation")
+    return values[0], None if values[1] is None else as_share(values[1], "localisation")

@@ -44,8 +44,12 @@ class Targets:
     def fit(self, found: Sequence[int], before: str, now: str) -> bool:
         """Whether classes that an image got at the path `before` are those that it would get at the path `now`."""
         same = self.text != FROM_FOLDER or _folder(before) == _folder(now)
-        known = all(0 <= index < (self.model.outputs or sys.maxsize) for index in found)
-        return same and known and len(found) == self.count and (not self.classes or tuple(found) == self.classes)
+        count = len(found) == self.count
+        return same and count and self.known(found) and (not self.classes or tuple(found) == self.classes)
+
+    def known(self, found: Sequence[int]) -> bool:
+        """Whether the model has these classes."""
+        return all(0 <= index < (self.model.outputs or sys.maxsize) for index in found)
 
     def batch(self, classes: Sequence[tuple[int, ...] | None]) -> str | Tensor:
         """What the Explainer takes for a batch: "topK", or indices (N, K)."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lrpcli.models.model import Model
 from lrpcli.pictures.picture import picture_scale
 from lrpcli.pipeline.decode import Prepared
-from lrpcli.pipeline.explain import Answer, Explanation
+from lrpcli.pipeline.explain import TOP, Answer, Explanation
 from lrpcli.pipeline.kinds import KINDS, in_writing_order
 from lrpcli.pipeline.settings import OutputSettings
 from lrpcli.pipeline.targets import Targets
@@ -70,8 +70,11 @@ class Writer:
     def fits(self, record: Explained, path: str, name: str) -> bool:
         """Whether a record has the classes asked of the image at a path, and files named after it."""
         same_scale = self.scale is None or abs(record.classes[0].scale - self.scale) <= SAME_SCALE * self.scale
+        top = [one.target for one in record.top]
         return (
             same_scale
+            and 0 < len(top) <= TOP
+            and self.targets.known(top)
             and self.targets.fit([one.target for one in record.classes], record.input, path)
             and all(
                 one.outputs.paths == self._paths(name + self.targets.suffix(place, one.target))

@@ -52,9 +52,7 @@ class Fields:
 
     def text(self, key: str) -> str:
         """A text; it has no surrogates but those that stand for bytes."""
-        text = self._checked(key, str)
-        text.encode("utf-8", "surrogateescape")
-        return text
+        return as_text(self.get(key), key)
 
     def whole(self, key: str) -> int:
         """A whole number."""
@@ -103,6 +101,22 @@ def as_number(value: object, what: str = "it") -> float:
     if math.isnan(value):
         raise ValueError(f"{what!r} is not a number")
     return float(value)
+
+
+def as_text(value: object, what: str = "it") -> str:
+    """A text without surrogates but those that stand for bytes; ValueError if it is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what!r} is not a text")
+    value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def as_share(value: object, what: str = "it") -> float:
+    """A number from 0 to 1, up to rounding; ValueError if it is none."""
+    share = as_number(value, what)
+    if not 0 <= share <= 1 + 1e-6:
+        raise ValueError(f"{what!r} is not from 0 to 1")
+    return share
 
 
 def as_whole(value: object, what: str = "it") -> int:
