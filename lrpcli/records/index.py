@@ -113,11 +113,13 @@ class Index:
         line = self._line(end - 1) if end else None
         if line is None or line.name != name:
             return None
+        code = int(self._codes[end - 1])
+        if code in FINISHED:  # the usual case, and there may be millions
+            return Known(code, 0, 0, line, line)
         begun = sum(1 for _ in takewhile(UNFINISHED.__contains__, self._backwards(end)))
         since = takewhile((*UNFINISHED, _CRASHED).__contains__, self._backwards(end))
         deaths = sum(code == ALONE for code in since)
-        code = int(self._codes[end - 1])
-        return Known(FAILED if code == _CRASHED else code, begun, deaths, line, self._finished(end, line))
+        return Known(FAILED if code == _CRASHED else code, begun, deaths, line, self._finished(end))
 
     def _backwards(self, end: int) -> Iterator[int]:
         """What the lines of an image say, of which the last one is before `end`, from there on backwards."""
@@ -136,14 +138,11 @@ class Index:
         end = int(np.searchsorted(self._names, wanted, "right"))
         return end if end > 0 and self._names[end - 1] == wanted else 0
 
-    def _finished(self, end: int, last: Line) -> Line | None:
-        """The last line of a finished result among those of one image, which end before `end` with the line `last`."""
-        row = end - 1
-        while row >= 0 and self._names[row] == self._names[end - 1]:
-            if self._codes[row] in FINISHED:
-                return last if row == end - 1 else self._line(row)
-            row -= 1
-        return None
+    def _finished(self, end: int) -> Line | None:
+        """The last line of a finished result among those of one image, of which the last one is before `end`."""
+        finished = (back for back, code in enumerate(self._backwards(end), 1) if code in FINISHED)
+        back = next(finished, None)
+        return None if back is None else self._line(end - back)
 
     @property
     def has_contents(self) -> bool:

@@ -196,7 +196,7 @@ def parse_line(data: bytes, position: int = 0) -> Line | None:
     if not data.endswith(b"\n"):
         return None
     try:
-        fields = as_fields(json.loads(data))
+        fields = as_fields(json.loads(data.decode()))
         code = _code(fields)
         begun = RunLine.from_json(fields) if code == RUN else None
         name = "" if begun else fields.path("name")

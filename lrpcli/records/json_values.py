@@ -33,7 +33,8 @@ def json_path(path: str) -> str | dict[str, str]:
 def path_from_json(value: object) -> str:
     """The path that json_path wrote; ValueError for anything else."""
     if isinstance(value, str):
-        os.fsencode(value)  # a surrogate that stands for no byte is a ValueError
+        if not value.isascii():
+            os.fsencode(value)  # a surrogate that stands for no byte is a ValueError
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
         return os.fsdecode(base64.b64decode(value["bytes"]))
@@ -107,7 +108,8 @@ def as_text(value: object, what: str = "it") -> str:
     """A text without surrogates but those that stand for bytes; ValueError if it is none."""
     if not isinstance(value, str):
         raise ValueError(f"{what!r} is not a text")
-    value.encode("utf-8", "surrogateescape")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")
     return value
 
 

@@ -94,9 +94,9 @@ class Record:
         """The record of an image that failed."""
         return Record(input=path, name=name, status=FAILED, failure=Failure(error.kind, str(error)))
 
-    def as_skipped(self: R, path: str) -> R:
-        """The same as found in an earlier run, for the image that is now at `path`."""
-        return replace(self, input=path, status=SKIPPED)
+    def as_skipped(self: R, path: str, name: str) -> R:
+        """The same as found in an earlier run, for the image that is now at `path` and called `name`."""
+        return replace(self, input=path, name=name, status=SKIPPED)
 
     @property
     def outputs(self) -> tuple[Outputs, ...]:

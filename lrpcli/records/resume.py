@@ -140,7 +140,7 @@ class Resume(Generic[R]):
             return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
-        return _damaged(path, name) if record is None else replace(record.as_skipped(path), name=name)
+        return _damaged(path, name) if record is None else record.as_skipped(path, name)
 
     def _ended(self, known: Known | None, name: str) -> Line | None:
         return self._found.get(name) if known is None else known.line

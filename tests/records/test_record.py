@@ -76,8 +76,9 @@ def test_standard_input_has_no_state_and_one_name():
 def test_a_record_is_moved_below_a_folder_and_found_again():
     record = explained(2, "a.jpg")
     assert record.below("out").outputs[1].paths == {"overlay": "out/a.jpg.top1.png", "map": "out/a.jpg.top1.npy"}
-    again = record.as_skipped("other/a.jpg")
-    assert (again.status, again.input, again.classes) == (SKIPPED, "other/a.jpg", record.classes)
+    again = record.as_skipped("other/a.jpg", "b.jpg")
+    assert (again.status, again.input, again.name) == (SKIPPED, "other/a.jpg", "b.jpg")
+    assert again.classes == record.classes
 
 
 def mutated(value, generator):
