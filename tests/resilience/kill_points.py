@@ -82,9 +82,8 @@ class Points:
 
     def is_ours(self, target):
         if isinstance(target, int):
-            target = os.readlink(f"/proc/self/fd/{target}")
-        place = os.path.realpath(os.fspath(target))
-        return os.fsdecode(place).startswith(self.folder)
+            target = f"/proc/self/fd/{target}"
+        return os.fsdecode(os.path.realpath(target)).startswith(self.folder)
 
     def _watched(self, name):
         plain = self.plain[name]
