@@ -185,15 +185,23 @@ class Case:
         assert code == 0 and self.results("counted") == self.calm
         return points
 
+    def is_torn(self, path, content):
+        """Whether a file that a killed run has left is neither temporary nor whole."""
+        return not path.endswith(".tmp") and self.calm.get(path) != content
+
     def faults(self, *kills):
         """What is wrong after runs that were killed at these points and a rerun; and how many were killed."""
         name = "-".join(map(str, ("killed", *kills)))
-        killed = sum(self.attempt(name, last)[0] == -signal.SIGKILL for last in kills)
+        killed, torn = 0, []
+        for last in kills:
+            killed += self.attempt(name, last)[0] == -signal.SIGKILL
+            torn += [path for path, content in self.results(name).items() if self.is_torn(path, content)]
         code, _ = self.attempt(name)
         out = self.folder / name
         lines = journal(out, self.journal_name)
         ended = collections.Counter((row["name"], row["status"]) for row in lines if row["type"] == "done")
         found = {
+            "torn": bool(torn),
             "exit": code != 0,
             "differs": self.results(name) != self.calm,
             "leftovers": bool(leftovers(out)),
