@@ -103,13 +103,7 @@ class Index:
 
     def of(self, name: str) -> Known | None:
         """What is known of an image, or None."""
-        wanted = np.uint64(identity(name))
-        end = self._end(wanted)
-        line = self._line(end - 1) if end else None
-        if line is None or line.name != name:
-            return None
-        wanted = np.uint64(identity(name))
-        end = self._end(wanted)
+        end = self._end(np.uint64(identity(name)))
         line = self._line(end - 1) if end else None
         if line is None or line.name != name:
             return None
