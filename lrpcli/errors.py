@@ -65,7 +65,7 @@ class DeviceError(StoppedError):
 
 
 class ImageError(LrpError):
-    """One image failed. `kind` is decode, unsupported, too_large, io, timeout, crashed or compute."""
+    """One image failed. `kind` is decode, unsupported, too_large, io, timeout, crashed, compute or clash."""
 
     exit_code = 1
 

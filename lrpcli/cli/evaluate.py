@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,8 +89,9 @@ def _evaluate(
         console = EvaluationConsole(len(share), settings.folder, "", said, passes=passes)
         run = execution.run.reporting(console.passed)
         collected = Collected(run)
-        with Interrupts() as interrupts, console:
-            with closing(run.records(sources, execution.workers, interrupts.stop)) as records:
+        # No other evaluation works here until the results are written.
+        with Interrupts() as interrupts, ExitStack() as held, console:
+            with closing(run.records(sources, execution.workers, interrupts.stop, held)) as records:
                 whole = len(share) == len(sources)
                 console.show_all(collected.passing(records) if whole else records, fail_fast=settings.flow.fail_fast)
             if not whole:

@@ -1,5 +1,6 @@
 """Images in, what was measured on each out: relevance of all methods, then their perturbed images in full batches."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -21,6 +22,7 @@ from lrpcli.pipeline.decode import Preparation, Prepared
 from lrpcli.pipeline.explain import compute_error
 
 LARGEST_BATCH = {"cpu": 256, "cuda": 2048}
+TINY = 1e-9
 FULL_BATCHES = 20
 """Images are taken together until they fill so many batches, so that the last one, half empty, costs little."""
 
@@ -105,13 +107,34 @@ class Evaluator:
             for method, orders in mean_curves(scores, perturbation.paths).items()
         }
 
-    def is_whole(self, measurement: Measurement) -> bool:
-        """Whether a measurement holds every curve that this evaluator makes of an image, each in full."""
+    def fits(self, measurement: Measurement, path: str) -> bool:
+        """Whether a measurement holds all that this evaluator makes of the image at a path, each curve in full."""
+        return (
+            0 <= measurement.target < (self.model.outputs or sys.maxsize)
+            and self._has_every_curve(measurement)
+            and self._has_localisation(measurement, path)
+        )
+
+    def _has_every_curve(self, measurement: Measurement) -> bool:
         mapped = {method.name: set(self.settings.perturbation.orders) for method in self.maps.methods}
         wanted = {method.name: mapped.get(method.name, {"random"}) for method in self.methods}
         found = {method: set(curves) for method, curves in measurement.curves.items()}
-        lengths = {len(curve) for curves in measurement.curves.values() for curve in curves.values()}
-        return found == wanted and lengths == {self.steps + 1}
+        curves = [curve for orders in measurement.curves.values() for curve in orders.values()]
+        if found != wanted or {len(curve) for curve in curves} != {self.steps + 1}:
+            return False
+        scores, highest = np.stack(curves), 1 if self.settings.perturbation.score == "softmax" else np.inf
+        if highest == 1 and scores.min() < 0:
+            return False
+        # Up to rounding: a curve may be a mean over repeats.
+        return bool(scores.max() <= highest + TINY and np.allclose(scores[:, 0], scores[0, 0], rtol=TINY, atol=TINY))
+
+    def _has_localisation(self, measurement: Measurement, path: str) -> bool:
+        """Where there are boxes, results hold for images with the same ones."""
+        boxes, before = ([] if self.boxes is None else self.boxes.of(one) for one in (path, measurement.input))
+        if boxes != before or (measurement.area is not None and not boxes):
+            return False
+        wanted = set() if measurement.area is None else {method.name for method in self.maps.methods}
+        return set(measurement.localisation) == wanted
 
     def perturb(self, x: Tensor, maps: Tensor) -> Perturbation:
         """What is put through the net for images (N, C, h, w) whose maps (M, N, h, w) are known."""
@@ -183,7 +206,7 @@ class Measuring:
             return self.evaluator([*batch, *[batch[-1]] * (self.size - len(batch))], passed)[: len(batch)]
         except LrpError:
             raise
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             return [self._alone(item, passed) for item in batch]
 
     def _alone(self, item: Prepared, passed: Progress) -> Measurement | ImageError:
@@ -192,5 +215,5 @@ class Measuring:
             return self.evaluator([item], passed)[0]
         except LrpError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             return compute_error(error, item.source.path)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lrpcli.evaluation.metrics import METRICS, Curve, Observed
-from lrpcli.records.json_values import Fields, as_number
+from lrpcli.records.json_values import Fields, as_number, as_share
 from lrpcli.records.record import Record
 
 DIGITS = 8
 """Decimals of the score that --json prints: far finer than float32 gives a softmax."""
+LARGEST = float(np.finfo(np.float32).max)
 Localisation = tuple[bool, float | None]
 """Whether a map points inside a box, and the share of its positive relevance there."""
 
@@ -77,7 +78,7 @@ class Measurement(Record):
             target=fields.whole("target"),
             label=fields.text("label"),
             curves={method: _curves(curves.inner(method)) for method in curves.values},
-            area=None if fields.get("area") is None else fields.number("area"),
+            area=None if fields.get("area") is None else as_share(fields.get("area"), "area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
             note=fields.text("note") if fields.get("note") is not None else "",
         )
@@ -88,10 +89,12 @@ def _curves(orders: Fields) -> dict[str, Curve]:
     lengths = {len(curve) for curve in found.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError("the curves of a method are not of one length")
+    if any(abs(curve).max() > LARGEST for curve in found.values()):
+        raise ValueError("the scores of a method are larger than float32 has any")
     return found
 
 
 def _localisation(values: list[object]) -> Localisation:
     if len(values) != 2 or not isinstance(values[0], bool):
         raise ValueError("'localisation' is not whether a map points inside and a share")
-    return values[0], None if values[1] is None else as_number(values[1])
+    return values[0], None if values[1] is None else as_share(values[1], "localisation")

@@ -17,9 +17,10 @@ from lrpcli.images.find import Source
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers
+from lrpcli.records.identity import OTHER, SAME, relation
 from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, OK
-from lrpcli.records.record import FileState, Record
+from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
 
 
@@ -48,10 +49,11 @@ class Collected:
         """Adds what the journals of all shards say of these images, where the files have not changed since."""
         with closing(Index(self.run.folder, self.run.files, self.run.description.fingerprint)) as index:
             for source in sources:
-                record = _ended(index.of(source.name))
-                if record is None or record.file != FileState.of(source.path):
-                    continue
-                if not isinstance(record, Measurement) or self.run.evaluator.is_whole(record):
+                known = index.of(source.name)
+                record = _ended(known, source.path)
+                if record is None:
+                    self.ended += _is_clash(known, source.path)
+                elif not isinstance(record, Measurement) or self.run.evaluator.fits(record, source.path):
                     self._add(replace(record, input=source.path))
 
     def write(self, workers: Workers) -> Results | None:
@@ -77,18 +79,24 @@ class Collected:
         }
         for name, content in files.items():
             if content is not None:
-                write_whole(run.folder / name, content, run.owner)
+                write_whole(run.folder / name, content, run.owner, run.folder)
         return results
 
 
-def _ended(known: Known | None) -> Record | None:
+def _ended(known: Known | None, path: str) -> Record | None:
     """The record of an image that was measured or failed; None for others, and where the line is damaged."""
     with suppress(ValueError):
-        if known is not None and known.code == OK:
-            return Measurement.from_json(known.line.fields)
-        if known is not None and known.code == FAILED:
-            return Record.from_json(known.line.fields)
+        if known is None or known.code not in (OK, FAILED) or relation(known.line.fields, path) != SAME:
+            return None
+        return (Measurement if known.code == OK else Record).from_json(known.line.fields)
     return None
+
+
+def _is_clash(known: Known | None, path: str) -> bool:
+    """Whether the name of an image belongs to a measurement of another."""
+    with suppress(ValueError):
+        return known is not None and known.finished is not None and relation(known.finished.fields, path) == OTHER
+    return False
 
 
 def csv_bytes(summary: Summary) -> bytes:

@@ -1,6 +1,5 @@
 """A run of `lrp evaluate`: the measuring stage on the same stream as `lrp explain`, and the results over all images."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -16,7 +15,6 @@ from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
-from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import EVALUATE_FILES, RunDescription
 from lrpcli.records.json_values import JsonObject
 from lrpcli.records.resume import Resume
@@ -45,12 +43,10 @@ class EvaluationRun(Run[Measurement, Measurement]):
 
     evaluator: Evaluator
 
-    def ready(
-        self, share: Sequence[Source], workers: Workers, resume: Resume[Measurement], stop: threading.Event
-    ) -> Stages[Measurement, Measurement]:
+    def ready(self, share: Sequence[Source], resume: Resume[Measurement]) -> Stages[Measurement, Measurement]:
         """See Run; what an earlier run wrote down counts if it is whole."""
-        resume.still_fits = self.evaluator.is_whole
-        return super().ready(share, workers, resume, stop)
+        resume.still_fits = lambda measurement, path, name: self.evaluator.fits(measurement, path)
+        return super().ready(share, resume)
 
     def reporting(self, progress: Progress) -> "EvaluationRun":
         """The same, with `progress` told of the images that go through the net."""

@@ -13,6 +13,12 @@ from lrpcli.images.find import Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.pictures.picture import Box
+from lrpcli.records.identity import Unchanged, hash_bytes
+
+BYTES_PER_PIXEL = 64
+"""More than any decoder, conversion and picture takes at once: the greediest, WEBP and grey with alpha, take 17."""
+BYTES_PER_IMAGE = 1 << 30
+"""For the encoded file, which some decoders hold in memory, and for all that does not grow with the pixels."""
 
 
 @dataclass
@@ -20,7 +26,8 @@ class Prepared:
     """What is kept of an image while it waits for its turn: never the photo at full size.
 
     `pixels` is the model's input (C, h, w), `photo` an RGB picture at picture size (None if no picture is wanted),
-    `box` the part of that picture which the model sees, `note` what the decoder printed about it.
+    `box` the part of that picture which the model sees, `note` what the decoder printed about it, `content` the hash of
+    the image's bytes, None where the file changed meanwhile.
     """
 
     source: Source
@@ -30,6 +37,7 @@ class Prepared:
     box: Box
     seconds: float
     note: str = ""
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,21 @@ class Preparation:
     overlay_size: int | None
     pictures: bool
 
+    def memory(self, content: int = 0) -> int:
+        """Bytes that a decoding process may use for an image, whose file comes in `content` bytes if not by its path.
+
+        What needs more is too large, whatever its header says.
+        """
+        return BYTES_PER_IMAGE + BYTES_PER_PIXEL * self.decode.max_pixels + 4 * content
+
     def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
-        started = time.perf_counter()
+        started, file = time.perf_counter(), Unchanged(source.path)
         image = decode(source.path if content is None else io.BytesIO(content), self.decode)
         pixels, placement = self.preprocessing.apply(image)
         photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
-        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)
+        found = file.hash() if content is None else hash_bytes(content)
+        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started, content=found)
 
     def _picture(self, image: Image.Image, placement: Placement) -> tuple[Image.Image, Box]:
         """The photo at picture size, never enlarged, and the model's part of it."""

@@ -92,7 +92,7 @@ class Engine:
             return self._run([asked])[0]
         except LrpError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             return compute_error(error, asked[0].source.path)
 
     def _run(self, batch: list[_Asked]) -> list[Answer | ImageError]:
@@ -105,8 +105,9 @@ class Engine:
         return [_answer(item, result, scores, place) for place, (item, _) in enumerate(batch)]
 
 
-def compute_error(error: RuntimeError, path: str) -> ImageError:
-    """What an error of computing one image says of it. DeviceError if it is the device that is lost."""
+def compute_error(error: RuntimeError | MemoryError, path: str) -> ImageError:
+    """What an error of computing one image says of it. DeviceError if the device is lost or its memory is full."""
+    BatchLimit().refused(1, error)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if is_lost(error):
         raise DeviceError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -25,10 +25,8 @@ from lrpcli.pipeline.workers import Workers
 from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
-from lrpcli.records.resume import Resume
+from lrpcli.records.resume import CLASHED, CRASHED, ENDED, Resume
 
-SAME_SCALE = 1e-3
-"""Two common scales this close draw the same picture: less than one step of colour."""
 ExplainStages = Stages[Answer, Explained]
 
 
@@ -38,27 +36,65 @@ class ExplainRun(Run[Answer, Explained]):
 
     common_scale: bool = False
 
-    def ready(
-        self, share: Sequence[Source], workers: Workers, resume: Resume[Explained], stop: threading.Event
+    def ready(self, share: Sequence[Source], resume: Resume[Explained]) -> ExplainStages:
+        """See Run; what an earlier run wrote down counts if it has the classes and files that are asked for."""
+        stages = super().ready(share, resume)
+        resume.still_fits = _writer_of(stages).fits
+        return stages
+
+    def agreed(
+        self,
+        share: Sequence[Source],
+        needs: bytearray,
+        stages: ExplainStages,
+        workers: Workers,
+        resume: Resume[Explained],
+        stop: threading.Event,
     ) -> ExplainStages:
         """See Run."""
-        stages = super().ready(share, workers, resume, stop)
         if not self.common_scale:
             return stages
-        scale = _largest_scale(stages, share, workers, stop)
-        resume.still_fits = lambda record: abs(record.classes[0].scale - scale) <= SAME_SCALE * scale
-        return _with_scale(stages, scale)
+        stages = _with_scale(stages, _largest_scale(share, needs, stages, workers, resume, stop))
+        resume.still_fits = _writer_of(stages).fits
+        for position, need in enumerate(needs):
+            if need == ENDED:
+                needs[position] = resume.look_again(share[position].path, share[position].name)
+        return stages
 
 
-def _largest_scale(stages: ExplainStages, share: Iterable[Source], workers: Workers, stop: threading.Event) -> float:
+def _largest_scale(
+    share: Sequence[Source],
+    needs: bytearray,
+    stages: ExplainStages,
+    workers: Workers,
+    resume: Resume[Explained],
+    stop: threading.Event,
+) -> float:
     """The largest of the scales that the images have by themselves; 0 if none can be explained."""
     writer = _writer_of(stages)
     silent = replace(writer, settings=replace(writer.settings, save=()))
     blind = replace(stages, decode=replace(stages.decode, pictures=False), write=silent)
-    records = run_stages(share, blind, workers, stop)
-    return max(
-        (one.scale for record in records if isinstance(record, Explained) for one in record.classes), default=0.0
-    )
+    finished: set[str] = set()
+    """Of those that are in the work; a line in the journal would say that they are not."""
+
+    def usable() -> Iterator[Source]:
+        for position, need in enumerate(needs):
+            if need == ENDED:
+                finished.add(share[position].name)
+            if need not in (CRASHED, CLASHED):
+                yield share[position]
+
+    def begin(source: Source) -> None:
+        if source.name not in finished:
+            resume.begin(source.name)
+
+    largest = 0.0
+    for record in run_stages(usable(), blind, workers, stop, begin):
+        finished.discard(record.name)
+        resume.survive(record.name)
+        if isinstance(record, Explained):
+            largest = max(largest, *(one.scale for one in record.classes))
+    return largest
 
 
 def _with_scale(stages: ExplainStages, scale: float) -> ExplainStages:

@@ -1,22 +1,24 @@
 """A whole run, whatever its work is: settings and sources in; files, journal and records out."""
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
 from typing import Generic
 
-from lrpcli.images.find import Source
+from lrpcli.images.find import STDIN, Source
 from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
-from lrpcli.pipeline.stream import run_stages
+from lrpcli.pipeline.stream import run_stages, standard_input
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import RunDescription, RunFiles, require_same_run
+from lrpcli.records.identity import Content, hash_bytes, read_content
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
-from lrpcli.records.resume import ENDED, SUSPECT, Resume
+from lrpcli.records.resume import CRASHED, LAST, SUSPECT, TODO, UNSURE, Resume
 
 LOOKS = 1000
 """Images that are looked up between two looks at whether the run shall stop."""
@@ -38,12 +40,17 @@ class Run(Generic[T, R]):
     force: bool
 
     def records(
-        self, sources: Sequence[Source], workers: Workers, stop: threading.Event | None = None
+        self,
+        sources: Sequence[Source],
+        workers: Workers,
+        stop: threading.Event | None = None,
+        held: ExitStack | None = None,
     ) -> Generator[R | Record, None, None]:
         """Works on the shard's share of the sources; a record for each, in order. StoppedError ends the run.
 
         What an earlier run finished is skipped unless the run is forced; UsageError if that was made with other
-        settings. When `stop` is set, what is in the work is finished, and the rest dropped.
+        settings. When `stop` is set, what is in the work is finished, and the rest dropped. No other run works on the
+        shard meanwhile, nor until `held` is closed.
         """
         stop = stop or threading.Event()
         if not self.force:
@@ -51,11 +58,15 @@ class Run(Generic[T, R]):
         with Resume(
             self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name, force=self.force
         ) as resume:
+            if held is not None:
+                resume.keep_lock(held)
             self.description.write(self.folder, self.files, self.owner)
             share = self.shard.share(sources)
             resume.begin_run(RunLine(self.shard.number, self.shard.count, len(sources), len(share)))
-            stages = self.ready(share, workers, resume, stop)
-            needs = _needs(share, resume, stop)
+            stages = self.ready(share, resume)
+            needs = _needs(share, resume, stop, stages.jobs)
+            _try_suspects(share, needs, stages, workers, resume, stop)
+            stages = self.agreed(share, needs, stages, workers, resume, stop)
             with closing(_worked(share, needs, stages, workers, resume, stop)) as worked:
                 for record in _merged(share, needs, worked, resume, stop):
                     resume.end(record)
@@ -66,21 +77,78 @@ class Run(Generic[T, R]):
         """What the names of this run's temporary files hold."""
         return self.files.owner(self.shard.name)
 
-    def ready(
-        self, share: Sequence[Source], workers: Workers, resume: Resume[R], stop: threading.Event
-    ) -> Stages[T, R]:
-        """The stages for this share of the images."""
+    def ready(self, share: Sequence[Source], resume: Resume[R]) -> Stages[T, R]:
+        """The stages for this share of the images; nothing has been looked up yet."""
         return self.stages.fitted(len(share))
 
+    def agreed(
+        self,
+        share: Sequence[Source],
+        needs: bytearray,
+        stages: Stages[T, R],
+        workers: Workers,
+        resume: Resume[R],
+        stop: threading.Event,
+    ) -> Stages[T, R]:
+        """The stages once what depends on all images is known; may change what each of them `needs`."""
+        return stages
 
-def _needs(share: Sequence[Source], resume: Resume[R], stop: threading.Event) -> bytearray:
+
+def _needs(share: Sequence[Source], resume: Resume[R], stop: threading.Event, jobs: int) -> bytearray:
     """What each image needs, by position: see Resume.look. Cut short when `stop` is set."""
     needs = bytearray()
     for position, source in enumerate(share):
         if position % LOOKS == 0 and stop.is_set():
             break
         needs.append(resume.look(source.path, source.name))
+    _settle(needs, share, resume, stop, jobs)
     return needs
+
+
+def _settle(needs: bytearray, share: Sequence[Source], resume: Resume[R], stop: threading.Event, jobs: int) -> None:
+    """Settles by their contents what unsure images need, reading `jobs` of them at once."""
+    unsure = (position for position, need in enumerate(needs) if need == UNSURE)
+    with ThreadPoolExecutor(jobs, "reader") as readers:
+        while positions := list(islice(unsure, 4 * jobs)):
+            if stop.is_set():
+                del needs[positions[0] :]
+                return
+            sources = [share[position] for position in positions]
+            contents = readers.map(_content, [source.path for source in sources])
+            for position, source, content in zip(positions, sources, contents, strict=True):
+                needs[position] = resume.settle(source.path, source.name, content)
+
+
+def _content(path: str) -> Content | None:
+    return Content(hash_bytes(standard_input())) if path == STDIN else read_content(path)
+
+
+def _try_suspects(
+    share: Sequence[Source],
+    needs: bytearray,
+    stages: Stages[T, R],
+    workers: Workers,
+    resume: Resume[R],
+    stop: threading.Event,
+) -> None:
+    """Tries each suspect with nothing beside it. What has not ended the run is worked on like any other image after.
+
+    The results are not used: those of a full batch have other last digits. What has ended the fewest runs comes first,
+    and what has been `crashed` before is only tried if nothing else is to be done.
+    """
+    if any(need == TODO or SUSPECT <= need < LAST for need in needs):
+        needs[:] = needs.replace(bytes([LAST]), bytes([CRASHED]))
+    suspects = [position for position, need in enumerate(needs) if need >= SUSPECT]
+    suspects.sort(key=needs.__getitem__)
+    tried = (share[position] for position in suspects)
+
+    def begin(source: Source) -> None:
+        resume.begin(source.name, alone=True)
+
+    for record in run_stages(tried, stages.alone(), workers, stop, begin, apart=True):
+        resume.survive(record.name)
+    for position in suspects:
+        needs[position] = TODO
 
 
 def _worked(
@@ -91,20 +159,16 @@ def _worked(
     resume: Resume[R],
     stop: threading.Event,
 ) -> Generator[R | Record, None, None]:
-    """Records of the images that need work, in order; each suspect is worked on with nothing beside it."""
+    """Records of the images that need work, in order."""
 
-    def begun(group: Iterable[int], *, alone: bool) -> Iterator[Source]:
-        for position in group:
-            source = share[position]
-            resume.begin(source.path, source.name, alone=alone)
-            yield source
+    def taken() -> Iterator[Source]:
+        for position, need in enumerate(needs):
+            if need == TODO:
+                source = share[position]
+                resume.take(source.path, source.name)
+                yield source
 
-    waiting = (position for position, need in enumerate(needs) if need != ENDED)
-    for suspect, stretch in groupby(waiting, key=lambda position: needs[position] == SUSPECT):
-        for group in ([position] for position in stretch) if suspect else iter([stretch]):
-            if stop.is_set():
-                return
-            yield from run_stages(begun(group, alone=suspect), stages, workers, stop)
+    return run_stages(taken(), stages, workers, stop, lambda source: resume.begin(source.name))
 
 
 def _merged(
@@ -115,10 +179,10 @@ def _merged(
     Once `stop` is set, only those that were in the work.
     """
     for position, need in enumerate(needs):
-        if need == ENDED:
+        if need != TODO:
             if not stop.is_set():
                 source = share[position]
-                yield resume.record(source.path, source.name)
+                yield resume.record(source.path, source.name, need)
             continue
         record = next(worked, None)
         if record is None:  # stopped

@@ -40,3 +40,7 @@ class Stages(Generic[T, R]):
         batches = max(1, -(-images // self.batch_size))
         size = max(1, -(-images // batches))
         return replace(self, batch_size=size, work=self.work.sized(size))
+
+    def alone(self) -> "Stages[T, R]":
+        """The stages for one image at a time, without the copies that fill up a batch."""
+        return replace(self, batch_size=1, work=self.work.sized(1))

@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
@@ -33,18 +33,28 @@ def standard_input() -> bytes:
 
 
 def run_stages(
-    sources: Iterable[Source], stages: Stages[T, R], workers: Workers, stop: threading.Event | None = None
-) -> Iterator[R | Record]:
+    sources: Iterable[Source],
+    stages: Stages[T, R],
+    workers: Workers,
+    stop: threading.Event,
+    begin: Callable[[Source], None],
+    *,
+    apart: bool = False,
+) -> Generator[R | Record, None, None]:
     """Records in the order of the sources, each as soon as its files and those of all before it are written.
 
+    `begin` is called with each image that goes into the work, right before: nothing earlier can end this process. With
+    `apart` a batch goes into the work when everything before it has been taken from here.
     Only a few batches are held at a time, however many sources there are. A failed image has a record with a failure;
     StoppedError, such as for a full disk, ends the run. When `stop` is set, what is not in the work yet is dropped.
     """
     writers = ThreadPoolExecutor(stages.jobs, "writer")
     waiting: deque[Pending[R]] = deque()
     try:
-        for batch in _batches(_prepared(sources, stages, workers, stop or threading.Event()), stages.batch_size):
-            waiting.extend(_worked(batch, stages, writers))
+        for batch in _batches(_prepared(sources, stages, workers, stop), stages.batch_size):
+            while apart and waiting:
+                yield _record(waiting.popleft())
+            waiting.extend(_worked(batch, stages, writers, begin))
             # Images of the batch before are written by now, or nearly so: what the memory holds stays bounded.
             while waiting and (len(waiting) > 2 * stages.batch_size or _is_done(waiting[0])):
                 yield _record(waiting.popleft())
@@ -78,7 +88,8 @@ def _prepared(
 def _submit(source: Source, stages: Stages[T, R], workers: Workers) -> tuple[Source, "Future[tuple[Prepared, str]]"]:
     """The image with its decoding, which begins in one of the workers."""
     content = standard_input() if source.path == STDIN else None
-    return source, workers.submit(stages.decode, source.path, source, content)
+    memory = stages.decode.memory(0 if content is None else len(content))
+    return source, workers.submit(stages.decode, source.path, source, content, memory=memory)
 
 
 def prepare_one(source: Source, stages: Stages[T, R], workers: Workers) -> Prepared | ImageError:
@@ -124,9 +135,13 @@ def _batches(items: Iterable[Item | None], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _worked(batch: list[Item], stages: Stages[T, R], writers: Executor) -> Iterator[Pending[R]]:
+def _worked(
+    batch: list[Item], stages: Stages[T, R], writers: Executor, begin: Callable[[Source], None]
+) -> Iterator[Pending[R]]:
     """Computes a batch and hands its images to the writers."""
     usable = [prepared for _, prepared in batch if isinstance(prepared, Prepared)]
+    for item in usable:
+        begin(item.source)
     started = perf_counter()
     answers = iter(stages.work(usable) if usable else ())
     seconds = (perf_counter() - started) / max(len(usable), 1)
@@ -138,7 +153,19 @@ def _worked(batch: list[Item], stages: Stages[T, R], writers: Executor) -> Itera
         if isinstance(answer, ImageError):
             yield source, answer
         else:
-            yield source, writers.submit(stages.write, prepared, answer, seconds)
+            yield source, writers.submit(_written, stages.write, prepared, answer, seconds)
+
+
+def _written(write: Callable[[Prepared, T, float], R], item: Prepared, answer: T, seconds: float) -> R:
+    """The record of an image whose files are written. ImageError if there is no room for making them."""
+    try:
+        return replace(write(item, answer, seconds), content=item.content)
+    except MemoryError as error:
+        raise ImageError(
+            "too_large",
+            f"Writing the results of the image {item.source.path!r} needs more memory than there is. Ask for fewer or "
+            "smaller files.",
+        ) from error
 
 
 def _is_done(item: Pending[R]) -> bool:

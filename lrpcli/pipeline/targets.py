@@ -1,5 +1,6 @@
 """Which classes are explained for an image, from what --target says."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -32,13 +33,23 @@ class Targets:
         """Classes of one image, or None where its scores decide. ImageError if its folder is the name of no class."""
         if self.text != FROM_FOLDER:
             return self.classes or None
-        folder = PurePath(source.path).parent.name
+        folder = _folder(source.path)
         try:
             return (self.model.find_class(folder),)
         except ModelError as error:
             raise ImageError(
                 "unsupported", f"{source.path!r} lies in no folder named after a class: {error}"
             ) from error
+
+    def fit(self, found: Sequence[int], before: str, now: str) -> bool:
+        """Whether classes that an image got at the path `before` are those that it would get at the path `now`."""
+        same = self.text != FROM_FOLDER or _folder(before) == _folder(now)
+        count = len(found) == self.count
+        return same and count and self.known(found) and (not self.classes or tuple(found) == self.classes)
+
+    def known(self, found: Sequence[int]) -> bool:
+        """Whether the model has these classes."""
+        return all(0 <= index < (self.model.outputs or sys.maxsize) for index in found)
 
     def batch(self, classes: Sequence[tuple[int, ...] | None]) -> str | Tensor:
         """What the Explainer takes for a batch: "topK", or indices (N, K)."""
@@ -50,6 +61,10 @@ class Targets:
         if self.count == 1:
             return ""
         return f".{index}" if self.classes else f".top{place + 1}"
+
+
+def _folder(path: str) -> str:
+    return PurePath(path).parent.name
 
 
 def choose_targets(model: Model, wanted: Sequence[str], default: str) -> Targets:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Pipe
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrpcli.errors import ImageError, StoppedError
 from lrpcli.pipeline.settings import TIMEOUT
@@ -51,22 +51,27 @@ class Workers:
             self.__exit__()
             raise
 
-    def submit(self, function: Callable[..., Any], path: str, *arguments: Any) -> "Future[tuple[Any, str]]":
+    def submit(
+        self, function: Callable[..., Any], path: str, *arguments: Any, memory: int | None = None
+    ) -> "Future[tuple[Any, str]]":
         """The result of function(*arguments) about the image `path`, and what was printed.
 
-        The function must be known by name in another process. The future raises what it raises; ImageError of kind
-        timeout or crashed if it hung or killed its process twice; StoppedError if no process can be started.
+        The function must be known by name in another process, and may use so many bytes of `memory`. The future raises
+        what it raises; ImageError of kind timeout, crashed or too_large if it hung, killed its process twice or
+        wanted more memory; StoppedError if no process or thread can be started.
         """
-        return self._threads.submit(self._run, function, path, arguments)
+        return self._threads.submit(self._run, _Call(function, arguments, self.timeout, memory), path)
 
-    def _run(self, function: Callable[..., Any], path: str, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+    def _run(self, call: "_Call", path: str) -> tuple[Any, str]:
         worker = self._idle.get()
         try:
             for _ in range(ATTEMPTS):
                 try:
-                    return worker.call(function, arguments, self.timeout)
+                    return worker.answer(call)
                 except _Died as death:
                     reason = str(death)
+                except MemoryError as error:
+                    raise ImageError("too_large", _too_large(path, call.memory)) from error
                 except TimeoutError as error:
                     raise ImageError(
                         "timeout",
@@ -89,6 +94,15 @@ class Workers:
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.close()
+
+
+class _Call(NamedTuple):
+    """A function to run in a worker, in so many seconds and bytes; None for any number of them."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    timeout: float | None
+    memory: int | None
 
 
 class _Gate:
@@ -122,7 +136,8 @@ class _Worker:
         self._function: Any = None
         self._ready = False
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from lrpcli.pipeline.worker import main; main({theirs.fileno()})"
+            f"import sys; sys.path[:] = {sys.path!r}; from lrpcli.pipeline.worker import main; "
+            f"main({theirs.fileno()}, {os.getpid()})"
         )
         # A group of its own: Ctrl-C on the terminal reaches the run alone. One thread: one image uses one CPU.
         try:
@@ -131,28 +146,37 @@ class _Worker:
                 pass_fds=[theirs.fileno()], process_group=0,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
-        except OSError as error:
-            raise StoppedError(f"No process can be started for decoding images: {error.strerror}.") from error
+        except (OSError, MemoryError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "there is too little memory"
+            raise StoppedError(f"No process can be started for decoding images: {reason}.") from error
         finally:
             theirs.close()
 
-    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> tuple[Any, str]:
-        """The function's result and what was printed meanwhile; raises _Died or TimeoutError, after which it is new."""
+    def answer(self, call: _Call) -> tuple[Any, str]:
+        """The function's result and what was printed meanwhile.
+
+        Raises what the function raises; _Died, TimeoutError, or MemoryError if this process has no room for the result,
+        after which the worker is new.
+        """
         if self._process is None:
             self._start()
         if not self._ready:
             self._wait_until_ready()
         self._written()
-        seconds = 0 if timeout is None else int(timeout) + GRACE
+        seconds = 0 if call.timeout is None else int(call.timeout) + GRACE
         try:
-            self._connection.send((None if function is self._function else function, arguments, seconds))
-            self._function = function
-            if not self._connection.poll(timeout):
+            function = None if call.function is self._function else call.function
+            self._connection.send((function, call.arguments, seconds, call.memory))
+            self._function = call.function
+            if not self._connection.poll(call.timeout):
                 self.end()
                 raise TimeoutError(_quoted(self._written()))
             worked, result = self._connection.recv()
         except (EOFError, ConnectionError) as error:
             raise _Died(self._last_words()) from error
+        except MemoryError:  # perhaps in the middle of the answer
+            self.end()
+            raise
         if not worked:
             raise _with_note(result, self._written())
         return result, self._written()
@@ -217,6 +241,11 @@ def _nameless_file() -> Any:
     # Appending, so that the process goes on at the start when the file has been emptied.
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file
+
+
+def _too_large(path: str, memory: int | None) -> str:
+    room = "there is" if memory is None else f"the {memory / 1e9:.1f} GB that decoding may take"
+    return f"The image {path!r} needs more memory than {room}. If it is to be trusted, raise --max-pixels."
 
 
 def _quoted(note: str) -> str:

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from lrpcli.models.model import Model
 from lrpcli.pictures.picture import picture_scale
 from lrpcli.pipeline.decode import Prepared
-from lrpcli.pipeline.explain import Answer, Explanation
-from lrpcli.pipeline.kinds import in_writing_order
+from lrpcli.pipeline.explain import TOP, Answer, Explanation
+from lrpcli.pipeline.kinds import KINDS, in_writing_order
 from lrpcli.pipeline.settings import OutputSettings
 from lrpcli.pipeline.targets import Targets
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
 from lrpcli.records.record import Outputs
 from lrpcli.records.store import write_whole
+
+SAME_SCALE = 1e-3
+"""Two common scales this close draw the same picture: less than one step of colour."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,34 @@ class Writer:
             seconds=round(item.seconds + seconds + time.perf_counter() - started, 4),
         )
 
+    def fits(self, record: Explained, path: str, name: str) -> bool:
+        """Whether a record has the classes asked of the image at a path, and files named after it."""
+        same_scale = self.scale is None or abs(record.classes[0].scale - self.scale) <= SAME_SCALE * self.scale
+        top = [one.target for one in record.top]
+        return (
+            same_scale
+            and 0 < len(top) <= TOP
+            and self.targets.known(top)
+            and self.targets.fit([one.target for one in record.classes], record.input, path)
+            and all(
+                one.outputs.paths == self._paths(name + self.targets.suffix(place, one.target))
+                for place, one in enumerate(record.classes)
+            )
+        )
+
+    def _paths(self, base: str) -> dict[str, str]:
+        """The file of each kind, in the order of --save."""
+        return {kind: base + KINDS[kind].suffix for kind in self.settings.save}
+
     def _one(self, item: Prepared, explanation: Explanation, suffix: str) -> ExplainedClass:
         """Writes the files of one class."""
         summed = explanation.relevance.sum(0, dtype=np.float64).astype(np.float32)
         product = Product(item, explanation, summed, self._scale(summed), self.settings)
-        written: dict[str, str] = {}
+        paths = self._paths(item.source.name + suffix)
         for kind in in_writing_order(self.settings.save):
-            name = item.source.name + suffix + kind.suffix
-            write_whole(Path(self.folder, name), kind.make(product), self.owner)
-            written[kind.name] = name
+            write_whole(Path(self.folder, paths[kind.name]), kind.make(product), self.owner, self.folder)
         return ExplainedClass(
-            Outputs({kind: written[kind] for kind in self.settings.save}),
+            Outputs(paths),
             explanation.target,
             self.model.label(explanation.target),
             round(explanation.score, 6),

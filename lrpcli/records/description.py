@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrpcli.errors import UsageError
+from lrpcli.errors import ImageError, OutputError, UsageError
+from lrpcli.records.folder import names_in, open_regular
 from lrpcli.records.json_values import Fields, as_fields
 from lrpcli.records.record import FORMAT
-from lrpcli.records.store import translate_os_error, write_whole
+from lrpcli.records.store import write_whole
 
 FOLDER = ".lrp"
 RESULTS = 1
 """Raised when the same settings give other numbers than before."""
+LEVELS = 40
+"""So deep may a description be nested; what lrp writes has five levels."""
 SHOWN = 6
 """Differences that a message names; the rules of a large net differ in dozens of layers."""
 
@@ -24,13 +27,14 @@ class RunFiles:
     """Names in OUTPUT/.lrp/: the description's, what the names of the journals begin with.
 
     `owners` begins the names under which shards own temporary files; `at_top`: whether a run writes files into OUTPUT
-    itself that belong to no image.
+    itself that belong to no image; `named`: whether files are named after images, so that a result belongs to a name.
     """
 
     description: str
     journals: str
     owners: str = ""
     at_top: bool = False
+    named: bool = True
 
     def journal(self, shard: str) -> str:
         """The journal of a shard, such as "1-of-4"."""
@@ -44,13 +48,19 @@ class RunFiles:
         """What the names of a shard's temporary files hold, see store.write_whole."""
         return self.owners + shard
 
-    def journals_in(self, output: Path) -> list[Path]:
-        """The journals of an output folder, sorted."""
-        return sorted((output / FOLDER).glob(f"{self.journals}-*.jsonl"))
+    def journals_in(self, output: Path) -> list[str]:
+        """The names of the journals of an output folder, sorted. OutputError if it cannot be looked into."""
+        try:
+            names = names_in(output, FOLDER)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unreadable(output / FOLDER, error) from error
+        return [name for name in names if name.startswith(f"{self.journals}-") and name.endswith(".jsonl")]
 
 
 EXPLAIN_FILES = RunFiles("run.json", "journal")
-EVALUATE_FILES = RunFiles("evaluate.json", "evaluate", "evaluate-", at_top=True)
+EVALUATE_FILES = RunFiles("evaluate.json", "evaluate", "evaluate-", at_top=True, named=False)
 
 
 @dataclass(frozen=True)
@@ -107,23 +117,48 @@ class RunDescription:
     def write(self, output: Path, files: RunFiles, owner: str = "0") -> None:
         """Writes it into OUTPUT/.lrp/; `owner` as in store.write_whole. OutputError if that is not possible."""
         text = json.dumps(self.as_json(), indent=2, ensure_ascii=False)
-        write_whole(output / FOLDER / files.description, text.encode("utf-8", "backslashreplace") + b"\n", owner)
+        content = text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            write_whole(output / FOLDER / files.description, content, owner, output)
+        except ImageError as error:  # it is this one name, but no image's
+            raise OutputError(str(error)) from error
 
 
 def read_description(output: Path, files: RunFiles) -> RunDescription | None:
-    """The description of the results in an output folder, or None. UsageError if it is damaged."""
+    """The description of the results in an output folder, or None.
+
+    UsageError if it is damaged, OutputError if it cannot be read.
+    """
     path = output / FOLDER / files.description
     try:
-        return RunDescription.from_json(as_fields(json.loads(path.read_bytes())))
-    except (FileNotFoundError, NotADirectoryError):
+        with os.fdopen(open_regular(output, FOLDER, files.description, os.O_RDONLY), "rb") as file:
+            found = json.loads(file.read())
+        _require_shallow(found)
+        return RunDescription.from_json(as_fields(found))
+    except FileNotFoundError:
         return None
     except OSError as error:
-        raise translate_os_error(error, path) from error
+        raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{os.fspath(path)!r} is damaged, so that it is not known what the results beside it were made with. Start "
             "anew with --force, or choose another output folder."
         ) from error
+
+
+def _require_shallow(value: object, levels: int = LEVELS) -> None:
+    """ValueError if lists and objects lie deeper within each other than any that were written."""
+    if levels == 0:
+        raise ValueError("it is nested too deeply")
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _require_shallow(inner, levels - 1)
+
+
+def _unreadable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{os.fspath(path)!r} cannot be read: {error.strerror or error}. Mend that, or choose another output folder."
+    )
 
 
 def require_same_run(output: Path, files: RunFiles, description: RunDescription) -> None:

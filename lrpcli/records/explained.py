@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 from lrpcli.lrp.exploded import EXPLODED_ADVICE
-from lrpcli.records.json_values import Fields, as_number, as_whole
+from lrpcli.records.json_values import Fields, as_number, as_share, as_text, as_whole
 from lrpcli.records.record import Outputs, Record
 
 PlacementValues = Mapping[str, Sequence[float]]
 """Numbers of images.placement.Placement by name, as it writes them down."""
+PLACEMENT = {"image_size": 2, "box": 4, "size": 2}
+"""How many numbers it has of each name."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class ExplainedClass:
             Outputs.from_json(fields.inner("outputs")),
             fields.whole("target"),
             fields.text("label"),
-            fields.number("score"),
+            as_share(fields.get("score"), "score"),
             RelevanceRange.from_json(fields.inner("relevance")),
             fields.number("scale"),
         )
@@ -76,9 +78,9 @@ class TopClass(NamedTuple):
     @classmethod
     def from_json(cls, value: object) -> "TopClass":
         """A list of the three; ValueError for anything else."""
-        if not isinstance(value, list) or len(value) != 3 or not isinstance(value[1], str):
-            raise ValueError(f"{value!r} is not a class with its score")
-        return cls(as_whole(value[0]), value[1], as_number(value[2]))
+        if not isinstance(value, list) or len(value) != 3:
+            raise ValueError("'top' is not classes with their scores")
+        return cls(as_whole(value[0]), as_text(value[1]), as_share(value[2]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +131,20 @@ class Explained(Record):
     @classmethod
     def from_json(cls, fields: Fields) -> "Explained":
         """See Record."""
-        placement = fields.inner("placement")
         return cls(
             **vars(Record.from_json(fields)),
             classes=tuple(map(ExplainedClass.from_json, _parts(fields))),
             top=tuple(map(TopClass.from_json, fields.items("top"))),
-            placement={name: list(map(as_number, placement.items(name))) for name in placement.values},
+            placement=_placement(fields.inner("placement")),
             note=fields.text("note") if fields.get("note") is not None else "",
         )
+
+
+def _placement(fields: Fields) -> PlacementValues:
+    values = {name: list(map(as_number, fields.items(name))) for name in fields.values}
+    if {name: len(numbers) for name, numbers in values.items()} != PLACEMENT:
+        raise ValueError("'placement' does not hold its numbers")
+    return values
 
 
 def _parts(fields: Fields) -> list[Fields]:

@@ -3,78 +3,209 @@
 import hashlib
 import os
 from array import array
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lrpcli.records.description import RunFiles
-from lrpcli.records.journal import ALONE, RUN, SKIPPED, UNFINISHED, Line, open_journal, parse_line, read_lines
+from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.journal import (
+    ALONE,
+    CLASHED,
+    FAILED,
+    FINISHED,
+    OK,
+    RUN,
+    SKIPPED,
+    UNFINISHED,
+    Line,
+    open_journal,
+    parse_line,
+    read_lines,
+    unusable,
+)
 
-_PLACE = 48
+_CRASHED = CLASHED + 1
+"""Beside the journal's codes: failed as `crashed`, which does not end the count of deaths."""
+_PLACE = 44
 """Bits of a position within its file; above them is the number of the file."""
+_HELD = 8
+"""Journals that are open at the same time: there may be thousands, and a process may have few files."""
 
 
 class Known(NamedTuple):
-    """What is known of one image: the last that happened, and how often it was begun alone and never ended."""
+    """What is known of one image: the last that happened, and the runs that ended while it was under way.
+
+    `begun` counts those since anything else happened to it, `deaths` those in which it was alone, also before it was
+    reported as `crashed`.
+    `finished` is the line of its last finished result, whatever happened since and whatever settings it was made with.
+    """
 
     code: int
+    begun: int
     deaths: int
     line: Line
+    finished: Line | None
 
 
 def identity(name: str) -> int:
     """64 bits that stand for the name of an image."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest())
+    return _bits(os.fsencode(name))
+
+
+def _bits(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 class Index:
-    """The journals' lines about each image, found by its name; `run` is the fingerprint whose results count."""
+    """The journals' lines about each image, found by its name; `run` is the fingerprint whose results count, None: all.
 
-    def __init__(self, output: Path, files: RunFiles, run: str) -> None:
-        self._files = [open_journal(path) for path in files.journals_in(output)]
-        names, times, codes, places = array("Q"), array("d"), array("B"), array("Q")
-        for number, file in enumerate(self._files):
-            for line in read_lines(file, run):
-                if line.code not in (SKIPPED, RUN):
-                    names.append(identity(line.name))
-                    times.append(line.time)
-                    codes.append(line.code)
-                    places.append(number << _PLACE | line.position)
-        order = np.lexsort((times, names))  # by name, then by time; stable, so that lines of one time keep their order
+    Within a journal, a later line is one that stands further down, whatever the clock said. Of several journals the one
+    whose last line about the image has the latest time comes last. `seen` is given every line with its journal's name.
+    With `contents`, finished images of this run are found by what is in them, too. OutputError if a journal cannot be
+    read.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        files: RunFiles,
+        run: str | None,
+        *,
+        seen: Callable[[str, Line], None] = lambda journal, line: None,
+        contents: bool = False,
+    ) -> None:
+        self.journals = files.journals_in(output)
+        self._files = _Files(output, self.journals)
+        names, codes, places = array("Q"), array("B"), array("Q")
+        times: list[NDArray[np.float64]] = []
+        self._contents: dict[int, int] = {}
+        for number, journal in enumerate(self.journals):
+            first, own = len(names), array("d")
+            for line in read_lines(output, journal, run):
+                seen(journal, line)
+                if line.code in (SKIPPED, RUN, CLASHED):
+                    continue
+                names.append(identity(line.name))
+                own.append(line.time)
+                codes.append(_CRASHED if _is_crash(line) else line.code)
+                places.append(number << _PLACE | line.position)
+                if contents and line.code == OK and isinstance(line.fields.get("content"), str):
+                    self._contents[_content(str(line.fields.get("content")))] = places[-1]
+            times.append(_last_times(np.array(names[first:]), np.asarray(own)))
+        # By name, then by time; stable, so that the lines of one journal keep their order.
+        order = np.lexsort((np.concatenate(times or [np.empty(0)]), np.asarray(names)))
         self._names, self._codes, self._places = (np.asarray(column)[order] for column in (names, codes, places))
 
     def of(self, name: str) -> Known | None:
         """What is known of an image, or None."""
-        wanted = np.uint64(identity(name))
-        end = int(np.searchsorted(self._names, wanted, "right"))
-        if end == 0 or self._names[end - 1] != wanted:
-            return None
-        line = self._line(int(self._places[end - 1]))
+        end = self._end(np.uint64(identity(name)))
+        line = self._line(end - 1) if end else None
         if line is None or line.name != name:
             return None
-        first = end
-        while first > 0 and self._names[first - 1] == wanted and self._codes[first - 1] == ALONE:
-            first -= 1
-        return Known(int(self._codes[end - 1]), end - first, line)
+        code = int(self._codes[end - 1])
+        if code in FINISHED:  # the usual case, and there may be millions
+            return Known(code, 0, 0, line, line)
+        begun = sum(1 for _ in takewhile(UNFINISHED.__contains__, self._backwards(end)))
+        since = takewhile((*UNFINISHED, _CRASHED).__contains__, self._backwards(end))
+        deaths = sum(code == ALONE for code in since)
+        return Known(FAILED if code == _CRASHED else code, begun, deaths, line, self._finished(end))
 
-    def unfinished(self) -> Iterator[tuple[Path, str]]:
+    def _backwards(self, end: int) -> Iterator[int]:
+        """What the lines of an image say, of which the last one is before `end`, from there on backwards."""
+        for place in range(end - 1, -1, -1):
+            if self._names[place] != self._names[end - 1]:
+                return
+            yield int(self._codes[place])
+
+    def last(self, image: int) -> Line | None:
+        """The last line about the image that `identity` gave this number for; None if there is none."""
+        end = self._end(np.uint64(image))
+        return self._line(end - 1) if end else None
+
+    def _end(self, wanted: np.uint64) -> int:
+        """Behind the last row of an image; 0 if it has none."""
+        end = int(np.searchsorted(self._names, wanted, "right"))
+        return end if end > 0 and self._names[end - 1] == wanted else 0
+
+    def _finished(self, end: int) -> Line | None:
+        """The last line of a finished result among those of one image, of which the last one is before `end`."""
+        finished = (back for back, code in enumerate(self._backwards(end), 1) if code in FINISHED)
+        back = next(finished, None)
+        return None if back is None else self._line(end - back)
+
+    @property
+    def has_contents(self) -> bool:
+        """Whether any image can be found by its content."""
+        return bool(self._contents)
+
+    def of_content(self, content: str) -> Line | None:
+        """The line of a finished image with that content hash, or None."""
+        place = self._contents.get(_content(content))
+        line = None if place is None else self._line_at(place)
+        return line if line is not None and line.fields.get("content") == content else None
+
+    def unfinished(self) -> Iterator[tuple[str, str]]:
         """Journal and name of each image that was begun and not ended."""
         last = np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)]
-        for index in np.flatnonzero(last):
-            if self._codes[index] in UNFINISHED:
-                place = int(self._places[index])
-                line = self._line(place)
+        for row in np.flatnonzero(last).tolist():
+            if self._codes[row] in UNFINISHED:
+                line = self._line(row)
                 if line is not None:
-                    yield Path(self._files[place >> _PLACE].name), line.name
+                    yield self.journals[int(self._places[row]) >> _PLACE], line.name
 
-    def _line(self, place: int) -> Line | None:
-        file = self._files[place >> _PLACE]
-        file.seek(place & ((1 << _PLACE) - 1))
-        return parse_line(file.readline())
+    def _line(self, row: int) -> Line | None:
+        return self._line_at(int(self._places[row]))
+
+    def _line_at(self, place: int) -> Line | None:
+        return parse_line(self._files.line(place >> _PLACE, place & ((1 << _PLACE) - 1)))
 
     def close(self) -> None:
         """Lets go of the journals."""
-        for file in self._files:
+        self._files.close()
+
+
+class _Files:
+    """Lines of journals by position, with few journals open at a time."""
+
+    def __init__(self, output: Path, journals: list[str]) -> None:
+        self._output, self._journals = output, journals
+        self._open: OrderedDict[int, BinaryIO] = OrderedDict()
+
+    def line(self, number: int, position: int) -> bytes:
+        """The line at a position of a journal; OutputError if it cannot be read."""
+        name = self._journals[number]
+        if number not in self._open:
+            if len(self._open) == _HELD:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = open_journal(self._output, name)
+        self._open.move_to_end(number)
+        try:
+            self._open[number].seek(position)
+            return self._open[number].readline()
+        except OSError as error:
+            raise unusable("read", error, self._output / FOLDER / name) from error
+
+    def close(self) -> None:
+        """Closes what is open."""
+        for file in self._open.values():
             file.close()
+
+
+def _content(content: str) -> int:
+    return _bits(content.encode("utf-8", "surrogatepass"))
+
+
+def _last_times(names: NDArray[np.uint64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each line of a journal, when its last line about the same image was written."""
+    _, last, image = np.unique(names[::-1], return_index=True, return_inverse=True)
+    return times[::-1][last][image][::-1]
+
+
+def _is_crash(line: Line) -> bool:
+    error = line.fields.get("error")
+    return line.code == FAILED and isinstance(error, dict) and error.get("kind") == "crashed"

@@ -4,19 +4,22 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records import record
 from lrpcli.records.description import FOLDER
-from lrpcli.records.json_values import Fields, JsonObject, as_fields, as_number, json_line
+from lrpcli.records.folder import open_regular
+from lrpcli.records.json_values import Fields, JsonObject, as_fields, as_number, as_whole, json_line
 from lrpcli.records.store import translate_os_error
 
-START, ALONE, DROPPED, FAILED, OK, SKIPPED, RUN = range(7)
-"""What a line says: begun, begun with nothing else under way, given up, failed, finished, found finished, a new run."""
+START, ALONE, DROPPED, FAILED, OK, SKIPPED, RUN, OUTDATED, CLASHED = range(9)
+"""What a line says: begun, begun with nothing else under way, given up, failed, finished, found finished, a new run,
+finished by a run with other settings, left undone as another image has that name."""
 UNFINISHED = (START, ALONE)
+FINISHED = (OK, OUTDATED)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,13 @@ class RunLine:
     @classmethod
     def from_json(cls, fields: Fields) -> "RunLine":
         """What as_json wrote; ValueError for anything else."""
-        part = fields.items("part")
-        if len(part) != 2 or not all(isinstance(number, int) for number in part):
-            raise ValueError("'part' is not two whole numbers")
-        return cls(int(str(part[0])), int(str(part[1])), fields.whole("images"), fields.whole("share"))
+        part = [as_whole(number, "part") for number in fields.items("part")]
+        if len(part) != 2 or not 1 <= part[0] <= part[1]:
+            raise ValueError("'part' is not a number and how many there are")
+        images, share = fields.whole("images"), fields.whole("share")
+        if not 0 <= share <= images:
+            raise ValueError("'share' is not a share of 'images'")
+        return cls(part[0], part[1], images, share)
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,10 @@ class Journal:
     def __init__(self, output: Path, name: str, *, alone: bool = False) -> None:
         self.path = output / FOLDER / name
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b", buffering=0)
-            if alone and not locked(self._file.fileno()):
+            descriptor = open_regular(output, FOLDER, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            self._file = os.fdopen(descriptor, "a+b", buffering=0)
+            self._require_one_name()
+            if alone and not locked(descriptor):
                 self._file.close()
                 raise UsageError(
                     f"Another run is at work on {os.fspath(output)!r} (it holds {name}). Wait for it, or give each run "
@@ -77,7 +84,17 @@ class Journal:
                 )
             self._end_torn_line()
         except OSError as error:
-            raise translate_os_error(error, self.path) from error
+            raise unusable("written", error, self.path) from error
+
+    def _require_one_name(self) -> None:
+        """What is written into a file with several names is in all of them: in copies made of hard links, say."""
+        if os.fstat(self._file.fileno()).st_nlink > 1:
+            self._file.close()
+            raise OutputError(
+                f"The journal {os.fspath(self.path)!r} cannot be written: the file has another name elsewhere (a hard "
+                "link), where the lines would appear too. Put a copy of its own in its place, then run the same "
+                "command again."
+            )
 
     def _end_torn_line(self) -> None:
         """A run that was killed, or a full disk, may have left a line without its end."""
@@ -95,6 +112,10 @@ class Journal:
         if written != len(line):
             raise OutputError(f"The journal {os.fspath(self.path)!r} cannot be written: the disk is full. Free some "
                               "space, then run the same command again.")  # fmt: skip
+
+    def lock(self) -> int:
+        """A descriptor that keeps the journal's lock until it is closed, also when the journal is."""
+        return os.dup(self._file.fileno())
 
     def close(self) -> None:
         """Lets go of the file and its lock."""
@@ -118,25 +139,47 @@ def locked(descriptor: int) -> bool:
     return True
 
 
-def is_idle(journal: Path) -> bool:
+def is_idle(output: Path, name: str) -> bool:
     """Whether no run holds a journal."""
     try:
-        with journal.open("rb") as file:
+        with open_journal(output, name) as file:
             return locked(file.fileno())
-    except OSError:
+    except OutputError:
         return False
 
 
-def open_journal(path: Path) -> BinaryIO:
+def open_journal(output: Path, name: str) -> BinaryIO:
     """A journal to be read. OutputError if it cannot be."""
     try:
-        return path.open("rb")
+        return os.fdopen(open_regular(output, FOLDER, name, os.O_RDONLY), "rb")
     except OSError as error:
-        raise OutputError(f"The journal {os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+        raise unusable("read", error, output / FOLDER / name) from error
 
 
-def read_lines(file: BinaryIO, run: str | None = None) -> Iterator[Line]:
-    """The lines of a journal; torn ones are passed over. What was finished or failed in another `run` is dropped."""
+def unusable(what: str, error: OSError, path: Path) -> OutputError:
+    """The error for an OSError with a journal: whatever it is, nothing can be done in this output folder."""
+    translated = translate_os_error(error, path)
+    if what == "written" and isinstance(translated, OutputError):
+        return translated
+    return OutputError(
+        f"The journal {os.fspath(path)!r} cannot be {what}: {error.strerror or error}. Mend that, or choose another "
+        "output folder."
+    )
+
+
+def read_lines(output: Path, name: str, run: str | None = None) -> Iterator[Line]:
+    """The lines of a journal; torn ones are passed over. OutputError if it cannot be read.
+
+    Of another `run`, what it finished is OUTDATED, and what failed or was skipped does not count.
+    """
+    try:
+        with open_journal(output, name) as file:
+            yield from _lines(file, run)
+    except OSError as error:
+        raise unusable("read", error, output / FOLDER / name) from error
+
+
+def _lines(file: BinaryIO, run: str | None) -> Iterator[Line]:
     position = 0
     for data in file:
         line = parse_line(data, position)
@@ -144,7 +187,7 @@ def read_lines(file: BinaryIO, run: str | None = None) -> Iterator[Line]:
         if line is None:
             continue
         if line.code in (FAILED, OK, SKIPPED) and run is not None and line.run != run:
-            line = Line(DROPPED, line.time, line.position, line.name, line.run, None, line.fields)
+            line = replace(line, code=OUTDATED if line.code == OK else DROPPED)
         yield line
 
 
@@ -153,14 +196,15 @@ def parse_line(data: bytes, position: int = 0) -> Line | None:
     if not data.endswith(b"\n"):
         return None
     try:
-        fields = as_fields(json.loads(data))
+        fields = as_fields(json.loads(data.decode()))
         code = _code(fields)
         begun = RunLine.from_json(fields) if code == RUN else None
         name = "" if begun else fields.path("name")
         time = as_number(fields.get("time") or 0)
+        run = "" if fields.get("run") is None else fields.text("run")
     except (ValueError, RecursionError):
         return None
-    return Line(code, time, position, name, str(fields.get("run") or ""), begun, fields)
+    return Line(code, time, position, name, run, begun, fields)
 
 
 def _code(fields: Fields) -> int:
@@ -168,5 +212,9 @@ def _code(fields: Fields) -> int:
     if kind == "start":
         return ALONE if fields.get("alone") else START
     if kind == "done":
-        return OK if fields.get("status") == record.OK else FAILED
-    return {"run": RUN, "skip": SKIPPED}.get(str(kind), DROPPED)
+        return OK if fields.get("status") == record.OK else _failure_code(fields.get("error"))
+    return {"run": RUN, "skip": SKIPPED}.get(kind, DROPPED) if isinstance(kind, str) else DROPPED
+
+
+def _failure_code(error: object) -> int:
+    return CLASHED if isinstance(error, dict) and error.get("kind") == record.CLASH else FAILED

@@ -33,6 +33,8 @@ def json_path(path: str) -> str | dict[str, str]:
 def path_from_json(value: object) -> str:
     """The path that json_path wrote; ValueError for anything else."""
     if isinstance(value, str):
+        if not value.isascii():
+            os.fsencode(value)  # a surrogate that stands for no byte is a ValueError
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
         return os.fsdecode(base64.b64decode(value["bytes"]))
@@ -50,8 +52,8 @@ class Fields:
         return self.values.get(key)
 
     def text(self, key: str) -> str:
-        """A text."""
-        return self._checked(key, str)
+        """A text; it has no surrogates but those that stand for bytes."""
+        return as_text(self.get(key), key)
 
     def whole(self, key: str) -> int:
         """A whole number."""
@@ -100,6 +102,23 @@ def as_number(value: object, what: str = "it") -> float:
     if math.isnan(value):
         raise ValueError(f"{what!r} is not a number")
     return float(value)
+
+
+def as_text(value: object, what: str = "it") -> str:
+    """A text without surrogates but those that stand for bytes; ValueError if it is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what!r} is not a text")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def as_share(value: object, what: str = "it") -> float:
+    """A number from 0 to 1, up to rounding; ValueError if it is none."""
+    share = as_number(value, what)
+    if not 0 <= share <= 1 + 1e-6:
+        raise ValueError(f"{what!r} is not from 0 to 1")
+    return share
 
 
 def as_whole(value: object, what: str = "it") -> int:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from lrpcli.errors import ImageError
+from lrpcli.records.folder import leads_inside
+from lrpcli.records.identity import FileState, recorded_content
 from lrpcli.records.json_values import Fields, json_path, path_from_json
 
 FORMAT = 1
 """Of records and journals: raised when older ones can no longer be read as they are."""
 OK, SKIPPED, FAILED = "ok", "skipped", "failed"
 """Status of an image: done by this run, found done, failed."""
-STANDARD_INPUT = "-"
-"""What the path of an image says that came from there; a file of that name has the path "./-"."""
+CLASH = "clash"
+"""Kind of failure of an image whose name belongs to the finished result of another."""
 R = TypeVar("R", bound="Record")
 
 
@@ -36,34 +38,6 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class FileState:
-    """Size in bytes and time of change in nanoseconds, by which a later run knows whether a file is the same."""
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: str) -> "FileState | None":
-        """The state of a file; None where there is none, and for standard input, which a file may be called like."""
-        if path == STANDARD_INPUT:
-            return None
-        try:
-            state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
-        except (OSError, ValueError):
-            return None
-        return cls(state.st_size, state.st_mtime_ns)
-
-    @classmethod
-    def from_json(cls, fields: Fields) -> "FileState | None":
-        """The state in a journal's line; None where it holds none."""
-        return cls(fields.whole("size"), fields.whole("mtime_ns")) if fields.get("size") is not None else None
-
-    def as_json(self) -> dict[str, object]:
-        """Two whole numbers."""
-        return {"size": self.size, "mtime_ns": self.mtime_ns}
-
-
-@dataclass(frozen=True)
 class Outputs:
     """Paths of an image's files by their kind, such as overlay and map."""
 
@@ -74,8 +48,9 @@ class Outputs:
         return Outputs({kind: os.path.join(folder, path) for kind, path in self.paths.items()})  # noqa: PTH118
 
     def exist_in(self, folder: Path) -> bool:
-        """Whether all of them are there."""
-        return all((folder / path).exists() for path in self.paths.values())
+        """Whether all of them are there, and files."""
+        place = os.fspath(folder)
+        return all(os.path.isfile(os.path.join(place, path)) for path in self.paths.values())  # noqa: PTH113, PTH118
 
     @property
     def first(self) -> str | None:
@@ -88,8 +63,11 @@ class Outputs:
 
     @classmethod
     def from_json(cls, fields: Fields) -> "Outputs":
-        """What as_json wrote; ValueError for anything else."""
-        return cls({kind: path_from_json(value) for kind, value in fields.values.items()})
+        """What as_json wrote; ValueError for anything else, also for paths that lead out of the output folder."""
+        paths = {kind: path_from_json(value) for kind, value in fields.values.items()}
+        if not all(map(leads_inside, paths.values())):
+            raise ValueError("'outputs' lead out of the output folder")
+        return cls(paths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +75,7 @@ class Record:
     """What became of one image, whatever the work was; a failed image is a Record, a finished one a subclass.
 
     `input` is the path that was opened, `name` what identifies the image in OUTPUT, `seconds` what it took, `file` the
-    state of its file when it was read.
+    state of its file when it was read, `content` the hash of the bytes that were decoded, where it is known.
     """
 
     input: str
@@ -106,6 +84,7 @@ class Record:
     failure: Failure | None = None
     seconds: float | None = None
     file: FileState | None = None
+    content: str | None = None
 
     SHOWN: ClassVar[tuple[str, ...]] = ("type", "input", "status", "error", "seconds")
     """The fields that --json prints, in this order; the journal has them all."""
@@ -115,9 +94,9 @@ class Record:
         """The record of an image that failed."""
         return Record(input=path, name=name, status=FAILED, failure=Failure(error.kind, str(error)))
 
-    def as_skipped(self: R, path: str) -> R:
-        """The same as found in an earlier run, for the image that is now at `path`."""
-        return replace(self, input=path, status=SKIPPED)
+    def as_skipped(self: R, path: str, name: str) -> R:
+        """The same as found in an earlier run, for the image that is now at `path` and called `name`."""
+        return replace(self, input=path, name=name, status=SKIPPED)
 
     @property
     def outputs(self) -> tuple[Outputs, ...]:
@@ -147,6 +126,8 @@ class Record:
             values["error"] = self.failure.as_json()
         if self.seconds is not None:
             values["seconds"] = self.seconds
+        if self.content is not None:
+            values["content"] = self.content
         return values
 
     def as_shown(self) -> dict[str, object]:
@@ -157,12 +138,15 @@ class Record:
     @classmethod
     def from_json(cls, fields: Fields) -> "Record":
         """What as_json wrote, with the file's state beside it. ValueError for anything else."""
-        failure, seconds = fields.get("error"), fields.get("seconds")
+        status, failed = fields.text("status"), fields.get("error") is not None
+        if status not in (OK, SKIPPED, FAILED) or failed != (status == FAILED):
+            raise ValueError("'status' is not what became of an image")
         return Record(
             input=fields.path("input"),
             name=fields.path("name"),
-            status=fields.text("status"),
-            failure=None if failure is None else Failure.from_json(fields.inner("error")),
-            seconds=None if seconds is None else fields.number("seconds"),
+            status=status,
+            failure=Failure.from_json(fields.inner("error")) if failed else None,
+            seconds=None if fields.get("seconds") is None else fields.number("seconds"),
             file=FileState.from_json(fields),
+            content=recorded_content(fields),
         )

@@ -1,23 +1,34 @@
 """How far the images of an output folder are, by its journals: what is finished, what is suspect, what to write."""
 
+import os
+import posixpath
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic
 
 from lrpcli.errors import ImageError, LrpError
 from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.identity import CHANGED, OTHER, SAME, UNKNOWN, Content, FileState, compare, recorded_path
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import OK, UNFINISHED, Journal, RunLine, is_idle
+from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLine, is_idle
 from lrpcli.records.json_values import json_path
-from lrpcli.records.record import SKIPPED, FileState, R, Record
+from lrpcli.records.record import CLASH, SKIPPED, R, Record
 from lrpcli.records.store import remove_leftovers
 
-DEATHS = 2
-"""So often may a run end while one image was under way alone; after that the image is `crashed`."""
-TODO, SUSPECT, ENDED = range(3)
-"""What an image needs: work, work with nothing else under way as a run ended during it, or none."""
+BEGUN = 2
+"""An image that was under way when so many runs in a row were killed is a suspect."""
+DEATHS = 3
+"""So many runs in a row may be killed while one image is tried alone; after that the image is `crashed`."""
+TODO, ENDED, CRASHED, CLASHED, UNSURE, SUSPECT = range(6)
+"""What an image needs: work; none, as it is finished; none, as it is `crashed`; none, as its name belongs to another
+image; that its content is looked at before anything can be said; or first to be tried alone.
+
+A suspect's need is SUSPECT and the number of its DEATHS; one with all of them was `crashed` in the run before.
+"""
+LAST = SUSPECT + DEATHS
 
 
 class Resume(Generic[R]):
@@ -32,62 +43,112 @@ class Resume(Generic[R]):
         self, output: Path, files: RunFiles, kind: type[R], run: str, shard: str, *, force: bool = False
     ) -> None:
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
-        self.still_fits: Callable[[R], bool] | None = None
-        """Whether a finished image fits a setting that is only known once the run has begun; None: all do."""
-        self._under_way: dict[str, FileState | None] = {}
+        self.still_fits: Callable[[R, str, str], bool] | None = None
+        """Whether a finished image is what this run would make of the one at a path, with a name; None: all are."""
+        self._states: dict[str, FileState | None] = {}
+        self._under_way: set[str] = set()
         self._journal = Journal(output, files.journal(shard), alone=True)
-        self._index = Index(output, files, run)
+        self._index = Index(output, files, run, contents=not files.named)
+        self._found: dict[str, Line] = {}
+        """Images that were found finished under another name."""
         self._clean(files.journal(shard))
 
     def _clean(self, own: str) -> None:
         """Removes temporary files of killed runs, which lie beside the results of what was under way."""
-        places = {own: {self.output / FOLDER, *([self.output] if self.files.at_top else [])}}
-        for journal, name in self._index.unfinished():
-            if ".." in Path(name).parts or name.startswith("/"):
-                continue  # no name of ours: a journal that somebody made may not lead out of the folder
-            places.setdefault(journal.name, set()).add((self.output / name).parent)
-        for journal_name, folders in places.items():
+        places = {own: {FOLDER, *([""] if self.files.at_top else [])}}
+        for journal, name in self._index.unfinished() if self.files.named else ():
+            places.setdefault(journal, set()).add(posixpath.dirname(name))
+        for journal, folders in places.items():
             # Another shard may be at work right now, and then its files are no leftovers.
-            if journal_name == own or is_idle(self.output / FOLDER / journal_name):
+            if journal == own or is_idle(self.output, journal):
                 for folder in folders:
-                    remove_leftovers(folder, self.files.owner(self.files.shard(journal_name)))
+                    remove_leftovers(self.output, self.files.owner(self.files.shard(journal)), folder)
 
     def look(self, path: str, name: str) -> int:
-        """TODO, SUSPECT or ENDED: what the image at `path` needs. An ended one has a record."""
+        """What the image at `path` needs, see TODO. One that needs nothing has a record, an unsure one is settled."""
         known = self._index.of(name)
         if known is None:
+            return UNSURE if self._index.has_contents and not self.force else TODO
+        return self._need(known, path, name)
+
+    def look_again(self, path: str, name: str) -> int:
+        """What an image that was ENDED needs once `still_fits` is another."""
+        line = self._ended(self._index.of(name), name)
+        return ENDED if line is not None and self._is_whole(line, path, name) else TODO
+
+    def settle(self, path: str, name: str, content: Content | None) -> int:
+        """What an unsure image needs, now that its content is known; None where it cannot be read."""
+        if content is None:
             return TODO
-        if known.code in UNFINISHED:
-            return ENDED if known.deaths >= DEATHS else SUSPECT
-        finished = known.code == OK and not self.force and self._is_finished(path, known)
-        return ENDED if finished else TODO
-
-    def record(self, path: str, name: str) -> R | Record:
-        """The record of an image that has ENDED: found finished, or a failure after too many ends of runs."""
         known = self._index.of(name)
-        if known is not None and known.code == OK:
-            record = self._read(known)
-            return _damaged(path, name) if record is None else record.as_skipped(path)
-        return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
+        line = self._index.of_content(content.hash) if known is None else known.line
+        if line is None:
+            return TODO
+        if known is None:
+            need = ENDED if self._is_whole(line, path, name) else TODO
+            self._found[name] = line
+        else:
+            need = self._need(known, path, name, content)
+        if need == ENDED and line.code == OK:
+            self._write_again(line, path, name, content)
+        return need
 
-    def _is_finished(self, path: str, known: Known) -> bool:
-        state = FileState.of(path)
-        try:
-            if state is None or FileState.from_json(known.line.fields) != state:
-                return False
-            if not all(outputs.exist_in(self.output) for outputs in self.kind.outputs_of(known.line.fields)):
-                return False
-        except ValueError:  # the line is damaged, and the image is done again
-            return False
-        if self.still_fits is None:
-            return True
-        record = self._read(known)
-        return record is not None and self.still_fits(record)
+    def _need(self, known: Known, path: str, name: str, content: Content | None = None) -> int:
+        relation = CHANGED if self.force else self._relation(known.finished, path, content)
+        if relation == UNKNOWN:
+            return UNSURE
+        if relation == OTHER:
+            return CLASHED
+        if known.code == FAILED and known.deaths >= DEATHS:
+            return LAST
+        if known.code in UNFINISHED:
+            if known.deaths >= DEATHS and not self.force:
+                return CRASHED
+            suspect = known.deaths > 0 or known.begun >= BEGUN
+            return SUSPECT + min(known.deaths, DEATHS - 1) if suspect else TODO
+        return ENDED if relation == SAME and known.code == OK and self._is_whole(known.line, path, name) else TODO
 
-    def _read(self, known: Known) -> R | None:
+    def _relation(self, finished: Line | None, path: str, content: Content | None) -> int:
+        """What an image is to the finished one of its name; a result that is damaged or gone is in nobody's way."""
+        with suppress(ValueError):
+            relation = CHANGED if finished is None else compare(finished.fields, path, content)
+            if relation != OTHER or (finished is not None and self._is_there(self._read(finished))):
+                return relation
+        return CHANGED
+
+    def _is_there(self, record: R | None) -> bool:
+        return record is not None and all(outputs.exist_in(self.output) for outputs in record.outputs)
+
+    def _is_whole(self, line: Line, path: str, name: str) -> bool:
+        """Whether the result in a line is what this run would make of the image at a path."""
+        record = self._read(line)
+        fits = record is not None and (self.still_fits is None or self.still_fits(record, path, name))
+        return fits and self._is_there(record)
+
+    def _write_again(self, line: Line, path: str, name: str, content: Content) -> None:
+        """Writes down a finished image that lies elsewhere now, or has another time: the next run finds it at once."""
+        record = self._read(line)
+        if record is not None:
+            self._write_done(replace(record, input=path, name=name), content.state)
+
+    def record(self, path: str, name: str, need: int = ENDED) -> R | Record:
+        """The record of an image that is ENDED, and was found finished, CRASHED or CLASHED."""
+        known = self._index.of(name)
+        if need == CLASHED and known is not None and known.finished is not None:
+            return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
+        if need == CRASHED:
+            return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
+        line = self._ended(known, name)
+        record = None if line is None else self._read(line)
+        return _damaged(path, name) if record is None else record.as_skipped(path, name)
+
+    def _ended(self, known: Known | None, name: str) -> Line | None:
+        return self._found.get(name) if known is None else known.line
+
+    def _read(self, line: Line) -> R | None:
         """The record in a line; None if it is damaged."""
         with suppress(ValueError):
-            record = self.kind.from_json(known.line.fields)
+            record = self.kind.from_json(line.fields)
             return record if isinstance(record, self.kind) else None
         return None
 
@@ -95,18 +156,36 @@ class Resume(Generic[R]):
         """Writes down that a run begins."""
         self._append(line.as_json())
 
-    def begin(self, path: str, name: str, *, alone: bool) -> None:
-        """Writes down that an image is under way, and remembers what its file looks like now."""
+    def take(self, path: str, name: str) -> None:
+        """Remembers what the file of an image looks like before it is decoded."""
+        self._states[name] = FileState.of(path)
+
+    def begin(self, name: str, *, alone: bool = False) -> None:
+        """Writes down that an image is computed from now on, with `alone` to see whether it ends the run."""
         self._append({"type": "start", "name": json_path(name), **({"alone": True} if alone else {})})
-        self._under_way[name] = FileState.of(path)
+        self._under_way.add(name)
+
+    def survive(self, name: str) -> None:
+        """Writes down that an image was computed, but not for a result: it has not ended the run."""
+        if name in self._under_way:
+            self._under_way.remove(name)
+            self._append({"type": "survived", "name": json_path(name)})
 
     def end(self, record: Record) -> None:
         """Writes down what came of an image."""
-        state = self._under_way.pop(record.name, None)
+        state = self._states.pop(record.name, None)
+        self._under_way.discard(record.name)
         if record.status == SKIPPED:
             self._append({"type": "skip", "name": json_path(record.name)})
         else:
-            self._append({**record.as_json(), "type": "done", **(state.as_json() if state else {})})
+            self._write_done(record, state)
+
+    def _write_done(self, record: Record, state: FileState | None) -> None:
+        self._append({**record.as_json(), "type": "done", **(state.as_json() if state else {})})
+
+    def keep_lock(self, held: ExitStack) -> None:
+        """Lets no other run work on this shard until `held` is closed, also when this one has ended."""
+        held.callback(os.close, self._journal.lock())
 
     def _append(self, values: dict[str, object]) -> None:
         self._journal.append({**values, "run": self.run, "time": round(time.time(), 3)})
@@ -117,7 +196,7 @@ class Resume(Generic[R]):
     def __exit__(self, *raised: object) -> None:
         # What an orderly end drops is no suspect. On a full disk it stays one, which only costs time.
         with suppress(LrpError):
-            for name in self._under_way:
+            for name in sorted(self._under_way):
                 self._append({"type": "drop", "name": json_path(name)})
         self._index.close()
         self._journal.close()
@@ -126,14 +205,21 @@ class Resume(Generic[R]):
 def _damaged(path: str, name: str) -> Record:
     return Record.failed(path, name, ImageError(
         "io",
-        f"What the journal says of the image {path!r} is damaged, though its files are there. Explain it anew: remove "
-        "one of its files, or use --force.",
+        f"What the journal says of the image {path!r} was damaged just now. Run the same command again.",
     ))  # fmt: skip
+
+
+def _clash(path: str, name: str, other: str) -> ImageError:
+    return ImageError(
+        CLASH,
+        f"The image {path!r} is left undone: its name in the output folder, {name!r}, belongs to the finished result "
+        f"of another image, {other!r}. Choose another output folder, or replace that result with --force.",
+    )
 
 
 def _crash(path: str, deaths: int) -> ImageError:
     return ImageError(
         "crashed",
-        f"The image {path!r} was the only one under way when each of the last {deaths} runs was ended from "
-        "outside. It is passed over this time.",
+        f"The image {path!r} was tried alone by {deaths} runs, and each of them was ended from outside meanwhile. It "
+        "is passed over this time; a run that finds nothing else to do tries it again.",
     )

@@ -1,19 +1,20 @@
 """How far an output folder is, counted from its journals."""
 
+from array import array
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
+
+import numpy as np
 
 from lrpcli.errors import UsageError
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records.index import identity
-from lrpcli.records.journal import FAILED, OK, RUN, SKIPPED, UNFINISHED, Line, RunLine, open_journal, read_lines
+from lrpcli.records.index import Index, identity
+from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, RunLine
 from lrpcli.records.json_values import Fields
-
-Result = tuple[float, str | None]
-"""Of an image: when, and None if done, the kind of failure, or "" if begun or gone."""
+from lrpcli.records.record import CLASH
 
 
 @dataclass
@@ -41,33 +42,25 @@ class Status:
         return max(0, self.images - self.done - self.failed)
 
 
-class _ShardLines:
-    """What one journal says since its last run began; results of images that were skipped lie before that."""
+class _Shard:
+    """What one journal says of its last run: when that began, and which images it reported."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
         self.begun: RunLine | None = None
         self.run, self.time = "", 0.0
-        self.results: dict[int, Result] = {}
-        self.reported: set[int] = set()
-        with open_journal(path) as file:
-            for line in read_lines(file):
-                self._read(line, path.parent.parent)
+        self.reported, self.clashed = array("Q"), array("Q")
 
-    def _read(self, line: Line, output: Path) -> None:
+    def read(self, line: Line) -> None:
+        """Takes in the next line."""
         if line.code == RUN:
-            self.begun, self.run, self.time, self.reported = line.begun, line.run, line.time, set()
-            return
-        image = identity(line.name)
-        if line.code == OK:
-            self.results[image] = (line.time, None if _is_there(line.fields, output) else "")
-        elif line.code == FAILED:
-            self.results[image] = (line.time, _failure_kind(line.fields))
-        elif line.code in UNFINISHED:
-            self.results[image] = (line.time, "")
-        if line.code in (OK, FAILED, SKIPPED):
-            self.reported.add(image)
+            self.begun, self.run, self.time = line.begun, line.run, line.time
+            self.reported, self.clashed = array("Q"), array("Q")
+        elif line.code in (OK, FAILED, SKIPPED):
+            self.reported.append(identity(line.name))
+        elif line.code == CLASHED:
+            self.clashed.append(identity(line.name))
 
-    def is_part_of(self, other: "_ShardLines") -> bool:
+    def is_part_of(self, other: "_Shard") -> bool:
         """Whether both belong to one run."""
         if self.begun is None or other.begun is None:
             return False
@@ -87,36 +80,48 @@ def read_status(output: Path) -> Status:
 
 
 def _read_status(output: Path, files: RunFiles) -> Status | None:
-    shards = {files.shard(path.name): _ShardLines(path) for path in files.journals_in(output)}
-    begun = {name: shard for name, shard in shards.items() if shard.begun is not None}
-    if not begun:
-        return None
-    read_description(output, files)
-    last = max(begun.values(), key=lambda shard: shard.time)
-    assert last.begun is not None
-    status = Status(last.begun.images, shards=last.begun.count)
-    known: dict[int, Result] = {}
-    for shard in shards.values():
-        for image, result in shard.results.items():
-            known[image] = max(known.get(image, result), result, key=itemgetter(0))
-    for name, shard in begun.items():
-        if shard.begun is not None and shard.is_part_of(last):
-            status.journals[name] = {"share": shard.begun.share, "told": len(shard.reported)}
-            for image in shard.reported:
-                _count(known[image][1] if image in known else "", status)
+    shards: dict[str, _Shard] = {}
+
+    def seen(journal: str, line: Line) -> None:
+        shards.setdefault(files.shard(journal), _Shard()).read(line)
+
+    with closing(Index(output, files, None, seen=seen)) as index:
+        begun = {name: shard for name, shard in shards.items() if shard.begun is not None}
+        if not begun:
+            return None
+        read_description(output, files)
+        last = max(begun.values(), key=lambda shard: shard.time)
+        assert last.begun is not None
+        status, reported, clashed = Status(last.begun.images, shards=last.begun.count), array("Q"), array("Q")
+        for name, shard in begun.items():
+            if shard.begun is not None and shard.is_part_of(last):
+                told = len(_different(shard.reported)) + len(_different(shard.clashed))
+                status.journals[name] = {"share": shard.begun.share, "told": told}
+                reported.extend(shard.reported)
+                clashed.extend(shard.clashed)
+        for image in _different(reported):
+            _count(index.last(image), output, status)
+        if clashed:
+            status.errors[CLASH] += len(_different(clashed))
     return status
 
 
-def _count(result: str | None, status: Status) -> None:
-    if result is None:
-        status.done += 1
-    elif result:
-        status.errors[result] += 1
+def _different(images: "array[int]") -> list[int]:
+    return [int(image) for image in np.unique(np.asarray(images))]
+
+
+def _count(line: Line | None, output: Path, status: Status) -> None:
+    """Counts an image that was reported, by the last line about it."""
+    if line is not None and line.code == OK:
+        status.done += _is_there(line.fields, output)
+    elif line is not None and line.code == FAILED:
+        status.errors[_failure_kind(line.fields)] += 1
 
 
 def _failure_kind(fields: Fields) -> str:
     error = fields.get("error")
-    return str(error.get("kind", "unknown")) if isinstance(error, dict) else "unknown"
+    kind = error.get("kind") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) and kind.isidentifier() else "unknown"
 
 
 def _is_there(fields: Fields, output: Path) -> bool:

@@ -2,10 +2,11 @@
 
 import contextlib
 import errno
-import glob
 import io
 import os
+import re
 import secrets
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,37 +15,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrpcli.errors import ImageError, OutputError
+from lrpcli.records.folder import names_in, opened_folder
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
 """Failures that come from one file's name or place; any other means that nothing can be written there."""
 TEMPORARY = ".lrp-{owner}-{unique}.tmp"
 
 
-def write_whole(path: Path, data: bytes, owner: str = "0") -> None:
+def write_whole(path: Path, data: bytes, owner: str = "0", root: Path | None = None) -> None:
     """Writes a file that is whole or not there, making its folders.
 
-    `owner` is part of the temporary name, by which remove_leftovers finds what a killed run left. ImageError of kind io
-    if this one name cannot be used; OutputError if the disk is full or the folder not writable.
+    `owner` is part of the temporary name, by which remove_leftovers finds what a killed run left. `root` is the output
+    folder: of the folders between it and the file, none may be a link. ImageError of kind io if this one name cannot
+    be used; OutputError if the disk is full or the folder not writable.
     """
-    temporary = path.parent / TEMPORARY.format(owner=owner, unique=secrets.token_hex(8))
+    root = path.parent if root is None else root
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
+        with opened_folder(root, str(path.parent.relative_to(root)), make=True) as folder:
+            _write_whole(folder, path.name, data, TEMPORARY.format(owner=owner, unique=secrets.token_hex(8)))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise translate_os_error(error, path) from error
 
 
-def remove_leftovers(folder: Path, owner: str) -> int:
-    """Removes the temporary files that runs of this owner left in a folder; none of them may be running. How many."""
-    pattern, removed = TEMPORARY.format(owner=glob.escape(owner), unique="[0-9a-f]" * 16), 0
-    for path in list(folder.glob(pattern)):
+def _write_whole(folder: int, name: str, data: bytes, temporary: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+            file.write(data)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
         with contextlib.suppress(OSError):
-            path.unlink()
-            removed += 1
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def remove_leftovers(root: Path, owner: str, inner: str = "") -> int:
+    """Removes the temporary files that runs of this owner left in a folder; none of them may be running. How many.
+
+    `inner` is the folder's path below `root`. One that cannot be looked into, whatever the reason, holds none.
+    """
+    name_of = re.escape(TEMPORARY.format(owner=owner, unique="UNIQUE")).replace("UNIQUE", "[0-9a-f]{16}")
+    pattern, removed = re.compile(name_of), 0
+    with contextlib.suppress(OSError, ValueError):
+        for name in filter(pattern.fullmatch, names_in(root, inner)):
+            with contextlib.suppress(OSError), opened_folder(root, inner) as folder:
+                os.unlink(name, dir_fd=folder)
+                removed += 1
     return removed
 
 
@@ -68,10 +84,12 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 
 def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """Arrays by name as the content of a .npz file."""
+    """Arrays by name as the content of a .npz file; the same arrays give the same bytes."""
     buffer = io.BytesIO()
     # Not numpy.savez, which takes names such as "file" for its own arguments.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            archive.writestr(f"{name}.npy", npy_bytes(array))
+            entry = zipfile.ZipInfo(f"{name}.npy")  # with a date that is always the same
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, npy_bytes(array))
     return buffer.getvalue()

@@ -258,10 +258,10 @@ def test_weights_that_are_missing_are_exit_3(tmp_path, monkeypatch):
 
 
 def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
-    def refuse(self, target):
+    def refuse(*names, **folders):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     result = explain(photo(tmp_path / "a.png"), tmp_path / "out")
     assert result.exit_code == 3 and "Name an output folder that can be made and written to" in result.stderr
 

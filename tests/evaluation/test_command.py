@@ -230,10 +230,10 @@ def test_mistakes_are_exit_2_and_write_nothing(tmp_path, monkeypatch, arguments,
 
 
 def test_an_output_that_cannot_be_written_is_exit_3(tmp_path, monkeypatch):
-    def refuse(self, target):
+    def refuse(*names, **folders):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out")
     assert result.exit_code == 3 and "Name an output folder that can be made and written to" in result.stderr
 

@@ -1,6 +1,7 @@
 """The processes that decode, by themselves."""
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from lrpcli.errors import ImageError, StoppedError, UsageError
 from lrpcli.pipeline import workers as module
+from lrpcli.pipeline.limits import stopping_at_limits
 from lrpcli.pipeline.workers import Workers
 from tests.resilience.runs import wait_for
 
@@ -20,6 +22,13 @@ class Odd(Exception):
 
     def __init__(self, one, two):
         super().__init__(one)
+
+
+class Greedy:
+    """Has no room in the process that it comes to."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 60,)
 
 
 def task(what, value=None):
@@ -42,6 +51,10 @@ def task(what, value=None):
         raise value
     elif what == "odd":
         raise Odd(1, 2)
+    elif what == "allocate":
+        return len(bytearray(value)), 0
+    elif what == "unpickle":
+        return Greedy(), 0
     elif what == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
     return what, os.getpid()
@@ -53,8 +66,8 @@ def workers():
         yield pool
 
 
-def result(pool, *arguments):
-    return pool.submit(task, "a.jpg", *arguments).result(timeout=300)
+def result(pool, *arguments, **keywords):
+    return pool.submit(task, "a.jpg", *arguments, **keywords).result(timeout=300)
 
 
 def test_one_process_serves_many_calls_and_what_it_prints_belongs_to_each(workers):
@@ -121,4 +134,50 @@ def test_a_process_that_cannot_start_stops_the_run(monkeypatch):
         Workers(1)
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
     with Workers(1) as pool, pytest.raises(StoppedError, match="cannot be started: exit"):
+        result(pool, "hello")
+
+
+def test_a_process_that_wants_more_memory_than_it_may_have_fails_its_image_and_lives_on(workers):
+    (_, first), _ = result(workers, "hello", memory=1 << 30)
+    assert result(workers, "allocate", 1 << 28, memory=1 << 30)[0][0] == 1 << 28
+    with pytest.raises(ImageError, match="'a.jpg' needs more memory than the 1.1 GB that decoding may take") as caught:
+        result(workers, "allocate", 20 << 30, memory=1 << 30)
+    assert caught.value.kind == "too_large"
+    assert result(workers, "allocate", 1 << 31, memory=4 << 30)[0][0] == 1 << 31
+    assert result(workers, "hello", memory=1 << 70)[0][1] == first
+
+
+def test_a_result_for_which_the_run_has_no_room_fails_its_image_and_the_next_is_served(workers):
+    with pytest.raises(ImageError, match="needs more memory than there is") as caught:
+        result(workers, "unpickle")
+    assert caught.value.kind == "too_large"
+    assert result(workers, "hello")[0][0] == "hello"
+
+
+def test_the_kernel_takes_a_process_that_decodes_before_the_run(workers):
+    (_, pid), _ = result(workers, "hello")
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
+NO_MEMORY = "The run needs more memory than there is. What is finished is safe"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(MemoryError(), NO_MEMORY), (OSError(errno.ENOMEM, "Cannot allocate memory"), NO_MEMORY),
+     (ImportError("libtorch.so: failed to map segment from shared object"), NO_MEMORY),
+     (RuntimeError("can't start new thread"), "no more threads. Use fewer --jobs"),
+     (RuntimeError("another"), None), (ImportError("No module named 'x'"), None), (OSError(errno.EIO, "I/O"), None)],
+)  # fmt: skip
+def test_no_memory_and_no_thread_are_sentences(error, sentence):
+    with pytest.raises(StoppedError if sentence else type(error), match=sentence), stopping_at_limits():
+        raise error
+
+
+def test_a_run_that_may_start_no_thread_says_so(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(StoppedError, match="ulimit -u"), stopping_at_limits(), Workers(1) as pool:
         result(pool, "hello")

@@ -17,8 +17,9 @@ from lrpcli.records.description import (
     require_same_run,
 )
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
+from lrpcli.records.identity import STANDARD_INPUT, FileState
 from lrpcli.records.json_values import Fields, json_line
-from lrpcli.records.record import FAILED, SKIPPED, STANDARD_INPUT, FileState, Outputs, Record
+from lrpcli.records.record import FAILED, SKIPPED, Outputs, Record
 
 ODD = os.fsdecode(b"caf\xe9/\x1b[2J.jpg")
 
@@ -33,7 +34,8 @@ def explained(classes=1, name=ODD):
     )  # fmt: skip
     return Explained(
         input=f"/data/{name}", name=name, seconds=0.25, classes=parts, top=(TopClass(3, "cat", 0.5),), note="odd tag",
-        placement={"image_size": [40, 48], "box": [0.0, 1.5, 40.0, 41.5], "size": [32, 32]}, file=FileState(7, 2**62),
+        placement={"image_size": [40, 48], "box": [0.0, 1.5, 40.0, 41.5], "size": [32, 32]},
+        file=FileState(f"/data/{name}", 7, 2**62), content="0f" * 16,
     )  # fmt: skip
 
 
@@ -80,8 +82,9 @@ def test_standard_input_has_no_state_and_one_name():
 def test_a_record_is_moved_below_a_folder_and_found_again():
     record = explained(2, "a.jpg")
     assert record.below("out").outputs[1].paths == {"overlay": "out/a.jpg.top1.png", "map": "out/a.jpg.top1.npy"}
-    again = record.as_skipped("other/a.jpg")
-    assert (again.status, again.input, again.classes) == (SKIPPED, "other/a.jpg", record.classes)
+    again = record.as_skipped("other/a.jpg", "b.jpg")
+    assert (again.status, again.input, again.name) == (SKIPPED, "other/a.jpg", "b.jpg")
+    assert again.classes == record.classes
 
 
 def mutated(value, generator):

@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from lrpcli.errors import ImageError, OutputError
 from lrpcli.records.journal import Journal
 from lrpcli.records.json_values import Fields, json_line, json_path
-from lrpcli.records.record import Failure, Outputs, Record
+from lrpcli.records.record import FAILED, Failure, Outputs, Record
 from lrpcli.records.store import npy_bytes, npz_bytes, write_whole
 
 
@@ -28,10 +27,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "map.npy"
     write_whole(path, b"old")
 
-    def full(self, target):
+    def full(*names, **folders):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="map.npy' cannot be written: No space left on device. Free some space"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
@@ -62,7 +61,7 @@ def test_arrays_open_again():
 def test_a_path_that_is_not_utf8_is_base64_in_json():
     name = os.fsdecode(b"caf\xe9.jpg")
     assert json_path("café.jpg") == "café.jpg"
-    record = Record(input=name, name=name, failure=Failure("io", f"{name} is odd"))
+    record = Record(input=name, name=name, status=FAILED, failure=Failure("io", f"{name} is odd"))
     read = json.loads(json_line({**record.as_json(), "outputs": Outputs({"map": name}).as_json()}).encode())
     assert read["input"] == read["outputs"]["map"] == {"bytes": "Y2Fm6S5qcGc="}
     assert read["error"]["message"] == "caf\\udce9.jpg is odd"

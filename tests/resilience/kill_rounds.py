@@ -38,7 +38,7 @@ def rounds(folder, count, images, batch="1", seed=0):
     assert undisturbed.returncode == 0, undisturbed.stderr
     killings = kill(lambda: started(source, out, "-b", batch), lambda: len(lines_so_far(out)), count, images, seed)
     reruns, result = 0, None
-    while result is None or (result.returncode == 1 and reruns < 3):  # one that died alone twice is passed over once
+    while result is None or (result.returncode == 1 and reruns < 3):  # one that died alone three times is passed over
         result, reruns = explain(source, out, "-b", batch), reruns + 1
     require_whole(out)
     done = collections.Counter(row["name"] for row in journal(out) if row["type"] == "done" and row["status"] == "ok")

@@ -118,6 +118,7 @@ def hostile(stream, *arguments, **keywords):
     if not name:
         try: name = os.path.basename(os.readlink('/proc/self/fd/%d' % stream.fileno()))
         except Exception: name = ''
+    if name and 'TOUCH' in os.environ: open(os.environ['TOUCH'], 'a').close()
     if name.startswith('hang'):
         os.write(2, b'about to hang\\n')
         while True: pass
@@ -130,14 +131,31 @@ def hostile(stream, *arguments, **keywords):
         if not os.path.exists(marker):
             open(marker, 'x').close()
             os.kill(os.getpid(), 9)
+    if name.startswith('greedy'): bytearray(20 << 30)
     if name.startswith('noisy'): os.write(2, b'libfake: odd \\x1b[2Jtag\\n')
     return original(stream, *arguments, **keywords)
 image.open = hostile
 """
+DEADLY = """
+import os, sys, time
+def hostile(event, arguments):
+    if event == 'os.rename':
+        name = os.path.basename(os.fspath(arguments[1]))
+        if name.startswith('deadly') and name.endswith('.npy'): os.kill(os.getpid(), 9)
+        if name.startswith('stuck'): time.sleep(1000)
+sys.addaudithook(hostile)
+"""
 
 
 def hostile_decoder(folder):
-    """A folder for PYTHONPATH under which decoding files called hang*, segfault*, once*, noisy* does what they say."""
+    """A folder for PYTHONPATH under which decoding files called hang*, segfault*, once*, noisy*, greedy* does that."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(INJECTION)
+    return folder
+
+
+def hostile_writer(folder):
+    """A folder for PYTHONPATH under which writing results called deadly* kills the run, and of stuck* never ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(DEADLY)
     return folder

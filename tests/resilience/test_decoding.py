@@ -1,12 +1,22 @@
 """Decoders that hang, die and chatter: the image fails, its neighbours do not."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.photos import photo
-from tests.resilience.runs import environment, explain, hostile_decoder, journal, rows
+from tests.resilience.runs import (
+    environment,
+    explain,
+    hostile_decoder,
+    journal,
+    killed,
+    rows,
+    started,
+    wait_for,
+)
 
 
 @pytest.mark.slow
@@ -56,3 +66,38 @@ def test_a_crashed_image_is_tried_again_by_the_next_run(tmp_path):
         "kind"
     ] == ("crashed")
     assert rows(explain(path, tmp_path / "out", "--json"))[0]["status"] == "ok"
+
+
+def test_an_image_that_takes_20_gb_to_decode_is_too_large_and_its_neighbours_are_done(tmp_path):
+    env = environment(path=[hostile_decoder(tmp_path / "code")])
+    for number, name in enumerate(["a", "greedy", "z"]):
+        photo(tmp_path / "in" / f"{name}.png", number)
+    result = explain(tmp_path / "in", tmp_path / "out", "--json", "-j", "1", env=env)
+    *images, summary = rows(result)
+    assert result.returncode == 1 and [row["status"] for row in images] == ["ok", "failed", "ok"]
+    assert images[1]["error"]["kind"] == "too_large" and "needs more memory than" in images[1]["error"]["message"]
+    assert summary["errors"] == {"too_large": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timeout", ["0", "500"])
+@pytest.mark.parametrize("name", ["hang.png", "slow.png"])
+def test_a_decoder_at_work_ends_when_its_run_is_killed(tmp_path, timeout, name):
+    """Neither one that computes nor one that sleeps is left, whether or not it has a time limit."""
+    env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000", TOUCH=str(tmp_path / "begun"))
+    photo(tmp_path / "in" / name)
+    running = started(tmp_path / "in", tmp_path / "out", "--timeout", timeout, "-j", "2", env=env)
+    wait_for((tmp_path / "begun").exists)
+    children = [Path(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if parent(path) == running.pid]
+    assert children
+    killed(running)
+    wait_for(lambda: not any(parent(Path("/proc", child, "stat")) for child in children))
+
+
+def parent(stat):
+    """The parent of a process that is no zombie, by its /proc/PID/stat; 0 if it is gone."""
+    try:
+        state, number = stat.read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return 0
+    return 0 if state == "Z" else int(number)

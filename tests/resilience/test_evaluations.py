@@ -143,7 +143,6 @@ def test_fail_fast_and_ctrl_c_leave_what_is_measured(tmp_path):
     photo(source / "slow.png", 7)
     running = started(source, "-o", out, "--timeout", "0", "-j", "1", "-b", "4", env=env)
     try:
-        wait_for(lambda: any(line["type"] == "start" and line["name"].endswith("slow.png") for line in lines(out)))
         wait_for(lambda: len(set(done(out))) >= 6)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=300)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.resilience.runs import (
     environment,
     explain,
     hostile_decoder,
+    hostile_writer,
     journal,
     killed,
     leftovers,
@@ -42,13 +44,13 @@ def test_finished_images_are_skipped_and_failed_and_changed_ones_done_again(tmp_
     second = explain(source, out, "--json")
     assert second.returncode == 0
     assert statuses(second) == {
-        "0.png": "ok", "2.png": "ok", "bad.png": "ok", "1.png": "skipped", "3.png": "skipped", "new.png": "ok",
+        "0.png": "skipped", "2.png": "ok", "bad.png": "ok", "1.png": "skipped", "3.png": "skipped", "new.png": "ok",
     }  # fmt: skip
     assert {name: tree(out)[name] for name in before} == before
     skipped = next(row for row in rows(second) if row.get("status") == "skipped")
     original = next(row for row in rows(first) if row.get("input") == skipped["input"])
     assert skipped == {**original, "status": "skipped"}
-    assert b"6 images: 4 explained, 2 already done" in second.stderr
+    assert b"6 images: 3 explained, 3 already done" in second.stderr
     third = explain(source, out)
     assert third.returncode == 0 and len(third.stdout.splitlines()) == 6
 
@@ -139,39 +141,60 @@ def test_fail_fast_stops_at_the_first_failure_and_the_rest_is_no_suspect(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_suspects_that_are_done_alone_and_its_temporary_files_go(tmp_path):
-    env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
+def test_temporary_files_of_a_killed_run_go_and_those_of_others_stay(tmp_path):
+    env = environment(path=[hostile_writer(tmp_path / "code")])
     source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
-    photo(source / "slow.png", 7)
+    photo(source / "stuck.png", 7)
     process = started(source, out, "-b", "1", env=env)
-    wait_for(lambda: any(row["type"] == "done" and row["name"] == "cats/1.png" for row in lines_so_far(out)))
+    wait_for(lambda: out.exists() and list(out.glob(".lrp-*.tmp")) and (out / "0.png.png").exists())
     killed(process)
-    mine, other = out / ".lrp-1-of-1-0123456789abcdef.tmp", out / ".lrp-2-of-3-0123456789abcdef.tmp"
-    unlike = out / ".lrp-notes.tmp"
-    for path in (mine, other, unlike):
+    other, unlike = out / ".lrp-2-of-3-0123456789abcdef.tmp", out / ".lrp-notes.tmp"
+    for path in (other, unlike):
         path.write_bytes(b"half")
     result = explain(source, out, "--json", "-b", "1")
     assert result.returncode == 0, result.stderr
     assert [path.name for path in sorted(leftovers(out))] == sorted([other.name, unlike.name])
-    alone = {row["name"] for row in journal(out) if row.get("alone")}
-    assert "slow.png" in alone and "0.png" not in alone
     other.unlink(), unlike.unlink()
     require_whole(out)
 
 
-def test_what_ends_two_runs_alone_is_passed_over_once_and_its_neighbours_are_done(tmp_path):
+@pytest.mark.slow
+def test_what_a_killed_run_only_decoded_is_no_suspect(tmp_path):
+    env = environment(path=[hostile_decoder(tmp_path / "code")], SLOW="1000")
+    source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
+    photo(source / "slow.png", 7)
+    for _ in range(2):
+        process = started(source, out, "-b", "1", env=env)
+        wait_for(lambda: any(row["type"] == "done" and row["name"] == "cats/1.png" for row in lines_so_far(out)))
+        killed(process)
+    assert not any(row.get("name") == "slow.png" for row in journal(out))
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_every_run_while_it_is_written_is_crashed_and_the_others_are_done(tmp_path):
+    env = environment(path=[hostile_writer(tmp_path / "code")])
+    source, out = folder_of_photos(tmp_path / "in", 5), tmp_path / "out"
+    photo(source / "deadly.png", 7)
+    codes = [process("explain", *TINY_OPTIONS, source, out, "-b", "64", env=env).returncode for _ in range(6)]
+    assert codes == [-signal.SIGKILL] * 5 + [1]
+    found = statuses(process("explain", *TINY_OPTIONS, source, out, "-b", "64", "--json"))
+    assert found.pop("deadly.png") == "ok" and set(found.values()) == {"skipped"}
+    require_whole(out)
+
+
+def test_an_image_that_ends_three_runs_alone_is_passed_over_and_its_neighbours_are_done(tmp_path):
     source, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     explain(source, out)
     path = out / ".lrp" / "journal-1-of-1.jsonl"
     run = journal(out)[0]["run"]
-    for alone in (False, True, True):
+    for alone in (False, False, True, True, True):
         line = {"type": "start", "name": "2.png", "run": run, "time": 9e9, **({"alone": True} if alone else {})}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
     result = explain(source, out, "--json")
     found = {row["name"] if "name" in row else os.path.basename(row["input"]): row for row in rows(result)[:-1]}  # noqa: PTH119
     assert found["2.png"]["error"]["kind"] == "crashed"
-    assert "was the only one under way when each of the last 2 runs was ended" in found["2.png"]["error"]["message"]
+    assert "was tried alone by 3 runs, and each of them was ended" in found["2.png"]["error"]["message"]
     assert [found[name]["status"] for name in ("0.png", "1.png")] == ["skipped"] * 2
 
 
