@@ -1,18 +1,17 @@
 """Images in, records out, in input order: batches and threads."""
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from time import perf_counter
 
 from lrpcli.errors import ImageError
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source
+from lrpcli.images.streams import most_bytes, read_stream, stream_of
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
@@ -24,12 +23,6 @@ Pending = tuple[Source, Future[R] | ImageError]
 """An image that is being written, or failed."""
 PATIENCE = 0.5
 """Seconds between looks at what else is to be done, while an image is awaited."""
-
-
-@cache
-def standard_input() -> bytes:
-    """The image on standard input, which can be read only once."""
-    return sys.stdin.buffer.read()
 
 
 def run_stages(
@@ -77,7 +70,13 @@ def _prepared(
 
 def _submit(source: Source, stages: Stages[T, R], workers: Workers) -> tuple[Source, "Future[tuple[Prepared, str]]"]:
     """The image with its decoding, which begins in one of the workers."""
-    content = standard_input() if source.path == STDIN else None
+    stream = stream_of(source.path)
+    try:
+        content = None if stream is None else read_stream(stream, most_bytes(stages.decode.decode.max_pixels))
+    except ImageError as error:
+        failed: Future[tuple[Prepared, str]] = Future()
+        failed.set_exception(error)
+        return source, failed
     return source, workers.submit(stages.decode, source.path, source, content)
 
 

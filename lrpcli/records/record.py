@@ -1,6 +1,7 @@
 """What became of one image: the fields that every kind of work shares, to and from JSON."""
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ OK, SKIPPED, FAILED = "ok", "skipped", "failed"
 """Status of an image: done by this run, found done, failed."""
 STANDARD_INPUT = "-"
 """What the path of an image says that came from there; a file of that name has the path "./-"."""
+PRINTED = ("overlay", "heatmap", "map", "layers")
+"""Kinds of files by which one stands for the image on standard output, whatever the order they were asked for in."""
 R = TypeVar("R", bound="Record")
 
 
@@ -44,14 +47,14 @@ class FileState:
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
-        """The state of a file; None where there is none, and for standard input, which a file may be called like."""
+        """The state of a file; None where there is none, as for pipes, and for standard input, whose name a file may have."""
         if path == STANDARD_INPUT:
             return None
         try:
             state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
         except (OSError, ValueError):
             return None
-        return cls(state.st_size, state.st_mtime_ns)
+        return cls(state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
 
     @classmethod
     def from_json(cls, fields: Fields) -> "FileState | None":
@@ -79,8 +82,9 @@ class Outputs:
 
     @property
     def first(self) -> str | None:
-        """The file that stands for the image on standard output; None if nothing was written."""
-        return next(iter(self.paths.values()), None)
+        """The file that stands for the image on standard output, in the order of PRINTED; None if there is none."""
+        kinds = sorted(self.paths, key=lambda kind: PRINTED.index(kind) if kind in PRINTED else len(PRINTED))
+        return self.paths[kinds[0]] if kinds else None
 
     def as_json(self) -> dict[str, object]:
         """Kind -> path."""

@@ -7,7 +7,8 @@ import pytest
 
 from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.decode import decode
-from lrpcli.images.find import Discovery, Source, sources_from_list
+from lrpcli.images.find import Discovery, Source
+from lrpcli.images.lists import sources_from_list
 from lrpcli.images.sources import require_unique_names
 
 
