@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedReader
+from typing import TYPE_CHECKING
 
 import click
 
@@ -107,7 +108,7 @@ def _tell_if_unchecked() -> None:
         click.echo(f"Warning: JPEGs that are damaged inside are not recognised here: {reason}.", err=True)
 
 
-def _opened(listed: str) -> BinaryIO:
+def _opened(listed: str) -> BufferedReader:
     from lrpcli.images.streams import STDIN, stream_of
 
     if stream_of(listed) == STDIN:

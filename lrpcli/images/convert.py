@@ -8,9 +8,8 @@ from PIL import Image
 
 from lrpcli.errors import ImageError
 
-_ORIENTATION_TAG, _BITS_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 0x0112, 258, 262, 339
+_ORIENTATION_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 0x0112, 258, 262
 _WHITE_IS_ZERO = 0
-_SIGNED = 2
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,9 +41,6 @@ def to_rgb(image: Image.Image, what: str, raw_mode: str | None = None) -> Image.
     """
     if image.mode == "F":
         raise ImageError("unsupported", f"{what} holds floating-point pixels. Convert it to 8 or 16 bits per channel.")
-    if image.mode == "L" and _SIGNED in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG, ()):
-        raise ImageError("unsupported", f"{what} holds bytes with a sign, of which it is not known which is black."
-                         " Convert it to 8 or 16 bits per channel without a sign.")  # fmt: skip
     colour = image.info.pop("transparency", None) if image.mode in ("1", "L", "RGB", "I;16") else None
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_deep_grey(image, what, colour)

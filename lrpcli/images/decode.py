@@ -17,7 +17,7 @@ from lrpcli.images.jpeg import find_damage
 from lrpcli.images.pillow_settings import pillow_settings
 from lrpcli.images.png import SIGNATURE, needed_chunks
 from lrpcli.images.streams import most_bytes, read_bounded
-from lrpcli.images.unsupported import unsupported_layout
+from lrpcli.images.unsupported import misread_layout, unsupported_layout
 
 __all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
 
@@ -58,6 +58,9 @@ def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
     formats = [*policy.formats, *(["DIB"] if "BMP" in policy.formats else [])]  # a BMP without its file header
     with Image.open(stream, formats=formats) as image:
         _check_size(image, policy, what)
+        layout = misread_layout(image)
+        if layout is not None:
+            raise _no_rule(what, layout)
         raw_mode = _raw_mode(image)
         if image.format in ("JPEG", "MPO") and strict:
             _load_jpeg(image, stream)
@@ -101,10 +104,13 @@ def _unsupported(error: Exception, what: str, policy: DecodePolicy, stream: Bina
     layout = unsupported_layout(stream, policy.formats, opened=not isinstance(error, UnidentifiedImageError))
     if layout is None and str(error).lower().startswith("unsupported"):
         layout = f"what its decoder calls {str(error).rstrip('.')!r}"
-    if layout is None:
-        return None
-    advice = "Convert it to RGB of 8 or 16 bits per channel."
-    return ImageError("unsupported", f"{what} holds {layout}, for which there is no rule. {advice}")
+    return None if layout is None else _no_rule(what, layout)
+
+
+def _no_rule(what: str, layout: str) -> ImageError:
+    return ImageError(
+        "unsupported", f"{what} holds {layout}, for which there is no rule. Convert it to RGB of 8 bits per channel."
+    )
 
 
 def _failure(error: Exception, what: str, policy: DecodePolicy) -> ImageError:

@@ -125,6 +125,13 @@ def why_unchecked() -> str | None:
     return library if isinstance(library, str) else None
 
 
+def libjpeg_name() -> str:
+    """Pillow's libjpeg, and whether JPEGs are checked for damage with it, for people."""
+    turbo, interface = features.version("libjpeg_turbo"), features.version("jpg")
+    name = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {interface}"
+    return f"{name}, {why_unchecked() or 'which is asked for damage'}"
+
+
 def first_warning(library: ctypes.CDLL, version: int, content: bytes) -> str | None:
     """What a libjpeg of this interface (62 for 6.2) says first about a JPEG; None for nothing."""
     reading = _Reading(library, version, content)

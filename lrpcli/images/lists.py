@@ -4,7 +4,7 @@ import codecs
 import os
 import posixpath
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from lrpcli.errors import UsageError
 from lrpcli.images.find import STDIN, Source
@@ -18,7 +18,7 @@ _WIDE = {
 }  # fmt: skip
 
 
-def sources_from_list(stream: BinaryIO, *, null: bool = False) -> Iterator[Source]:
+def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator[Source]:
     """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
 
     A byte order mark of UTF-8 at the start is passed over. A result is named after the whole path, without "/", "."
@@ -50,10 +50,10 @@ def _without_mark(item: bytes) -> bytes:
     return item.removeprefix(codecs.BOM_UTF8)
 
 
-def _items(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:
-    """What stands between the separators; UsageError if that is too long for a path, so that nothing endless is read."""
+def _items(stream: BufferedIOBase, separator: bytes) -> Iterator[bytes]:
+    """What stands between the separators, as it comes; UsageError if that is too long for a path, and maybe endless."""
     rest = b""
-    while chunk := stream.read(_CHUNK):
+    while chunk := stream.read1(_CHUNK):
         *whole, rest = (rest + chunk).split(separator)
         yield from whole
         if len(rest) > LONGEST_PATH:

@@ -25,12 +25,13 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
     With `check`, DamagedError if the packed pixels are not what was written; Pillow looks at none of their checksums.
     """
     parts, pixels, whole = [stream.read(len(SIGNATURE))], [], True
+    keywords: set[bytes] = set()
     while len(header := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", header)
         if not name.isalpha():
             parts += [header, stream.read()]
             break
-        if _is_surplus(name):
+        if _is_surplus(name, length):
             stream.seek(length + 4, io.SEEK_CUR)
             continue
         data, checksum = stream.read(length), stream.read(4)
@@ -38,8 +39,11 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
         if name == b"IDAT":
             pixels.append(data)
             whole = whole and right
-        elif name != b"tRNS" and name[0] & _ANCILLARY and not (right and _is_harmless(name, data)):
-            continue
+        elif name == b"eXIf" or name in _TEXTS:
+            keyword = b"" if name == b"eXIf" else data.partition(b"\0")[0]
+            if not right or keyword in keywords or not (name == b"eXIf" or _may_orient(name, keyword, data)):
+                continue
+            keywords.add(keyword)
         parts += [header, data, checksum]
         if name == b"IEND":
             break
@@ -48,17 +52,17 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
     return io.BytesIO(b"".join(parts))
 
 
-def _is_surplus(name: bytes) -> bool:
-    return bool(name[0] & _ANCILLARY) and name not in (b"tRNS", b"eXIf", *_TEXTS)
+def _is_surplus(name: bytes, length: int) -> bool:
+    if name in _TEXTS:
+        return length > MAXIMAL_TEXT
+    return bool(name[0] & _ANCILLARY) and name not in (b"tRNS", b"eXIf")
 
 
-def _is_harmless(name: bytes, data: bytes) -> bool:
-    """Whether a chunk is the EXIF data or a text that may hold an orientation, and small once it is unpacked."""
-    if name == b"eXIf":
-        return True
-    keyword, _, text = data.partition(b"\0")
-    if keyword not in _ORIENTATIONS or len(data) > MAXIMAL_TEXT:
+def _may_orient(name: bytes, keyword: bytes, data: bytes) -> bool:
+    """Whether a text may hold an orientation, and is small once it is unpacked."""
+    if keyword not in _ORIENTATIONS:
         return False
+    text = data[len(keyword) + 1 :]
     if name == b"zTXt":
         return _is_small(text[1:])
     return name == b"tEXt" or text[:1] != b"\1" or _is_small(text[2:].split(b"\0", 2)[-1])

@@ -1,13 +1,15 @@
-"""Why a picture cannot be decoded that is whole: it is stored in a way for which Pillow has no decoder."""
+"""How a picture stores its pixels that is whole, but for which Pillow has no decoder, or a wrong one."""
 
 import io
 import struct
 from collections.abc import Collection
 from typing import BinaryIO
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _CHANNELS, _SAMPLE_FORMAT = 256, 257, 258, 259, 277, 339
+_STRIPS, _TILES, _PLANES = 273, 324, 284
+_SIGNED, _SEPARATE = 2, 2
 _NUMBERS = {1: "whole numbers", 2: "whole numbers with a sign", 3: "floating point", 5: "complex", 6: "complex"}
 _UNKNOWN_NUMBERS = "numbers of an unknown kind"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -33,15 +35,26 @@ def unsupported_layout(stream: BinaryIO, formats: Collection[str], *, opened: bo
     return None
 
 
+def misread_layout(image: Image.Image) -> str | None:
+    """How an opened TIFF stores its pixels, if Pillow would make other pixels of it without a word; else None."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    bits = tags.get(_BITS, (1,))
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and max(bits) <= 8:
+        return "bytes with a sign"
+    if tags.get(_PLANES) == _SEPARATE and len(bits) > 1 and max(bits) > 8:
+        return f"planes of {max(bits)} bits that lie one behind the other"
+    return None
+
+
 def _tiff_layout(stream: BinaryIO) -> str | None:
     header = stream.read(8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(header + (stream.read(8) if 43 in header[2:4] else b""))
     stream.seek(tags.next)
     tags.load(stream)
-    if not (tags.get(_WIDTH) and tags.get(_HEIGHT)):
+    # Without these the directory itself is broken.
+    if not (tags.get(_WIDTH) and tags.get(_HEIGHT) and tags.get(_BITS) and (_STRIPS in tags or _TILES in tags)):
         return None
-    bits, channels = tags.get(_BITS, (1,)), tags.get(_CHANNELS, 1)
-    compression = tags.get(_COMPRESSION, 1)
+    bits, channels, compression = tags[_BITS], tags.get(_CHANNELS, 1), tags.get(_COMPRESSION, 1)
     if compression not in TiffImagePlugin.COMPRESSION_INFO:
         return f"pixels packed by the method {compression}"
     kinds = {_NUMBERS.get(kind, _UNKNOWN_NUMBERS) for kind in tags.get(_SAMPLE_FORMAT, (1,))}

@@ -273,7 +273,7 @@ def test_twins_are_found_and_both_are_named():
         require_unique_names(iter(sources))
     assert str(caught.value) == (
         "The inputs 'x/a.jpg' and 'y/a.jpg' would write the same result, 'a.jpg' under the output folder. "
-        "Explain them into different output folders, or give a folder that holds both."
+        "Name a folder that holds both with --base, or explain them into different output folders."
     )
     assert list(require_unique_names(iter(sources[:2]))) == sources[:2]
     with pytest.raises(UsageError, match=r"The input 'b\.jpg' is given twice. Name it once\."):
