@@ -67,7 +67,9 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
     if not sources:
         click.echo("0 images: the list is empty.", err=True)
         return
-    chosen = by_path(choose_images(sources, settings.images, settings.evaluation.perturbation.seed))
+    chosen = choose_images(sources, settings.images, settings.evaluation.perturbation.seed)
+    if values["base"] is None:
+        chosen = by_path(chosen)
     failed = _evaluate(chosen, shard, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
     if failed:
         click.get_current_context().exit(1)

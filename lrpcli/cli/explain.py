@@ -54,7 +54,7 @@ class _Explain(Configurable):
         _, _, order = self.make_parser(context).parse_args(list(args))
         if sum(parameter.name == "config" for parameter in order) > 1:
             raise UsageError(
-                "--config is given twice, but lrp explain makes maps of one config. Explain into one folder per config, or "
+                "--config is given twice, but lrp explain makes maps of one config. Explain into one folder each, or "
                 "measure which is better with lrp evaluate, which takes several."
             )
         return super().parse_args(context, args)
@@ -79,9 +79,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
     INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
     """
-    inputs, output = _divided(
-        paths, values["output"], listed=values["files_from"] is not None, quiet=values["quiet"]
-    )
+    inputs, output = _divided(paths, values["output"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
     from lrpcli.cli.console import Console
@@ -114,9 +112,7 @@ def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", se
         console.show_all(records, fail_fast=settings.flow.fail_fast)
 
 
-def _divided(
-    paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool
-) -> tuple[tuple[str, ...], Path]:
+def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool) -> tuple[tuple[str, ...], Path]:
     """Inputs and output among the arguments."""
     if output is None and not listed and len(paths) == 1 and _is_input(paths[0]):
         output = USUAL_OUTPUT
@@ -127,8 +123,8 @@ def _divided(
             raise UsageError("No output folder is given. Name it last, or with -o.")
         paths, output = paths[:-1], paths[-1]
     if not paths and not listed:
-        raise UsageError(f"Only one path is given, {output!r}, and it does not exist. Name at least one input and then the"
-                         " output folder.")  # fmt: skip
+        raise UsageError(f"Only one path is given, {output!r}, and it does not exist. Name at least one input and then"
+                         " the output folder.")  # fmt: skip
     return paths, require_folder(output)
 
 

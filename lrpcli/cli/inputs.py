@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from io import BufferedReader
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +56,7 @@ def find_sources(
         suffixes=image_suffixes(policy.formats),
     )  # fmt: skip
     with nullcontext() if settings.files_from is None else _opened(settings.files_from) as stream:
-        every = chain(sources_from_list(stream, null=settings.null) if stream else (), found)
+        every: Iterable[Source] = chain(sources_from_list(stream, null=settings.null) if stream else (), found)
         if settings.base is not None:
             every = named_below(every, settings.base)
         sources: Sequence[Source] = (
@@ -72,18 +72,24 @@ def find_sources(
 def require_folder(output: str) -> Path:
     """The output folder, which need not be there. UsageError if it is a file; OutputError if it cannot be made."""
     folder = Path(output)
-    try:
-        place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-        is_folder = place.is_dir()
-    except OSError as error:
-        raise OutputError(f"The output folder {output!r} cannot be used: {error.strerror}. Name another.") from error
-    if is_folder:
+    place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if place.is_dir():
+        try:
+            folder.stat()
+        except FileNotFoundError:
+            pass  # it is made with its first file
+        except OSError as error:
+            raise _no_output(output, error.strerror or str(error)) from error
         return folder
     if not place.exists():
-        raise OutputError(f"The output folder {output!r} cannot be made: {str(place)!r} is a link to nothing.")
+        raise _no_output(output, f"{str(place)!r} is a link to nothing")
     if place != folder:
-        raise OutputError(f"The output folder {output!r} cannot be made: {str(place)!r} is not a folder.")
+        raise _no_output(output, f"{str(place)!r} is not a folder")
     raise UsageError(f"The output {output!r} is a file. Name a folder; it is made if it does not exist.")
+
+
+def _no_output(output: str, reason: str) -> OutputError:
+    return OutputError(f"The output folder {output!r} cannot be made: {reason}. Name another.")
 
 
 def _check_streams(paths: Sequence[str]) -> None:

@@ -120,7 +120,7 @@ class Discovery:
             )
         if stat.S_ISDIR(status.st_mode) and _holds_results(path):
             raise UsageError(
-                f"The folder {path!r} holds results of an earlier run (.lrp/), not photos. Name the folder of the photos."
+                f"The folder {path!r} holds results of an earlier run (.lrp/), not photos. Name the photos' own folder."
             )
 
     def _walk(self, root: str) -> Iterator[Source]:

@@ -42,7 +42,9 @@ class DecodePolicy:
         help="Decode only these formats.",
     )  # fmt: skip
     max_pixels: int = setting(MAX_PIXELS, help="Refuse larger images.", metavar="N", least=1)
-    truncated: str = setting("refuse", help="What to do with images that are cut off or damaged.", metavar="refuse|accept")
+    truncated: str = setting(
+        "refuse", help="What to do with images that are cut off or damaged.", metavar="refuse|accept"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", tuple(dict.fromkeys(_checked_format(name) for name in self.formats)))

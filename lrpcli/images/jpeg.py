@@ -9,7 +9,7 @@ import io
 import threading
 from functools import cache
 
-from PIL import Image, features
+from PIL import Image, _imaging, features
 
 STRUCT_BYTES = {62: 632, 80: 656}
 """Size of jpeg_decompress_struct by the version of libjpeg's interface, on machines of 64 bits."""
@@ -147,7 +147,7 @@ def _library() -> ctypes.CDLL | str:
         return f"the interface of Pillow's libjpeg, {features.version('jpg')}, is not known"
     try:
         # Functions are looked up in Pillow's module and what it depends on: the very library that Pillow uses.
-        library = ctypes.CDLL(Image.core.__file__)
+        library = ctypes.CDLL(_imaging.__file__)
     except OSError as error:
         return f"Pillow's libjpeg cannot be opened: {error}"
     missing = [name for name in _FUNCTIONS if not hasattr(library, name)]

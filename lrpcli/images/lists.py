@@ -30,8 +30,8 @@ def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator
         if not null:
             entry = entry.removesuffix(b"\r")
             if b"\0" in entry:
-                raise UsageError(f"Line {number} of the list of files holds a NUL byte. Give -0 if its paths are separated"
-                                 " by NUL; if it is UTF-16, save it as UTF-8.")  # fmt: skip
+                raise UsageError(f"Line {number} of the list of files holds a NUL byte. Give -0 if its paths end with"
+                                 " NUL; if it is UTF-16, save it as UTF-8.")  # fmt: skip
         if entry if null else entry.strip():
             yield _source(os.fsdecode(entry))
 
@@ -60,7 +60,7 @@ def _items(stream: BufferedIOBase, separator: bytes) -> Iterator[bytes]:
             break
     if len(rest) > LONGEST_PATH:
         raise UsageError(
-            f"The list of files has a line of more than {LONGEST_PATH} bytes, which is no path. It holds one path a line, "
-            "or with -0 paths that end with NUL."
+            f"The list of files has a line of more than {LONGEST_PATH} bytes, which is no path. It holds one path a "
+            "line, or with -0 paths that end with NUL."
         )
     yield rest

@@ -54,8 +54,8 @@ class Preprocessing:
         with np.errstate(over="ignore", invalid="ignore"):
             extremes = self.pixel_range()
         if not np.isfinite(extremes).all():
-            raise ValueError("With these values for pixel scale, mean and std the pixels 0 to 255 become numbers that are "
-                             "too large for float32.")  # fmt: skip
+            raise ValueError("With this pixel scale, mean and std the pixels 0 to 255 become numbers beyond"
+                             " the range of float32.")  # fmt: skip
 
     def apply(self, image: Image.Image) -> tuple[Array, Placement]:
         """The input (C, h, w) of the model, float32, and where its grid lies on the photo.

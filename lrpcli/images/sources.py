@@ -85,7 +85,7 @@ def _require_different(one: Source, other: Source) -> None:
 def named_below(sources: Iterable[Source], base: str) -> Iterator[Source]:
     """The sources, each named after its path below the folder `base`; standard input keeps its name.
 
-    Paths are compared as they are written, made absolute, with no link followed. UsageError for one that lies elsewhere.
+    Paths are made absolute and compared as text, with no link followed. UsageError for one that lies elsewhere.
     """
     folder = os.path.abspath(base)  # noqa: PTH100 - a Path would cost more, and there may be millions
     for source in sources:
@@ -94,8 +94,8 @@ def named_below(sources: Iterable[Source], base: str) -> Iterator[Source]:
             continue
         name = os.path.relpath(source.path, folder)
         if name.split("/", 1)[0] in ("..", "."):
-            raise UsageError(f"The input {source.path!r} does not lie below --base {base!r}. Name a folder that holds all "
-                             "inputs.")  # fmt: skip
+            raise UsageError(f"The input {source.path!r} does not lie below --base {base!r}. Name a folder that holds"
+                             " all inputs.")  # fmt: skip
         yield Source(source.path, name)
 
 

@@ -47,7 +47,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
-        """The state of a file; None where there is none, as for pipes, and for standard input, whose name a file may have."""
+        """The state of a file; None where there is none, as for pipes and standard input ("-")."""
         if path == STANDARD_INPUT:
             return None
         try:

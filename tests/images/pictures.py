@@ -60,8 +60,15 @@ def tiff(bits: int, photometric: int, data: bytes, width: int) -> bytes:
 
 
 def bands_tiff(
-    bits: list[int], numbers: int, photometric: int, data: bytes, *, order: str = "<", more: tuple[int, ...] = (),
-    compression: int = 1, planes: int = 1,
+    bits: list[int],
+    numbers: int,
+    photometric: int,
+    data: bytes,
+    *,
+    order: str = "<",
+    more: tuple[int, ...] = (),
+    compression: int = 1,
+    planes: int = 1,
 ) -> bytes:
     """An uncompressed TIFF of 20 x 10 pixels: `numbers` is the sample format, `more` describes extra channels."""
     count = len(bits) if planes == 2 else 1
@@ -74,10 +81,9 @@ def bands_tiff(
     long = [struct.calcsize(kind) * len(values) for _, kind, values in tags if struct.calcsize(kind) * len(values) > 4]
     outside = 8 + 2 + 12 * len(tags) + 4
     entries, blocks = b"", b""
+    places = [outside + sum(long) + part * lengths[0] for part in range(count)]
     for tag, kind, values in tags:
-        if tag == 273:
-            values = [outside + sum(long) + part * lengths[0] for part in range(count)]
-        raw = struct.pack(f"{order}{len(values)}{kind}", *values)
+        raw = struct.pack(f"{order}{len(values)}{kind}", *(places if tag == 273 else values))
         entries += struct.pack(f"{order}HHI", tag, 3 if kind == "H" else 4, len(values))
         entries += raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(f"{order}I", outside + len(blocks))
         blocks += raw if len(raw) > 4 else b""

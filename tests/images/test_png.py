@@ -74,7 +74,10 @@ def test_what_the_pixels_do_not_need_never_fails(name, last):
         chunk(b"eXIf", EXIF + bytes(1 << 24)),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
-        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 32\n" + (b"Exif\0\0" + EXIF).hex().encode())),
+        chunk(
+            b"zTXt",
+            b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 32\n" + (b"Exif\0\0" + EXIF).hex().encode()),
+        ),
     ],
     ids=["exif", "long exif", "xmp", "packed xmp", "exif text"],
 )
