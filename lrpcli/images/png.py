@@ -17,14 +17,14 @@ _ORIENTATIONS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 """Keywords of the texts that may say how the photo is turned."""
 
 
-def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
-    """The PNG at the stream's position, of its chunks only those that decide about pixels and orientation.
+def needed_chunks(stream: BinaryIO, *, check: bool = True) -> BinaryIO:
+    """The PNG at the stream's start, of its chunks only those that decide about pixels and orientation.
 
     These are the critical ones, tRNS, eXIf, and texts in which an orientation may stand; all others are passed over
     unread, whatever their size and checksum. What has a broken header is kept for the decoder to complain about.
     With `check`, DamagedError if the packed pixels are not what was written; Pillow looks at none of their checksums.
     """
-    parts, pixels, whole = [stream.read(len(SIGNATURE))], [], True
+    parts, pixels, whole, surplus = [stream.read(len(SIGNATURE))], [], True, False
     keywords: set[bytes] = set()
     while len(header := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", header)
@@ -33,6 +33,7 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
             break
         if _is_surplus(name, length):
             stream.seek(length + 4, io.SEEK_CUR)
+            surplus = True
             continue
         data, checksum = stream.read(length), stream.read(4)
         right = checksum == struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
@@ -42,6 +43,7 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
         elif name == b"eXIf" or name in _TEXTS:
             keyword = b"" if name == b"eXIf" else data.partition(b"\0")[0]
             if not right or keyword in keywords or not (name == b"eXIf" or _may_orient(name, keyword, data)):
+                surplus = True
                 continue
             keywords.add(keyword)
         parts += [header, data, checksum]
@@ -49,7 +51,8 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> io.BytesIO:
             break
     if check and not whole and not _is_whole(pixels):
         raise DamagedError("the checksum of its pixels is wrong")
-    return io.BytesIO(b"".join(parts))
+    stream.seek(0)
+    return io.BytesIO(b"".join(parts)) if surplus else stream
 
 
 def _is_surplus(name: bytes, length: int) -> bool:
