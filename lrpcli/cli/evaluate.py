@@ -12,6 +12,7 @@ import click
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
+    FilledPath,
     from_options,
     model_option,
     model_options,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Configurable)
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
-@click.option("-o", "--output", metavar="OUTPUT", type=click.Path(), required=True, help="Folder for the results.")
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=FilledPath())
+@click.option("-o", "--output", metavar="OUTPUT", type=FilledPath(), required=True, help="Folder for the results.")
 @model_option
 @options_of_settings(EvaluationSettings, but=("batch_size", "precision"))
 @options_of_settings(PerturbationSettings)
@@ -66,7 +67,9 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
     if not sources:
         click.echo("0 images: the list is empty.", err=True)
         return
-    chosen = by_path(choose_images(sources, settings.images, settings.evaluation.perturbation.seed))
+    chosen = choose_images(sources, settings.images, settings.evaluation.perturbation.seed)
+    if values["base"] is None:
+        chosen = by_path(chosen)
     failed = _evaluate(chosen, shard, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
     if failed:
         click.get_current_context().exit(1)

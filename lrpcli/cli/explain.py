@@ -12,6 +12,7 @@ import click
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
+    FilledPath,
     from_options,
     grouped,
     model_option,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from lrpcli.pipeline.shard import Shard
 
 output_options = grouped(
-    click.option("-o", "--output", metavar="OUTPUT", type=click.Path(),
+    click.option("-o", "--output", metavar="OUTPUT", type=FilledPath(),
                  help="Output folder; then all arguments are inputs."),
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
@@ -41,8 +42,26 @@ output_options = grouped(
 )  # fmt: skip
 
 
-@click.command(cls=Configurable)
-@click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=click.Path())
+USUAL_OUTPUT = "lrp-out"
+"""Where the results of a single input go, if no folder is named."""
+
+
+class _Explain(Configurable):
+    """The command, which refuses a second --config rather than to take the last one in silence."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """UsageError if --config is given twice."""
+        _, _, order = self.make_parser(context).parse_args(list(args))
+        if sum(parameter.name == "config" for parameter in order) > 1:
+            raise UsageError(
+                "--config is given twice, but lrp explain makes maps of one config. Explain into one folder each, or "
+                "measure which is better with lrp evaluate, which takes several."
+            )
+        return super().parse_args(context, args)
+
+
+@click.command(cls=_Explain)
+@click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=FilledPath())
 @model_option
 @model_options
 @options_of_settings(ExplainSettings)
@@ -57,10 +76,10 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     """Explain every image: an overlay PNG and a relevance map (.npy) each.
 
     INPUT is an image, a folder (searched to any depth) or - for one image on stdin; OUTPUT is a folder, in which the
-    inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. The path of each overlay is printed
-    as soon as it is written.
+    inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
+    INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
     """
-    inputs, output = _divided(paths, values["output"], bool(values["files_from"]))
+    inputs, output = _divided(paths, values["output"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
     from lrpcli.cli.console import Console
@@ -93,15 +112,24 @@ def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", se
         console.show_all(records, fail_fast=settings.flow.fail_fast)
 
 
-def _divided(paths: tuple[str, ...], output: str | None, listed: bool) -> tuple[tuple[str, ...], Path]:
+def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool) -> tuple[tuple[str, ...], Path]:
     """Inputs and output among the arguments."""
-    if output is None:
+    if output is None and not listed and len(paths) == 1 and _is_input(paths[0]):
+        output = USUAL_OUTPUT
+        if not quiet:
+            click.echo(f"No output folder is named; the results go to {output}.", err=True)
+    elif output is None:
         if not paths:
             raise UsageError("No output folder is given. Name it last, or with -o.")
         paths, output = paths[:-1], paths[-1]
     if not paths and not listed:
-        raise UsageError(f"Only one path is given, {output!r}. Name at least one input and then the output folder.")
+        raise UsageError(f"Only one path is given, {output!r}, and it does not exist. Name at least one input and then"
+                         " the output folder.")  # fmt: skip
     return paths, require_folder(output)
+
+
+def _is_input(path: str) -> bool:
+    return path == "-" or os.path.lexists(path)
 
 
 def _settings(output: Path, values: dict[str, Any], policy: DecodePolicy, flow: FlowSettings) -> RunSettings:

@@ -28,7 +28,30 @@ def grouped(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated],
     return decorate
 
 
-class Texts(click.types.StringParamType):
+EMPTY = "It is empty. Where it comes from a variable of a script, that may not be set."
+
+
+class Filled(click.types.StringParamType):
+    """Text that is not empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses the empty text."""
+        if value == "":
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FilledPath(click.Path):
+    """A path that is not empty, which would stand for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses the empty path."""
+        if value == "":
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Texts(Filled):
     """Text that can be given several times; in a variable, separated by commas."""
 
     envvar_list_splitter = ","
@@ -104,7 +127,7 @@ def _type(item: Field[Any], details: Setting) -> _Values:
     if details.convert is not None:
         return Converted(details.convert)
     if details.as_text or base is str:
-        return click.STRING
+        return Filled()
     if base is int:
         return click.IntRange(_whole(details.least), _whole(details.most)) if details.least is not None else click.INT
     if base is float:

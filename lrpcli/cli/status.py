@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from lrpcli.cli.options import verbosity
+from lrpcli.cli.options import FilledPath, verbosity
 
 
 @click.command()
-@click.argument("output", metavar="OUTPUT", type=click.Path())
+@click.argument("output", metavar="OUTPUT", type=FilledPath())
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @verbosity
 def status(output: str, as_json: bool, quiet: bool) -> None:

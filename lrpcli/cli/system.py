@@ -25,6 +25,7 @@ def env(as_json: bool, quiet: bool) -> None:
 
     import torch
 
+    from lrpcli.images.jpeg import libjpeg_name
     from lrpcli.models.zoo.weights import cache_folder, is_offline
 
     facts: dict[str, Any] = {
@@ -32,6 +33,7 @@ def env(as_json: bool, quiet: bool) -> None:
         "python": f"{platform.python_version()} ({sys.executable})",
         "platform": platform.platform(),
         **{name: _version(name) for name in PACKAGES},
+        "jpeg": libjpeg_name(),
         "cpus": usable_cpus(),
         "threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],

@@ -12,14 +12,16 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lrpcli.errors import ImageError
 from lrpcli.images.convert import to_rgb, upright
-from lrpcli.images.formats import DEFAULT_FORMATS, DecodePolicy
+from lrpcli.images.formats import DEFAULT_FORMATS, DamagedError, DecodePolicy
+from lrpcli.images.jpeg import find_damage
 from lrpcli.images.pillow_settings import pillow_settings
+from lrpcli.images.png import SIGNATURE, needed_chunks
+from lrpcli.images.streams import most_bytes, read_bounded
+from lrpcli.images.unsupported import misread_layout, unsupported_layout
 
 __all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
 
 DEFAULT_POLICY = DecodePolicy()
-# A stream is held in memory before its header is read; a picture within the pixel limit needs far less than this.
-MAX_STREAM_BYTES = 2**30
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -36,24 +38,46 @@ def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY)
     about a picture are dropped. Decodes under different policies in one process wait for each other.
     """
     what = f"The image {str(source)!r}" if isinstance(source, (str, Path)) else "The image on standard input"
-    with _opened(source, what) as stream, pillow_settings(policy):
+    with _opened(source, what, policy) as stream, pillow_settings(policy):
         try:
             return _decoded(stream, policy, what)
         except ImageError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly anything on broken data
-            raise _failure(error, what, policy) from error
+            raise _unsupported(error, what, policy, stream) or _failure(error, what, policy) from error
 
 
 def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
-    if not stream.read(1):
+    start = stream.read(len(SIGNATURE))
+    if not start:
         raise ImageError("decode", f"{what} is empty (0 bytes).")
+    stream.seek(0)
+    strict = policy.truncated == "refuse"
+    if start == SIGNATURE:
+        stream = needed_chunks(stream, check=strict)
     formats = [*policy.formats, *(["DIB"] if "BMP" in policy.formats else [])]  # a BMP without its file header
     with Image.open(stream, formats=formats) as image:
         _check_size(image, policy, what)
+        layout = misread_layout(image)
+        if layout is not None:
+            raise _no_rule(what, layout)
         raw_mode = _raw_mode(image)
+        if image.format in ("JPEG", "MPO") and strict:
+            _load_jpeg(image, stream)
         image.load()
         return to_rgb(upright(image), what, raw_mode)
+
+
+def _load_jpeg(image: ImageFile.ImageFile, stream: BinaryIO) -> None:
+    """Loads it if libjpeg finds nothing wrong with it."""
+    stream.seek(0)
+    content = stream.read()
+    # In one piece, so that Pillow reads it to its end, and fails where libjpeg would.
+    image.decodermaxblock = max(image.decodermaxblock, len(content))
+    image.load()
+    damage = find_damage(content)
+    if damage is not None:
+        raise DamagedError(f"libjpeg says: {damage}")
 
 
 def _check_size(image: Image.Image, policy: DecodePolicy, what: str) -> None:
@@ -73,7 +97,27 @@ def _raw_mode(image: ImageFile.ImageFile) -> str | None:
     return layout if isinstance(layout, str) else None
 
 
+def _unsupported(error: Exception, what: str, policy: DecodePolicy, stream: BinaryIO) -> ImageError | None:
+    """The error of a picture that may be whole, but is stored in a way for which there is no rule; None for others."""
+    if isinstance(error, (DamagedError, MemoryError)):
+        return None
+    layout = unsupported_layout(stream, policy.formats, opened=not isinstance(error, UnidentifiedImageError))
+    if layout is None and str(error).lower().startswith("unsupported"):
+        layout = f"what its decoder calls {str(error).rstrip('.')!r}"
+    return None if layout is None else _no_rule(what, layout)
+
+
+def _no_rule(what: str, layout: str) -> ImageError:
+    return ImageError(
+        "unsupported", f"{what} holds {layout}, for which there is no rule. Convert it to RGB of 8 bits per channel."
+    )
+
+
 def _failure(error: Exception, what: str, policy: DecodePolicy) -> ImageError:
+    if isinstance(error, DamagedError):
+        return ImageError(
+            "decode", f"{what} is damaged: {str(error).rstrip('.')}. To decode what is there, use --truncated accept."
+        )
     if isinstance(error, Image.DecompressionBombError):
         return ImageError(
             "too_large",
@@ -95,10 +139,10 @@ def _failure(error: Exception, what: str, policy: DecodePolicy) -> ImageError:
 
 
 @contextmanager
-def _opened(source: str | Path | BinaryIO, what: str) -> Iterator[BinaryIO]:
+def _opened(source: str | Path | BinaryIO, what: str, policy: DecodePolicy) -> Iterator[BinaryIO]:
     """A seekable stream at its start. Paths that are no regular files are refused before they are opened."""
     if not isinstance(source, (str, Path)):
-        yield _read_whole(source, what)
+        yield io.BytesIO(read_bounded(source, what, most_bytes(policy.max_pixels)))
         return
     try:
         _check_regular(Path(source).stat(), source, what)
@@ -122,14 +166,5 @@ def _check_regular(status: os.stat_result, source: str | Path, what: str) -> Non
         listed = os.access(source, os.R_OK | os.X_OK)
         raise ImageError("io", f"{what} is a folder{'' if listed else ' that may not be listed'}, not a file.")
     kind = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "no file")
-    raise ImageError("io", f"{what} is {kind} and is not opened; give a regular file.")
-
-
-def _read_whole(stream: BinaryIO, what: str) -> io.BytesIO:
-    try:
-        content = stream.read(MAX_STREAM_BYTES + 1)
-    except OSError as error:
-        raise ImageError("io", f"{what} cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_STREAM_BYTES:
-        raise ImageError("too_large", f"{what} is longer than {MAX_STREAM_BYTES} bytes. Give it as a file.")
-    return io.BytesIO(content)
+    advice = "give a regular file, or its content as standard input (-)"
+    raise ImageError("io", f"{what} is {kind} and is not opened; {advice}.")

@@ -5,13 +5,16 @@ import posixpath
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import IMAGE_SUFFIXES
+from lrpcli.images.streams import STDIN, stream_of
 
-STDIN = "-"
-_CHUNK = 1 << 16
+__all__ = ["STDIN", "Discovery", "Source"]
+
+RESULTS = (".lrp/run.json", ".lrp/evaluate.json")
+"""What a folder of results holds."""
 
 Identity = tuple[int, int]  # device and inode
 
@@ -41,11 +44,12 @@ class _Folder(NamedTuple):
 class Discovery:
     """The pictures that INPUTs stand for, in byte order of their paths within each INPUT.
 
-    An INPUT is a file of any kind, a folder (searched with all its subfolders) or "-". Iterating walks the folders
-    anew and counts what it skips: `hidden` entries, files with another suffix (`other_suffix`), pipes, sockets and
-    devices (`special`), and links to folders (`linked`, unless `follow`). With `all_files` every regular file counts,
-    hidden ones too. The folder `output` is never entered. A folder that cannot be listed is given as a
-    Source, which then fails to decode, and so is a link to nothing. UsageError if an INPUT is missing or is `output`.
+    An INPUT is a file of any kind, a folder (searched with all its subfolders), "-", or a stream such as "/dev/fd/3".
+    Iterating walks the folders anew and counts what it skips: `hidden` entries, files with another suffix
+    (`other_suffix`), pipes, sockets and devices (`special`), links to folders (`linked`, unless `follow`), and folders
+    of `results`. With `all_files` every regular file counts, hidden ones too. The folder `output` is never entered. A
+    folder that cannot be listed is given as a Source, which then fails to decode, and so is a link to nothing.
+    UsageError if an INPUT is missing, is `output`, or holds results.
     """
 
     def __init__(
@@ -59,19 +63,18 @@ class Discovery:
     ) -> None:
         self.inputs, self.output = tuple(inputs), output
         self.all_files, self.follow, self.suffixes = all_files, follow, suffixes
-        self.hidden = self.other_suffix = self.special = self.linked = 0
+        self.hidden = self.other_suffix = self.special = self.linked = self.results = 0
         for path in self.inputs:
             self._check_input(path)
 
     def __iter__(self) -> Iterator[Source]:
-        self.hidden = self.other_suffix = self.special = self.linked = 0
+        self.hidden = self.other_suffix = self.special = self.linked = self.results = 0
         for path in self.inputs:
-            if path == STDIN:
-                yield Source(path, "stdin")
-            elif os.path.isdir(path):  # noqa: PTH112 - a Path would drop what the user typed
+            if path != STDIN and os.path.isdir(path):  # noqa: PTH112 - a Path would drop what the user typed
                 yield from self._walk(path)
             else:
-                yield Source(path, posixpath.basename(path))
+                stream = stream_of(path) or path
+                yield Source(stream, "stdin" if stream == STDIN else posixpath.basename(stream))
 
     def skipped(self) -> str:
         """What was skipped, counted, for people; to be asked after iterating. Empty if nothing was."""
@@ -80,6 +83,7 @@ class Discovery:
             (self.hidden, "hidden entry", "hidden entries"),
             (self.linked, "link to a folder", "links to folders"),
             (self.special, "pipe, socket or device", "pipes, sockets or devices"),
+            (self.results, "folder of results", "folders of results"),
         )
         return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
 
@@ -101,7 +105,7 @@ class Discovery:
         return f"There is no image in {places}; skipped: {skipped}.{advice}"
 
     def _check_input(self, path: str) -> None:
-        if path == STDIN:
+        if stream_of(path) == STDIN:
             return
         try:
             status = os.stat(path)  # noqa: PTH116 - Path("") would be the current folder
@@ -113,6 +117,10 @@ class Discovery:
             raise UsageError(
                 f"The folder {path!r} is input and output at once, so the next run would take the results for photos. "
                 "Choose another output folder."
+            )
+        if stat.S_ISDIR(status.st_mode) and _holds_results(path):
+            raise UsageError(
+                f"The folder {path!r} holds results of an earlier run (.lrp/), not photos. Name the photos' own folder."
             )
 
     def _walk(self, root: str) -> Iterator[Source]:
@@ -138,10 +146,13 @@ class Discovery:
                 stack.append(opened)
 
     def _open(self, path: str, prefix: str, above: Collection[Identity]) -> "_Folder | Source | None":
-        """A folder ready to be walked; None for OUTPUT and for a loop; a Source where it cannot be listed."""
+        """A folder ready to be walked; None for OUTPUT, results and a loop; a Source where it cannot be listed."""
         try:
             identity = _identity(os.stat(path))  # noqa: PTH116 - as in _walk
             if identity in above or identity == self._output_identity():
+                return None
+            if _holds_results(path):
+                self.results += 1
                 return None
             return _Folder(path, prefix, identity, iter(self._entries(path)))
         except OSError:
@@ -176,28 +187,8 @@ class Discovery:
             return None
 
 
-def sources_from_list(stream: BinaryIO, *, null: bool = False) -> Iterator[Source]:
-    """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
-
-    A result is named after the whole path, without "/", "." and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file
-    called "-" is a file here. UsageError for a path that has no such name.
-    """
-    for item in _split(stream, b"\0") if null else (line.rstrip(b"\n").removesuffix(b"\r") for line in stream):
-        if not item.strip():
-            continue
-        path = os.fsdecode(item)
-        parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
-        if not parts:
-            raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
-        yield Source("./-" if path == STDIN else path, "/".join(parts))
-
-
-def _split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:
-    rest = b""
-    while chunk := stream.read(_CHUNK):
-        *whole, rest = (rest + chunk).split(separator)
-        yield from whole
-    yield rest
+def _holds_results(folder: str) -> bool:
+    return any(os.path.lexists(os.path.join(folder, name)) for name in RESULTS)  # noqa: PTH118 - as in _walk
 
 
 def _kind(entry: "os.DirEntry[str]") -> Literal["file", "folder", "link to folder", "special"]:

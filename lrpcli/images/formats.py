@@ -26,9 +26,13 @@ DEFAULT_FORMATS = tuple(_SUFFIXES)
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 
+class DamagedError(ValueError):
+    """A picture can be decoded, but what comes out is not what was stored; the text says how that is known."""
+
+
 @dataclass(frozen=True)
 class DecodePolicy:
-    """What decode accepts: `formats` by Pillow's names, at most `max_pixels`, and `truncated` files or not.
+    """What decode accepts: `formats` by Pillow's names, at most `max_pixels`, and `truncated` or damaged files or not.
 
     UsageError if a format is EPS or unknown to Pillow, or if a value cannot be used.
     """
@@ -38,7 +42,9 @@ class DecodePolicy:
         help="Decode only these formats.",
     )  # fmt: skip
     max_pixels: int = setting(MAX_PIXELS, help="Refuse larger images.", metavar="N", least=1)
-    truncated: str = setting("refuse", help="What to do with images that are cut off.", metavar="refuse|accept")
+    truncated: str = setting(
+        "refuse", help="What to do with images that are cut off or damaged.", metavar="refuse|accept"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", tuple(dict.fromkeys(_checked_format(name) for name in self.formats)))

@@ -51,6 +51,11 @@ class Preprocessing:
         object.__setattr__(self, "std", self._per_channel("std", self.std))
         if 0 in self.std:
             raise ValueError("The std of a channel is divided by and must not be 0.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            extremes = self.pixel_range()
+        if not np.isfinite(extremes).all():
+            raise ValueError("With this pixel scale, mean and std the pixels 0 to 255 become numbers beyond"
+                             " the range of float32.")  # fmt: skip
 
     def apply(self, image: Image.Image) -> tuple[Array, Placement]:
         """The input (C, h, w) of the model, float32, and where its grid lies on the photo.

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
+from lrpcli.images.streams import STDIN
 
 
 class SourceList(Sequence[Source]):
@@ -77,8 +78,25 @@ def _require_different(one: Source, other: Source) -> None:
     if one.name == other.name:
         raise UsageError(
             f"The inputs {one.path!r} and {other.path!r} would write the same result, {one.name!r} under the "
-            "output folder. Explain them into different output folders, or give a folder that holds both."
+            "output folder. Name a folder that holds both with --base, or explain them into different output folders."
         )
+
+
+def named_below(sources: Iterable[Source], base: str) -> Iterator[Source]:
+    """The sources, each named after its path below the folder `base`; standard input keeps its name.
+
+    Paths are made absolute and compared as text, with no link followed. UsageError for one that lies elsewhere.
+    """
+    folder = os.path.abspath(base)  # noqa: PTH100 - a Path would cost more, and there may be millions
+    for source in sources:
+        if source.path == STDIN:
+            yield source
+            continue
+        name = os.path.relpath(source.path, folder)
+        if name.split("/", 1)[0] in ("..", "."):
+            raise UsageError(f"The input {source.path!r} does not lie below --base {base!r}. Name a folder that holds"
+                             " all inputs.")  # fmt: skip
+        yield Source(source.path, name)
 
 
 def choose_images(sources: Sequence[Source], count: int | None, seed: int) -> list[Source]:

@@ -3,16 +3,17 @@
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Generic
 
-from lrpcli.images.find import STDIN, Source
+from lrpcli.errors import ImageError
+from lrpcli.images.find import Source
 from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
-from lrpcli.pipeline.stream import run_stages, standard_input
+from lrpcli.pipeline.stream import run_stages, stream_content
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import RunDescription, RunFiles, require_same_run
 from lrpcli.records.identity import Content, hash_bytes, read_content
@@ -64,7 +65,7 @@ class Run(Generic[T, R]):
             share = self.shard.share(sources)
             resume.begin_run(RunLine(self.shard.number, self.shard.count, len(sources), len(share)))
             stages = self.ready(share, resume)
-            needs = _needs(share, resume, stop, stages.jobs)
+            needs = _needs(share, resume, stop, stages)
             _try_suspects(share, needs, stages, workers, resume, stop)
             stages = self.agreed(share, needs, stages, workers, resume, stop)
             with closing(_worked(share, needs, stages, workers, resume, stop)) as worked:
@@ -94,33 +95,39 @@ class Run(Generic[T, R]):
         return stages
 
 
-def _needs(share: Sequence[Source], resume: Resume[R], stop: threading.Event, jobs: int) -> bytearray:
+def _needs(share: Sequence[Source], resume: Resume[R], stop: threading.Event, stages: Stages[T, R]) -> bytearray:
     """What each image needs, by position: see Resume.look. Cut short when `stop` is set."""
     needs = bytearray()
     for position, source in enumerate(share):
         if position % LOOKS == 0 and stop.is_set():
             break
         needs.append(resume.look(source.path, source.name))
-    _settle(needs, share, resume, stop, jobs)
+    _settle(needs, share, resume, stop, stages)
     return needs
 
 
-def _settle(needs: bytearray, share: Sequence[Source], resume: Resume[R], stop: threading.Event, jobs: int) -> None:
-    """Settles by their contents what unsure images need, reading `jobs` of them at once."""
+def _settle(
+    needs: bytearray, share: Sequence[Source], resume: Resume[R], stop: threading.Event, stages: Stages[T, R]
+) -> None:
+    """Settles by their contents what unsure images need, reading as many of them at once as there are jobs."""
     unsure = (position for position, need in enumerate(needs) if need == UNSURE)
-    with ThreadPoolExecutor(jobs, "reader") as readers:
-        while positions := list(islice(unsure, 4 * jobs)):
+    with ThreadPoolExecutor(stages.jobs, "reader") as readers:
+        while positions := list(islice(unsure, 4 * stages.jobs)):
             if stop.is_set():
                 del needs[positions[0] :]
                 return
             sources = [share[position] for position in positions]
-            contents = readers.map(_content, [source.path for source in sources])
+            contents = readers.map(lambda source: _content(source.path, stages), sources)
             for position, source, content in zip(positions, sources, contents, strict=True):
                 needs[position] = resume.settle(source.path, source.name, content)
 
 
-def _content(path: str) -> Content | None:
-    return Content(hash_bytes(standard_input())) if path == STDIN else read_content(path)
+def _content(path: str, stages: Stages[T, R]) -> Content | None:
+    """What is in a file or stream; None if it cannot be read."""
+    with suppress(ImageError):
+        stream = stream_content(path, stages)
+        return read_content(path) if stream is None else Content(hash_bytes(stream))
+    return None
 
 
 def _try_suspects(

@@ -1,18 +1,17 @@
 """Images in, records out, in input order: batches and threads."""
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from time import perf_counter
 
 from lrpcli.errors import ImageError
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source
+from lrpcli.images.streams import most_bytes, read_stream, stream_of
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
@@ -24,12 +23,6 @@ Pending = tuple[Source, Future[R] | ImageError]
 """An image that is being written, or failed."""
 PATIENCE = 0.5
 """Seconds between looks at what else is to be done, while an image is awaited."""
-
-
-@cache
-def standard_input() -> bytes:
-    """The image on standard input, which can be read only once."""
-    return sys.stdin.buffer.read()
 
 
 def run_stages(
@@ -87,9 +80,20 @@ def _prepared(
 
 def _submit(source: Source, stages: Stages[T, R], workers: Workers) -> tuple[Source, "Future[tuple[Prepared, str]]"]:
     """The image with its decoding, which begins in one of the workers."""
-    content = standard_input() if source.path == STDIN else None
+    try:
+        content = stream_content(source.path, stages)
+    except ImageError as error:
+        failed: Future[tuple[Prepared, str]] = Future()
+        failed.set_exception(error)
+        return source, failed
     memory = stages.decode.memory(0 if content is None else len(content))
     return source, workers.submit(stages.decode, source.path, source, content, memory=memory)
+
+
+def stream_content(path: str, stages: Stages[T, R]) -> bytes | None:
+    """The image in a stream, which is read only once; None for the path of a file. ImageError if it is too long."""
+    stream = stream_of(path)
+    return None if stream is None else read_stream(stream, most_bytes(stages.decode.decode.max_pixels))
 
 
 def prepare_one(source: Source, stages: Stages[T, R], workers: Workers) -> Prepared | ImageError:

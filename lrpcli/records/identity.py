@@ -18,6 +18,11 @@ _HASH_BYTES = 16
 _CHUNK = 1 << 20
 
 
+def is_stream(path: str) -> bool:
+    """Whether a path is that of standard input, or of a pipe that the shell names; its content is all that counts."""
+    return path == STANDARD_INPUT or path.startswith("/dev/fd/")
+
+
 @dataclass(frozen=True)
 class FileState:
     """Absolute path, size in bytes and time of change in nanoseconds: a file with the same three is the same."""
@@ -28,14 +33,14 @@ class FileState:
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
-        """The state of a file; None where there is none, and for standard input, which a file may be called like."""
-        if path == STANDARD_INPUT:
+        """The state of a file; None where there is none, and for a stream, which a file may be called like."""
+        if is_stream(path):
             return None
         try:
             state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
         except (OSError, ValueError):
             return None
-        return cls(absolute(path), state.st_size, state.st_mtime_ns)
+        return cls(absolute(path), state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
 
     @classmethod
     def from_json(cls, fields: Fields) -> "FileState | None":
@@ -68,7 +73,7 @@ def compare(fields: Fields, path: str, content: Content | None = None) -> int:
     known, state, recorded = FileState.from_json(fields), FileState.of(path), fields.get("content")
     if state is not None and state == known:
         return SAME
-    if state is None and path != STANDARD_INPUT:  # whatever it was, it is gone
+    if state is None and not is_stream(path):  # whatever it was, it is gone
         return CHANGED
     otherwise = CHANGED if recorded_path(fields) == absolute(path) else OTHER
     if recorded is None or (known is not None and state is not None and known.size != state.size):

@@ -17,6 +17,8 @@ OK, SKIPPED, FAILED = "ok", "skipped", "failed"
 """Status of an image: done by this run, found done, failed."""
 CLASH = "clash"
 """Kind of failure of an image whose name belongs to the finished result of another."""
+PRINTED = ("overlay", "heatmap", "map", "layers")
+"""Kinds of files by which one stands for the image on standard output, whatever the order they were asked for in."""
 R = TypeVar("R", bound="Record")
 
 
@@ -54,8 +56,9 @@ class Outputs:
 
     @property
     def first(self) -> str | None:
-        """The file that stands for the image on standard output; None if nothing was written."""
-        return next(iter(self.paths.values()), None)
+        """The file that stands for the image on standard output, in the order of PRINTED; None if there is none."""
+        kinds = sorted(self.paths, key=lambda kind: PRINTED.index(kind) if kind in PRINTED else len(PRINTED))
+        return self.paths[kinds[0]] if kinds else None
 
     def as_json(self) -> dict[str, object]:
         """Kind -> path."""

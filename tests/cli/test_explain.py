@@ -215,7 +215,7 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["in"], "Only one path is given"),
+        (["absent"], "Only one path is given, 'absent', and it does not exist"),
         ([], "No output folder is given"),
         (["absent", "out"], "absent"),
         (["empty", "out"], "empty"),

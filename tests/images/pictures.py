@@ -57,3 +57,35 @@ def tiff(bits: int, photometric: int, data: bytes, width: int) -> bytes:
     body = data + b"\0" * (-len(data) % 2)
     head = b"II*\0" + struct.pack("<I", 8 + len(body))
     return head + body + struct.pack("<H", len(tags)) + directory + b"\0\0\0\0"
+
+
+def bands_tiff(
+    bits: list[int],
+    numbers: int,
+    photometric: int,
+    data: bytes,
+    *,
+    order: str = "<",
+    more: tuple[int, ...] = (),
+    compression: int = 1,
+    planes: int = 1,
+) -> bytes:
+    """An uncompressed TIFF of 20 x 10 pixels: `numbers` is the sample format, `more` describes extra channels."""
+    count = len(bits) if planes == 2 else 1
+    lengths = [len(data) // count] * count
+    tags: list[tuple[int, str, list[int]]] = [
+        (256, "I", [20]), (257, "I", [10]), (258, "H", bits), (259, "H", [compression]), (262, "H", [photometric]),
+        (273, "I", [0] * count), (277, "H", [len(bits)]), (278, "I", [10]), (279, "I", lengths), (284, "H", [planes]),
+        *([(338, "H", list(more))] if more else []), (339, "H", [numbers] * len(bits)),
+    ]  # fmt: skip
+    long = [struct.calcsize(kind) * len(values) for _, kind, values in tags if struct.calcsize(kind) * len(values) > 4]
+    outside = 8 + 2 + 12 * len(tags) + 4
+    entries, blocks = b"", b""
+    places = [outside + sum(long) + part * lengths[0] for part in range(count)]
+    for tag, kind, values in tags:
+        raw = struct.pack(f"{order}{len(values)}{kind}", *(places if tag == 273 else values))
+        entries += struct.pack(f"{order}HHI", tag, 3 if kind == "H" else 4, len(values))
+        entries += raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(f"{order}I", outside + len(blocks))
+        blocks += raw if len(raw) > 4 else b""
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    return start + entries + b"\0\0\0\0" + blocks + data

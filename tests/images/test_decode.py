@@ -214,7 +214,10 @@ def test_pipes_sockets_and_devices_are_refused_without_being_opened(tmp_path, mo
     os.mkfifo(pipe)
     error = failure(pipe)  # opening it would wait for ever
     assert error.kind == "io"
-    assert str(error) == f"The image {str(pipe)!r} is a named pipe and is not opened; give a regular file."
+    assert str(error) == (
+        f"The image {str(pipe)!r} is a named pipe and is not opened; give a regular file, or its "
+        "content as standard input (-)."
+    )
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s.jpg")
@@ -232,16 +235,15 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_found_out(tmp_path, monkeypatc
     assert "is a named pipe" in str(failure(path))
 
 
-def test_streams_may_be_pipes_and_have_a_limit(monkeypatch):
+def test_streams_may_be_pipes_and_have_a_limit():
     reading, writing = os.pipe()
     os.write(writing, saved(smooth(), "PNG"))
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         assert decode(stream).size == (64, 48)
-    monkeypatch.setattr(decode_module, "MAX_STREAM_BYTES", 100)
-    error = failure(io.BytesIO(saved(smooth(), "PNG")))
+    error = failure(io.BytesIO(bytes(17 << 20)), DecodePolicy(max_pixels=100))
     assert error.kind == "too_large"
-    assert "is longer than 100 bytes. Give it as a file." in str(error)
+    assert f"is longer than {8 * 100 + 2**24} bytes" in str(error) and "Raise --max-pixels" in str(error)
 
 
 def test_pillows_switches_are_put_back_after_success_and_failure():

@@ -7,8 +7,9 @@ import pytest
 
 from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.decode import decode
-from lrpcli.images.find import Discovery, Source, sources_from_list
-from lrpcli.images.sources import require_unique_names
+from lrpcli.images.find import Discovery, Source
+from lrpcli.images.lists import sources_from_list
+from lrpcli.images.sources import named_below, require_unique_names
 
 
 def grow(root: Path, *names: str | bytes) -> str:
@@ -235,6 +236,10 @@ def test_the_reason_for_finding_nothing(tmp_path):
         (b" lead.jpg", False, [(" lead.jpg", " lead.jpg")]),
         (b"", False, []),
         (b"", True, []),
+        (b"\xef\xbb\xbfa.jpg\r\nb.jpg", False, [("a.jpg", "a.jpg"), ("b.jpg", "b.jpg")]),
+        (b"\xef\xbb\xbf", False, []),
+        (b"\xef\xbb\xbfa.jpg\0 \0", True, [("a.jpg", "a.jpg"), (" ", " ")]),
+        (b"a.jpg \nb\xef\xbb\xbf.jpg\n", False, [("a.jpg ", "a.jpg "), ("b\ufeff.jpg", "b\ufeff.jpg")]),
     ],
 )
 def test_lists(content, null, expected):
@@ -266,13 +271,77 @@ def test_a_line_without_a_file_name_is_refused(content):
         list(sources_from_list(io.BytesIO(content)))
 
 
+@pytest.mark.parametrize(
+    ("content", "null", "message"),
+    [
+        ("a.jpg\n".encode("utf-16"), False, "is UTF-16 text"),
+        ("a.jpg\n".encode("utf-32"), False, "is UTF-32 text"),
+        (b"\xfe\xff\0a\0\n", True, "is UTF-16 text"),
+        ("a.jpg\nb.jpg\n".encode("utf-16-le"), False, "Line 1 of the list of files holds a NUL byte. Give -0"),
+        (b"a.jpg\nb.jpg\0c.jpg\0", False, "Line 2 of the list of files holds a NUL byte"),
+        (b"x" * (1 << 17), False, "a line of more than 65536 bytes"),
+        (b"a.jpg\n" * (1 << 15), True, "a line of more than 65536 bytes"),
+    ],
+)
+def test_what_is_no_list_is_refused(content, null, message):
+    with pytest.raises(UsageError, match=message):
+        list(sources_from_list(io.BytesIO(content), null=null))
+
+
+def test_folders_of_results_are_passed_over_and_counted(tmp_path):
+    tree = [
+        "a.jpg",
+        "old/.lrp/run.json",
+        "old/a.jpg.png",
+        "measured/.lrp/evaluate.json",
+        "measured/curves.png",
+        "b/.lrp/x",
+    ]
+    root = grow(tmp_path / "in", *tree, "b/c.jpg")
+    discovery = Discovery([root], all_files=True)
+    assert [source.name for source in discovery] == ["a.jpg", "b/.lrp/x", "b/c.jpg"]
+    assert discovery.results == 2 and discovery.skipped() == "2 folders of results"
+    for folder in ("old", "measured"):
+        with pytest.raises(UsageError, match=r"holds results of an earlier run \(\.lrp/\), not photos"):
+            Discovery([f"{root}/{folder}"])
+    (tmp_path / "link").symlink_to(f"{root}/old")
+    with pytest.raises(UsageError, match="holds results"):
+        Discovery([f"{tmp_path}/link"])
+
+
+def test_streams_that_the_shell_names_are_inputs_and_none_is_found_in_a_folder(tmp_path):
+    reading, writing = os.pipe()
+    try:
+        paths = [f"/dev/fd/{reading}", f"/proc/self/fd/{reading}", "/dev/stdin", "/dev/fd/0"]
+        assert list(Discovery(paths)) == [Source(paths[0], str(reading))] * 2 + [Source("-", "stdin")] * 2
+        (tmp_path / "a.jpg").symlink_to(paths[1])
+        discovery = Discovery([str(tmp_path)], all_files=True)
+        assert list(discovery) == [] and discovery.special == 1
+    finally:
+        os.close(reading)
+        os.close(writing)
+    with pytest.raises(UsageError, match=f"The input '/dev/fd/{reading}' does not exist"):
+        Discovery([f"/dev/fd/{reading}"])
+
+
+def test_names_below_a_base(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = [Source("in/a/x.jpg", "x.jpg"), Source(f"{tmp_path}/in/..b/./y.jpg", "y.jpg"), Source("-", "stdin")]
+    assert [source.name for source in named_below(sources, "in")] == ["a/x.jpg", "..b/y.jpg", "stdin"]
+    assert [source.path for source in named_below(sources, "in/")] == [source.path for source in sources]
+    assert [source.name for source in named_below(sources[:1], "/")] == [f"{tmp_path}/in/a/x.jpg".lstrip("/")]
+    for outside in ("other/x.jpg", "in2/x.jpg", "in/../x.jpg", "in"):
+        with pytest.raises(UsageError, match=f"The input '{outside}' does not lie below --base 'in'"):
+            list(named_below([Source(outside, "x.jpg")], "in"))
+
+
 def test_twins_are_found_and_both_are_named():
     sources = [Source("x/a.jpg", "a.jpg"), Source("b.jpg", "b.jpg"), Source("y/a.jpg", "a.jpg")]
     with pytest.raises(UsageError) as caught:
         require_unique_names(iter(sources))
     assert str(caught.value) == (
         "The inputs 'x/a.jpg' and 'y/a.jpg' would write the same result, 'a.jpg' under the output folder. "
-        "Explain them into different output folders, or give a folder that holds both."
+        "Name a folder that holds both with --base, or explain them into different output folders."
     )
     assert list(require_unique_names(iter(sources[:2]))) == sources[:2]
     with pytest.raises(UsageError, match=r"The input 'b\.jpg' is given twice. Name it once\."):

@@ -173,3 +173,9 @@ def test_the_fingerprint_tells_everything_that_matters():
 def test_unusable_values_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**{"size": (4, 4), **fields})
+
+
+@pytest.mark.parametrize("values", [{"std": (1e-44,)}, {"pixel_scale": 1e38}, {"pixel_scale": 1e36, "std": (1e-5,)}])
+def test_values_that_make_pixels_infinite_are_refused(values):
+    with pytest.raises(ValueError, match="beyond the range of float32"):
+        Preprocessing((8, 8), **values)

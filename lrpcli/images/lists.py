@@ -1,0 +1,66 @@
+"""Lists of images, one path a line or separated by NUL."""
+
+import codecs
+import os
+import posixpath
+from collections.abc import Iterator
+from io import BufferedIOBase
+
+from lrpcli.errors import UsageError
+from lrpcli.images.find import STDIN, Source
+
+LONGEST_PATH = 1 << 16
+"""Bytes; no system takes a path of so many."""
+_CHUNK = 1 << 16
+_WIDE = {
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+
+
+def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator[Source]:
+    """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
+
+    A byte order mark of UTF-8 at the start is passed over. A result is named after the whole path, without "/", "."
+    and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file called "-" is a file here. UsageError for a path that has
+    no such name, and for what is no such list: UTF-16, lines with NUL, or longer than any path.
+    """
+    for number, item in enumerate(_items(stream, b"\0" if null else b"\n"), 1):
+        entry = _without_mark(item) if number == 1 else item
+        if not null:
+            entry = entry.removesuffix(b"\r")
+            if b"\0" in entry:
+                raise UsageError(f"Line {number} of the list of files holds a NUL byte. Give -0 if its paths end with"
+                                 " NUL; if it is UTF-16, save it as UTF-8.")  # fmt: skip
+        if entry if null else entry.strip():
+            yield _source(os.fsdecode(entry))
+
+
+def _source(path: str) -> Source:
+    parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
+    if not parts:
+        raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
+    return Source("./-" if path == STDIN else path, "/".join(parts))
+
+
+def _without_mark(item: bytes) -> bytes:
+    for mark, encoding in _WIDE.items():
+        if item.startswith(mark):
+            raise UsageError(f"The list of files is {encoding} text, which no path is written in. Save it as UTF-8.")
+    return item.removeprefix(codecs.BOM_UTF8)
+
+
+def _items(stream: BufferedIOBase, separator: bytes) -> Iterator[bytes]:
+    """What stands between the separators, as it comes; UsageError if that is too long for a path, and maybe endless."""
+    rest = b""
+    while chunk := stream.read1(_CHUNK):
+        *whole, rest = (rest + chunk).split(separator)
+        yield from whole
+        if len(rest) > LONGEST_PATH:
+            break
+    if len(rest) > LONGEST_PATH:
+        raise UsageError(
+            f"The list of files has a line of more than {LONGEST_PATH} bytes, which is no path. It holds one path a "
+            "line, or with -0 paths that end with NUL."
+        )
+    yield rest
