@@ -32,7 +32,7 @@ def lookup_table(name: str) -> Bytes:
             f"The colour map {name!r} is not known as a diverging one, whose middle is neutral."
             f"{suggestion(name, DIVERGING)} Choose one of {', '.join(DIVERGING)}, or one of them with '_r' behind it."
         )
-    table = _tables()[DIVERGING.index(plain)]
+    table: Bytes = _tables()[DIVERGING.index(plain)]
     return table if plain == name else table[::-1]
 
 
@@ -40,7 +40,8 @@ def lookup_table(name: str) -> Bytes:
 def _tables() -> Bytes:
     """The colours of all maps (maps, 2 STEPS + 1, 3): an odd number, as matplotlib's own tables have none for zero."""
     with Image.open(TABLES) as picture:
-        return np.asarray(picture)
+        tables: Bytes = np.asarray(picture)
+    return tables
 
 
 def colour_index(values: Floats, scale: float) -> NDArray[np.intp]:
