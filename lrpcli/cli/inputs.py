@@ -39,10 +39,12 @@ def find_sources(
     UsageError if INPUTs hold no image, or if two would have one name in OUTPUT; without `unique_names`, an image that
     is named twice is read once.
     """
-    from lrpcli.images.find import Discovery, sources_from_list
+    from lrpcli.images.find import STDIN, Discovery, sources_from_list
     from lrpcli.images.formats import image_suffixes
     from lrpcli.images.sources import require_unique_names
 
+    if sys.stdin is None and STDIN in (*inputs, settings.files_from):
+        raise UsageError("Standard input is closed, so that '-' cannot be read. Name a file, or send something there.")
     found = Discovery(
         inputs, output=str(output), all_files=settings.all_files, follow=settings.follow,
         suffixes=image_suffixes(policy.formats),

@@ -63,7 +63,7 @@ def _of_torch(error: RuntimeError) -> StoppedError | None:
 def _of_the_system(error: OSError) -> StoppedError:
     reason = error.strerror or str(error) or type(error).__name__
     advice = ADVICE.get(error.errno or 0, TRY_AGAIN)
-    if error.filename is None:
+    if not isinstance(error.filename, (str, bytes)):  # none, or a number of an open file
         return StoppedError(f"The system refuses something that the command needs: {reason}. {advice}")
     return StoppedError(f"{os.fsdecode(error.filename)!r} cannot be used: {reason}. {advice}")
 

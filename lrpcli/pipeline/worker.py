@@ -24,7 +24,9 @@ def main(descriptor: int) -> None:
     the kernel ends this process, should nobody else. An answer is (whether it worked, result or exception).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the run
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAXIMAL_TEXT, MAXIMAL_TEXT))
+    _, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    text = MAXIMAL_TEXT if allowed == resource.RLIM_INFINITY else min(MAXIMAL_TEXT, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (text, text))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import lrpcli.pipeline.decode  # noqa: F401 - what takes long is done before the first image's time runs
 

@@ -69,6 +69,10 @@ def server(monkeypatch) -> Iterator[Server]:
         running.shutdown()
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def refused(server: Server, talk: Talk, path: Path, size: int | None = None, known: str = HASH) -> str:
     """The reason why a download fails, after which nothing of it is left."""
     server.talk = talk
@@ -87,7 +91,7 @@ def test_it_arrives_whole_and_uncompressed_is_asked_for(server, path) -> None:
     server.talk = lambda answer: answer.say(SIZED % len(CONTENT) + CONTENT)
     download(Remote(server.url, HASH, len(CONTENT)), path)
     assert path.read_bytes() == CONTENT
-    assert os.listdir(path.parent) == ["net.caffemodel"]
+    assert names(path.parent) == ["net.caffemodel"]
     assert b"Accept-Encoding: identity" in server.asked[0]
 
 
@@ -110,7 +114,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("head", "piece"), [(UNSIZED, b"x" * 4096), (CHUNKED, b"1000\r\n" + b"x" * 4096 + b"\r\n")], ids=["plain", "chunked"]
+    ("head", "piece"),
+    [(UNSIZED, b"x" * 4096), (CHUNKED, b"1000\r\n" + b"x" * 4096 + b"\r\n")],
+    ids=["plain", "chunked"],
 )
 def test_a_body_without_an_end_is_left_at_the_size_or_else_the_limit(server, path, monkeypatch, head, piece) -> None:
     monkeypatch.setattr(module, "LARGEST", 1_000_000)
@@ -245,7 +251,7 @@ def test_a_page_in_place_of_the_file_has_the_wrong_hash(server, path) -> None:
     server.talk = lambda answer: answer.say(SIZED % len(page) + page)
     with pytest.raises(WrongHashError, match="has the wrong hash"):
         download(Remote(server.url, HASH), path)
-    assert os.listdir(path.parent) == []
+    assert names(path.parent) == []
 
 
 FETCH = """
@@ -274,12 +280,12 @@ def test_a_killed_download_leaves_nothing_that_counts_and_the_next_one_cleans_up
              and list(cache.glob(".*.part")) != [])  # fmt: skip
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    assert [name for name in os.listdir(cache) if not name.endswith(".part")] == []
+    assert [name for name in names(cache) if not name.endswith(".part")] == []
     file = CachedFile("some-net", HASH, server.url)
-    assert file.state() == "not fetched" and len(os.listdir(cache)) == 1
+    assert file.state() == "not fetched" and len(names(cache)) == 1
     server.talk = lambda answer: answer.say(SIZED % len(CONTENT) + CONTENT)
     assert file.fetch().read_bytes() == CONTENT
-    assert os.listdir(cache) == ["net.caffemodel"]
+    assert names(cache) == ["net.caffemodel"]
 
 
 def test_two_fetch_at_once_and_neither_takes_the_others_file_for_a_leftover(server, cache) -> None:
@@ -296,7 +302,7 @@ def test_two_fetch_at_once_and_neither_takes_the_others_file_for_a_leftover(serv
         output, errors = one.communicate(timeout=300)
         assert one.returncode == 0, errors
         assert Path(output.decode().strip()).read_bytes() == CONTENT
-    assert os.listdir(cache) == ["net.caffemodel"]
+    assert names(cache) == ["net.caffemodel"]
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "loop", "file", "folder in its place", "pipe"])
