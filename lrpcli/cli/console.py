@@ -17,6 +17,7 @@ from lrpcli.records.record import FAILED, OK, SKIPPED, Record
 from lrpcli.records.text import one_line
 
 C = TypeVar("C", bound="Console")
+tqdm.monitor_interval = 0  # no thread that looks after bars: there may be too few
 
 
 class Console:

@@ -1,11 +1,13 @@
 """The command group, and what every command ends with: exit codes, one-sentence errors, signals raised again."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import traceback
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
@@ -21,7 +23,7 @@ from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
 from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, unwritable
-from lrpcli.errors import OutputError
+from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.text import one_line
 
 BUG = 3
@@ -58,6 +60,7 @@ class _Root(click.Group):
         for name, value in THREADS.items():
             os.environ.setdefault(name, value)
         try:
+            _require_folder()
             check_variables(self, os.environ)
             result = super().invoke(context)
             flush_output()
@@ -74,6 +77,14 @@ class _Root(click.Group):
             raise
         except Exception as error:
             context.exit(_report(context, error))
+
+
+def _require_folder() -> None:
+    """UsageError if the current folder was removed: relative paths mean nothing there, and libraries break."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"The current folder cannot be used: {error.strerror}. Change to another one.") from error
 
 
 def _report(context: click.Context, error: Exception) -> int:
@@ -100,7 +111,17 @@ def _harmless(error: click.ClickException) -> click.ClickException:
     """The error with where its value came from, and with everything in it escaped that may come from a file's name."""
     if isinstance(error, click.BadParameter):
         error = with_origin(error)
-    return click.UsageError(one_line(error.format_message()), getattr(error, "ctx", None))
+    return _Refused(one_line(error.format_message()), getattr(error, "ctx", None))
+
+
+class _Refused(click.UsageError):
+    """Shown also where standard error cannot be written, which click would take for an error of its own."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """See click."""
+        text = io.StringIO()
+        super().show(text)
+        note(text.getvalue().rstrip())
 
 
 def _die_by(number: signal.Signals) -> None:

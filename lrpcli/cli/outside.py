@@ -3,7 +3,8 @@
 import errno
 import os
 import sys
-from types import TracebackType
+from pathlib import Path
+from types import ModuleType, TracebackType
 
 from lrpcli.errors import DeviceError, LrpError, StoppedError, UsageError
 
@@ -43,6 +44,8 @@ def known(error: BaseException) -> LrpError | None:
             f"The file name {error.object!r} cannot be written in {error.encoding}, the encoding of this locale. "
             "Set LC_ALL=C.UTF-8."
         )
+    if isinstance(error, ValueError) and str(error).startswith("Exceeds the limit"):
+        return UsageError(f"A number has too many digits: more than {sys.get_int_max_str_digits()}.")
     return None
 
 
@@ -71,19 +74,24 @@ def _of_the_system(error: OSError) -> StoppedError:
 def _broken_package(error: BaseException) -> str | None:
     """The package that failed while it was imported: it is missing, damaged, or does not fit another one."""
     module = _importing(error.__traceback__)
-    if module is None and isinstance(error, ImportError) and error.name is not None:
+    if module is None and isinstance(error, ImportError):
         module = error.name
-    if module is None:
-        return None
-    package = module.partition(".")[0]
-    return None if package in OURS and not isinstance(error, ImportError) else package
+    if module is None and isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        module = error.obj.__name__  # it is there, but in a version that lacks something
+    if module is None and isinstance(error, SyntaxError) and str(error.filename).endswith(".py"):
+        module = Path(str(error.filename)).parent.name
+    package = (module or "").partition(".")[0]
+    return None if not package or (package in OURS and not isinstance(error, ImportError)) else package
 
 
 def _importing(at: TracebackType | None) -> str | None:
-    """The first foreign module in whose body an error arose."""
+    """The first foreign module that was being loaded when an error arose: in its body, or on the way to it."""
     while at is not None:
-        name = str(at.tb_frame.f_globals.get("__name__", ""))
-        if at.tb_frame.f_code.co_name == "<module>" and name.partition(".")[0] not in OURS:
-            return name
+        frame = at.tb_frame
+        name = frame.f_globals.get("__name__", "") if frame.f_code.co_name == "<module>" else ""
+        if frame.f_code.co_name == "_find_and_load":
+            name = frame.f_locals.get("name", "")
+        if name and str(name).partition(".")[0] not in OURS:
+            return str(name)
         at = at.tb_next
     return None

@@ -28,7 +28,7 @@ def _temporary_folder(folder: Path) -> Iterator[None]:
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        with tempfile.TemporaryDirectory(prefix=".lrp-", dir=folder) as name:
+        with tempfile.TemporaryDirectory(prefix=".lrp-", dir=folder.absolute()) as name:
             tempfile.tempdir = name
             try:
                 yield

@@ -230,6 +230,7 @@ def _shown(pieces: Iterator[bytes], remote: Remote, progress: bool) -> Iterator[
         return
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # no thread that looks after bars: there may be too few
     with tqdm(total=remote.size, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
         for piece in pieces:
             bar.update(len(piece))
