@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+VARIABLE = "MPLCONFIGDIR"
+"""The environment variable by which matplotlib is told where to write."""
+
 
 @contextlib.contextmanager
 def plain_matplotlib(folder: Path) -> Iterator[None]:
@@ -16,7 +19,7 @@ def plain_matplotlib(folder: Path) -> Iterator[None]:
     gets one in `folder`, which is removed afterwards.
     """
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-    with _temporary_folder(folder), _away_from_here():
+    with _cache(folder), _away_from_here():
         import matplotlib.figure
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -24,16 +27,16 @@ def plain_matplotlib(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _temporary_folder(folder: Path) -> Iterator[None]:
+def _cache(folder: Path) -> Iterator[None]:
     try:
-        tempfile.gettempdir()
+        tempfile.gettempdir()  # matplotlib makes do with a folder there
     except FileNotFoundError:
+        before = os.environ.get(VARIABLE)
         with tempfile.TemporaryDirectory(prefix=".lrp-", dir=folder.absolute()) as name:
-            tempfile.tempdir = name
-            try:
-                yield
-            finally:
-                tempfile.tempdir = None
+            os.environ[VARIABLE] = name
+            yield
+        del os.environ[VARIABLE]
+        os.environ.update({} if before is None else {VARIABLE: before})
     else:
         yield
 
@@ -41,7 +44,7 @@ def _temporary_folder(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _away_from_here() -> Iterator[None]:
     """In another working folder: a file called matplotlibrc in this one would be read."""
-    here = os.open(os.curdir, os.O_RDONLY)
+    here = os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY))  # perhaps not to be read
     try:
         os.chdir(os.sep)
         yield
