@@ -1,13 +1,13 @@
 """`lrp configs`: the composites, what they do to each layer, and whether a file is one."""
 
-import json
 from typing import Any
 
 import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import print_table
-from lrpcli.records.text import printable
+from lrpcli.cli.terminal import say, say_json
+from lrpcli.records.text import one_line
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_(as_json: bool, quiet: bool) -> None:
     texts = {c.title: f"{c.description} [{c.source}]" for c in composites}
     formatter = click.get_current_context().make_formatter()
     formatter.write_dl(list((texts | {alias: f"Alias of {name}." for alias, name in ALIASES.items()}).items()))
-    click.echo(formatter.getvalue().rstrip())
+    say(formatter.getvalue().rstrip())
 
 
 @configs.command()
@@ -53,14 +53,14 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
         _show_layers(composite, model, values, as_json)
         return
     if as_json:
-        click.echo(json.dumps(_as_mapping(composite), indent=2))
+        say_json(_as_mapping(composite), indent=2)
         return
-    click.echo(printable(f"{composite.title}: {composite.description}"))
-    click.echo(printable(f"source: {composite.source or 'not stated'}"))
-    click.echo(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
+    say(one_line(f"{composite.title}: {composite.description}"))
+    say(one_line(f"source: {composite.source or 'not stated'}"))
+    say(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
     for entry in composite.entries:
         parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
-        click.echo(printable(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip()))
+        say(one_line(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip()))
 
 
 @configs.command()
@@ -74,7 +74,7 @@ def check(files: tuple[str, ...], quiet: bool) -> None:
         composite = load_composite(file)
         if not quiet:
             count = len(composite.entries)
-            click.echo(f"{file}: {count} {'entry' if count == 1 else 'entries'}, in order.")
+            say(one_line(f"{file}: {count} {'entry' if count == 1 else 'entries'}, in order."))
 
 
 def _as_mapping(composite: Any) -> dict[str, Any]:

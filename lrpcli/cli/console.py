@@ -1,6 +1,5 @@
 """What a run says, whatever its work is: results on stdout; a bar, failures and a summary on stderr."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -11,12 +10,14 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from lrpcli.cli.options import ConsoleSettings
+from lrpcli.cli.terminal import note, say_bytes, say_path
 from lrpcli.errors import OutputError
 from lrpcli.records.json_values import json_line
 from lrpcli.records.record import FAILED, OK, SKIPPED, Record
-from lrpcli.records.text import printable
+from lrpcli.records.text import one_line
 
 C = TypeVar("C", bound="Console")
+tqdm.monitor_interval = 0  # no thread that looks after bars: there may be too few
 
 
 class Console:
@@ -61,7 +62,7 @@ class Console:
         self.bar.close()
         # A run that was refused has an error to tell and nothing to sum up.
         if not self.settings.quiet and (self.statuses or error is None):
-            print(self.summary(), file=sys.stderr)
+            note(self.summary())
         if self.settings.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
             self.write(json_line(self.totals()).encode() + b"\n")
 
@@ -78,37 +79,26 @@ class Console:
         self.warnings.update(record.warnings)
         if record.failure is not None:
             self.errors[record.failure.kind] += 1
-            self.bar.write(printable(f"{record.failure.kind}: {record.failure.message}"), file=sys.stderr)
+            with tqdm.external_write_mode(file=sys.stderr):
+                note(one_line(f"{record.failure.kind}: {record.failure.message}"))
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
         if self.settings.as_json:
             self.write(json_line(record.as_shown()).encode() + b"\n")
         else:
             for outputs in record.outputs:
                 if outputs.first is not None:
-                    self.write(self._line(outputs.first))
+                    with tqdm.external_write_mode(file=sys.stdout):
+                        say_path(outputs.first, self.end)
         self.advance(record)
 
     def advance(self, record: Record) -> None:
         """Moves the bar on by one image."""
         self.bar.update()
 
-    def _line(self, path: str) -> bytes:
-        """Exact bytes for a program, harmless text for a terminal."""
-        if self.end == b"\n" and sys.stdout.isatty():
-            return printable(path).replace("\n", "\\n").encode() + self.end
-        return os.fsencode(path) + self.end
-
     def write(self, data: bytes) -> None:
-        """Writes to standard output. OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
-        # The bar makes room where both go to one terminal; flushed at once: what reads the pipe begins immediately.
+        """Writes to standard output, for which the bar makes room; see say_bytes for errors."""
         with tqdm.external_write_mode(file=sys.stdout):
-            try:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise OutputError(f"Standard output cannot be written: {error.strerror}.") from error
+            say_bytes(data)
 
     @property
     def seconds(self) -> float:
@@ -124,7 +114,7 @@ class Console:
         stopped = f", {self.left} left" if self.left else ""
         done = f"{images}: {self.statuses[OK]} {self.verb}{self.before()}{failures}{stopped}"
         warned = "".join(f"\nWarning: in {count} of {images} {what}." for what, count in self.warnings.items())
-        return f"{done}; {self.speed()}. See {printable(str(self.output))}{skipped}{warned}"
+        return f"{done}; {self.speed()}. See {one_line(str(self.output))}{skipped}{warned}"
 
     def before(self) -> str:
         """What was done before this run."""

@@ -22,6 +22,7 @@ from lrpcli.cli.options import (
 )
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
+from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
@@ -65,7 +66,7 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
     settings = _settings(folder, values, policy)
     shard = parse_shard(settings.flow.shard, os.environ)
     if not sources:
-        click.echo("0 images: the list is empty.", err=True)
+        note("0 images: the list is empty.")
         return
     chosen = choose_images(sources, settings.images, settings.evaluation.perturbation.seed)
     if values["base"] is None:

@@ -1,14 +1,17 @@
 """What an evaluation says: a bar that counts perturbed images, and the results at the end."""
 
 import shutil
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
+from lrpcli.cli.terminal import say
 from lrpcli.evaluation.summary import Results
 from lrpcli.evaluation.table import results_table
 from lrpcli.records.record import OK, SKIPPED, Record
-from lrpcli.records.text import printable
 
 
 class EvaluationConsole(Console):
@@ -46,7 +49,8 @@ class EvaluationConsole(Console):
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         if self.results is not None and not self.settings.as_json:
             table = results_table(self.results, shutil.get_terminal_size().columns)
-            self.write(printable(table).encode() + b"\n")
+            with tqdm.external_write_mode(file=sys.stdout):
+                say(table)
         super().__exit__(kind, error, at)
 
     def before(self) -> str:

@@ -111,7 +111,7 @@ def _tell_if_unchecked() -> None:
 
     reason = why_unchecked()
     if reason is not None:
-        click.echo(f"Warning: JPEGs that are damaged inside are not recognised here: {reason}.", err=True)
+        note(one_line(f"Warning: JPEGs that are damaged inside are not recognised here: {reason}."))
 
 
 def _opened(listed: str) -> BufferedReader:

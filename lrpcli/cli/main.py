@@ -1,12 +1,13 @@
 """The command group, and what every command ends with: exit codes, one-sentence errors, signals raised again."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import click
 
@@ -16,12 +17,14 @@ from lrpcli.cli.evaluate import evaluate
 from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
+from lrpcli.cli.outside import known
 from lrpcli.cli.settings import check_variables, give_variables, with_origin
 from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
-from lrpcli.errors import LrpError, OutputError
-from lrpcli.records.text import printable
+from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, unwritable
+from lrpcli.errors import OutputError, UsageError
+from lrpcli.records.text import one_line
 
 BUG = 3
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -32,79 +35,98 @@ of torch's; and torch's, waiting for each other, shall soon leave the processor 
 
 class _Root(click.Group):
     def main(self, *arguments: Any, **keywords: Any) -> Any:
-        """The whole program, also where standard output is closed or cannot be written."""
-        sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+        """The whole program, also where standard streams are closed or cannot be written."""
+        prepare_streams()
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:  # of click's own writing, such as --help
-            click.echo(f"Error: {_known(error)}", err=True)
+            note(f"Error: {unwritable(error)}")
             sys.exit(OutputError.exit_code)
         finally:
             try:
-                sys.stdout.flush()
-            except OSError:
-                _let_go_of_output()  # or the interpreter fails once more, with an exit code of its own
+                flush_output()
+            except (OutputError, BrokenPipeError):
+                let_go(sys.stdout)  # or the interpreter fails once more, with an exit code of its own
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        """See click; of options that cannot be used."""
+        try:
+            return super().make_context(*arguments, **keywords)
+        except click.ClickException as error:
+            raise _harmless(error) from None
 
     def invoke(self, context: click.Context) -> Any:
         """Runs a command. click alone would turn Ctrl-C and a closed pipe into exit 1."""
         for name, value in THREADS.items():
             os.environ.setdefault(name, value)
         try:
+            _require_folder()
             check_variables(self, os.environ)
             result = super().invoke(context)
-            sys.stdout.flush()
+            flush_output()
             return result
-        except LrpError as error:
-            _report(context, error)
-            context.exit(error.exit_code)
         except KeyboardInterrupt:
             _die_by(signal.SIGINT)
         except Interrupted as interrupted:
             _die_by(interrupted.number)
         except BrokenPipeError:
             _die_by(signal.SIGPIPE)
-        except click.BadParameter as error:
-            raise with_origin(error) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            raise _harmless(error) from None
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            _report(context, _known(error))
-            context.exit(BUG)
+            context.exit(_report(context, error))
 
 
-def _report(context: click.Context, error: Exception) -> None:
-    """One sentence on stderr; the traceback only with -vv."""
+def _require_folder() -> None:
+    """UsageError if the current folder was removed: relative paths mean nothing there, and libraries break."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"The current folder cannot be used: {error.strerror}. Change to another one.") from error
+
+
+def _report(context: click.Context, error: Exception) -> int:
+    """One sentence on stderr, the traceback only with -vv; the exit code."""
     if context.meta.get(VERBOSE, 0) >= 2:
-        traceback.print_exception(error)
-    if isinstance(error, LrpError):
-        text = str(error)
-    else:
-        text = (
-            f"Unexpected {type(error).__name__}: {error}. This is a bug; run again with -vv and report what it prints."
-        )
-    click.echo(f"Error: {printable(text)}", err=True)
+        note("".join(traceback.format_exception(error)).rstrip())
+    meant = _of_output(error) or known(error)
+    if meant is None:
+        reason = f"Unexpected {type(error).__name__}: {error}"
+        note(one_line(f"Error: {reason}. This is a bug; run again with -vv and report what it prints."))
+        return BUG
+    note(one_line(f"Error: {meant}"))
+    return meant.exit_code
 
 
-def _known(error: Exception) -> Exception:
-    """An error of writing to standard output as such; files are written elsewhere, and their errors known there."""
+def _of_output(error: Exception) -> OutputError | None:
+    """The error of writing to standard output, where click writes; errors of files have their names."""
     if isinstance(error, OSError) and error.errno in WRITING and error.filename is None:
-        return OutputError(f"Standard output cannot be written: {error.strerror}.")
-    return error
+        return unwritable(error)
+    return None
 
 
-def _nowhere() -> TextIO:
-    """What a stream that the caller closed becomes."""
-    return Path(os.devnull).open("w")
+def _harmless(error: click.ClickException) -> click.ClickException:
+    """The error with where its value came from, and with everything in it escaped that may come from a file's name."""
+    if isinstance(error, click.BadParameter):
+        error = with_origin(error)
+    return _Refused(one_line(error.format_message()), getattr(error, "ctx", None))
 
 
-def _let_go_of_output() -> None:
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+class _Refused(click.UsageError):
+    """Shown also where standard error cannot be written, which click would take for an error of its own."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """See click."""
+        text = io.StringIO()
+        super().show(text)
+        note(text.getvalue().rstrip())
 
 
 def _die_by(number: signal.Signals) -> None:
     """Ends by the signal itself, so that the shell sees it and stops its loop too."""
-    _let_go_of_output()
+    let_go(sys.stdout)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

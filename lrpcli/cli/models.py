@@ -7,7 +7,8 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
-from lrpcli.records.text import printable
+from lrpcli.cli.terminal import say, say_json, say_path
+from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
     from lrpcli.models.model import Model
@@ -61,12 +62,12 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
               for row in layer_table(loaded)]  # fmt: skip
     facts = _facts(loaded, as_json) | _zoo_facts(model) | _own_facts(loaded)
     if as_json:
-        click.echo(json.dumps({**facts, "layers": layers}, indent=2))
+        say_json({**facts, "layers": layers}, indent=2)
         return
     for heading, value in facts.items():
         if value is not None and heading not in FOR_JSON:
-            click.echo(printable(f"{heading:{LABEL_WIDTH}} {cell_text(value)}"))
-    click.echo()
+            say(one_line(f"{heading:{LABEL_WIDTH}} {cell_text(value)}"))
+    say()
     print_table(layers, False)
 
 
@@ -78,7 +79,7 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
     from lrpcli.models.zoo import find_entry
 
     for entry in [find_entry(name) for name in names]:
-        click.echo(entry.weights.fetch(progress=not quiet))
+        say_path(entry.weights.fetch(progress=not quiet))
 
 
 @models.command()
@@ -110,7 +111,7 @@ def path(name: str | None, quiet: bool) -> None:
     from lrpcli.models.zoo import find_entry
     from lrpcli.models.zoo.weights import cache_folder
 
-    click.echo(cache_folder() if name is None else find_entry(name).weights.path())
+    say_path(cache_folder() if name is None else find_entry(name).weights.path())
 
 
 def _facts(model: "Model", as_json: bool) -> dict[str, object]:

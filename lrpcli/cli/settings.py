@@ -1,8 +1,8 @@
 """Options from elsewhere: LRP_* variables and a settings file. Flags come first, then variables, file and defaults."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +15,13 @@ from lrpcli.errors import UsageError, suggestion
 PREFIX = "LRP_"
 NO_OPTIONS = {"LRP_CACHE_DIR", "LRP_OFFLINE"}
 """Variables that are no option of any command."""
+SERVICE = re.compile(r"LRP(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+"""Variables that Kubernetes sets for services whose names begin with lrp, such as LRP_PORT_80_TCP_ADDR."""
 FILE = "lrpcli.settings"
 """Key of the context's meta data that holds the path of the settings file."""
 SHOW = "lrpcli.show_settings"
 """Key of the context's meta data that holds whether --show-settings is given."""
 NOT_IN_A_FILE = ("help", "version", "settings", "show-settings", "json", "verbose", "quiet")
-MAXIMAL_BYTES = 1 << 20
 
 
 def option_key(option: click.Option) -> str:
@@ -43,11 +44,20 @@ def give_variables(root: click.Command) -> None:
             option.envvar = PREFIX + option_key(option).upper().replace("-", "_")
 
 
+def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are meant for lrp, sorted."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(PREFIX) and not SERVICE.fullmatch(name)
+    }
+
+
 def check_variables(root: click.Command, environment: Mapping[str, str]) -> None:
     """UsageError for a variable that begins with LRP_ and belongs to nothing."""
     known = NO_OPTIONS | {str(option.envvar) for option in options_of(root) if option.envvar}
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
+    for name in variables_of(environment):
+        if name not in known:
             raise UsageError(f"The environment variable {name} belongs to no option.{suggestion(name, known)}")
 
 
@@ -115,19 +125,12 @@ def _read(context: click.Context, parameter: click.Parameter, file: str | None) 
 
 
 def _parsed(file: str) -> dict[str, Any]:
-    import tomllib
+    from lrpcli.small_files import UnusableFile, read_toml
 
     try:
-        with Path(file).open("rb") as stream:
-            text = stream.read(MAXIMAL_BYTES + 1)
-        if len(text) > MAXIMAL_BYTES:
-            raise UsageError(f"The settings file {file!r} is longer than {MAXIMAL_BYTES} bytes; it is none.")
-        return tomllib.loads(text.decode())
-    except OSError as error:
-        raise UsageError(f"The settings file {file!r} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error) or "it is nested too deeply"
-        raise UsageError(f"The settings file {file!r} is no TOML that can be used: {reason}.") from error
+        return read_toml(file)
+    except UnusableFile as error:
+        raise UsageError(f"The settings file {file!r} {error}.") from error
 
 
 def _value(option: click.Option, value: Any, what: str) -> Any:

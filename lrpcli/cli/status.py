@@ -1,11 +1,12 @@
 """`lrp status`: how far an output folder is."""
 
-import json
 from pathlib import Path
 
 import click
 
 from lrpcli.cli.options import FilledPath, verbosity
+from lrpcli.cli.terminal import say, say_json
+from lrpcli.records.text import one_line
 
 
 @click.command()
@@ -24,14 +25,14 @@ def status(output: str, as_json: bool, quiet: bool) -> None:
     counts = {"images": known.images, "done": known.done, "failed": known.failed, "missing": known.missing}
     errors = dict(sorted(known.errors.items()))
     if as_json:
-        click.echo(json.dumps({**counts, "errors": errors, "shards": known.shards, "journals": known.journals}))
+        say_json({**counts, "errors": errors, "shards": known.shards, "journals": known.journals})
         return
     for name, count in counts.items():
         kinds = ", ".join(f"{number} {kind}" for kind, number in errors.items())
-        click.echo(f"{name:8} {count}" + (f"  ({kinds})" if name == "failed" and kinds else ""))
+        say(one_line(f"{name:8} {count}" + (f"  ({kinds})" if name == "failed" and kinds else "")))
     if known.shards > 1:
         for name, facts in sorted(known.journals.items()):
-            click.echo(f"shard {name}: {facts['told']} of {facts['share']}")
+            say(one_line(f"shard {name}: {facts['told']} of {facts['share']}"))
         absent = known.shards - len(known.journals)
         if absent:
-            click.echo(f"not begun: {absent} of {known.shards} shards")
+            say(f"not begun: {absent} of {known.shards} shards")

@@ -1,6 +1,5 @@
 """`lrp env` and `lrp completion`: what this installation is made of, and how a shell completes its commands."""
 
-import json
 import os
 import sys
 from typing import Any
@@ -9,8 +8,10 @@ import click
 
 import lrpcli
 from lrpcli.cli.options import verbosity
-from lrpcli.cli.settings import PREFIX, usable_cpus
-from lrpcli.records.text import printable
+from lrpcli.cli.settings import usable_cpus, variables_of
+from lrpcli.cli.terminal import say, say_json
+from lrpcli.errors import WeightsError
+from lrpcli.records.text import one_line
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "click")
 SHELLS = ("bash", "zsh", "fish")
@@ -26,7 +27,7 @@ def env(as_json: bool, quiet: bool) -> None:
     import torch
 
     from lrpcli.images.jpeg import libjpeg_name
-    from lrpcli.models.zoo.weights import cache_folder, is_offline
+    from lrpcli.models.zoo.weights import is_offline
 
     facts: dict[str, Any] = {
         "lrp": lrpcli.__version__,
@@ -38,15 +39,15 @@ def env(as_json: bool, quiet: bool) -> None:
         "threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
-        "cache": str(cache_folder()),
+        "cache": _cache(),
         "offline": is_offline(),
-        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)},
+        "variables": variables_of(os.environ),
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        say_json(facts, indent=2)
         return
     for name, value in facts.items():
-        click.echo(printable(f"{name:12} {_text(value)}"))
+        say(one_line(f"{name:12} {_text(value)}"))
 
 
 @click.command()
@@ -64,7 +65,7 @@ def completion(context: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(context.find_root().command, {}, "lrp", "_LRP_COMPLETE").source())
+    say(kind(context.find_root().command, {}, "lrp", "_LRP_COMPLETE").source())
 
 
 def _version(package: str) -> str | None:
@@ -73,6 +74,15 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
+        return None
+
+
+def _cache() -> str | None:
+    from lrpcli.models.zoo.weights import cache_folder
+
+    try:
+        return str(cache_folder())
+    except WeightsError:
         return None
 
 

@@ -1,25 +1,23 @@
 """Tables on stdout, for people or as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
-from lrpcli.records.text import printable
+from lrpcli.cli.terminal import say, say_json
+from lrpcli.records.text import one_line
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Rows of the same keys as a table with a heading, or as a JSON list."""
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows, indent=2)
         return
     if not rows:
         return
-    table = [list(rows[0]), *([cell_text(value) for value in row.values()] for row in rows)]
+    table = [list(rows[0]), *([one_line(cell_text(value)) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        click.echo(printable("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()))
+        say("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def cell_text(value: Any) -> str:

@@ -7,7 +7,6 @@ import math
 import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,14 @@ from numpy.typing import NDArray
 from lrpcli.errors import UsageError
 from lrpcli.images.placement import Placement
 from lrpcli.pictures.picture import smoothed
+from lrpcli.small_files import UnusableFile, read_small
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright photo."""
 
 SIDES = ("x1", "y1", "x2", "y2")
+MOST = 1 << 28
+"""Bytes of a file of boxes."""
 SMOOTH = 2.0
 """Gaussian under which the largest relevance is looked for: per cent of the map's longer side (4.5 pixels at 224)."""
 
@@ -52,7 +54,7 @@ def read_boxes(path: str) -> Boxes:
     A column may have more behind its name, such as x1_224; other columns do not count.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_small(path, MOST)
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
         columns = _columns(reader.fieldnames or (), path)
         by_name: dict[str, list[tuple[str, Box]]] = {}
@@ -61,8 +63,8 @@ def read_boxes(path: str) -> Boxes:
             by_name.setdefault(posixpath.basename(file), []).append(
                 (file, _box([row[column] for column in columns], f"line {reader.line_num} of {path!r}"))
             )
-    except OSError as error:
-        raise UsageError(f"The boxes {path!r} cannot be read: {error.strerror}.") from error
+    except UnusableFile as error:
+        raise UsageError(f"The boxes {path!r} {error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"The boxes {path!r} are no CSV file in UTF-8: {error}.") from error
     return Boxes(by_name, hashlib.sha256(data).hexdigest())

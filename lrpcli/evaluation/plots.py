@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from lrpcli.evaluation.summary import MeanCurve, MethodResult, Results
+from lrpcli.evaluation.summary import FEWEST, MeanCurve, MethodResult, Results
+from lrpcli.records.text import one_line
 
 TITLES = {"morf": "most relevant first (lower is better)", "lerf": "least relevant first (higher is better)"}
 WIDE = 1.96
 """Half width of a band in standard errors: 95 %."""
+LONGEST = 60
+"""Characters of a name in a picture."""
 DASHES = ("-", "--", ":", "-.")
 
 
 def curves_picture(results: Results) -> bytes:
     """A PNG with a panel per order, from the content of results.json; bands are 95 % of the mean.
 
-    A config has one colour, an LRN rule one kind of line; the controls are grey.
+    Of fewer than FEWEST images there are no bands. A config has one colour, an LRN rule one kind of line; the controls
+    are grey.
     """
     from matplotlib.figure import Figure
 
@@ -27,7 +31,7 @@ def curves_picture(results: Results) -> bytes:
     for panel, order in zip(panels, orders, strict=True):
         for method, style in zip(methods, _styles(methods), strict=True):
             curve = method["curves"].get(order) or method["curves"]["random"]
-            _draw(panel, curve, plain(method["name"]), style)
+            _draw(panel, curve, plain(method["name"]), style, band=results["images"] >= FEWEST)
         panel.set_title(TITLES[order], fontsize=10)
         panel.set_xlabel("regions replaced")
         panel.grid(alpha=0.3)
@@ -40,11 +44,13 @@ def curves_picture(results: Results) -> bytes:
     return png(figure)
 
 
-def _draw(panel: Any, curve: MeanCurve, label: str, style: dict[str, Any]) -> None:
+def _draw(panel: Any, curve: MeanCurve, label: str, style: dict[str, Any], *, band: bool) -> None:
     mean, error = np.array(curve["mean"]), np.array(curve["standard_error"])
     steps = np.arange(len(mean))
     panel.plot(steps, mean, label=label, linewidth=1.4, **style)
-    panel.fill_between(steps, mean - WIDE * error, mean + WIDE * error, color=style["color"], alpha=0.12, linewidth=0)
+    if band:
+        low, high = mean - WIDE * error, mean + WIDE * error
+        panel.fill_between(steps, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
 def _styles(methods: list[MethodResult]) -> list[dict[str, Any]]:
@@ -67,8 +73,16 @@ def _styles(methods: list[MethodResult]) -> list[dict[str, Any]]:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: no formulas, nothing that is no Unicode."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    r"""Text that matplotlib shows as it is, in one line and shortened: no formulas, nothing that is no Unicode.
+
+    >>> from lrpcli.evaluation.plots import plain
+    >>> print(plain("US$"), plain("two\nlines"))
+    US\$ two\nlines
+    """
+    line = one_line(text)
+    if len(line) > LONGEST:
+        line = line[: LONGEST - 3] + "..."
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")  # legends leave out names with "_"
 
 
 def png(figure: Any) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
+from lrpcli.evaluation.drawing import plain_matplotlib
 from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
@@ -22,6 +23,10 @@ from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, OK
 from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
+from lrpcli.records.text import json_text, printable
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What the cells begin with that spreadsheets compute."""
 
 
 class Collected:
@@ -71,12 +76,13 @@ class Collected:
             return prepared if isinstance(prepared, Prepared) else None
 
         results: Results = {"settings": run.description.as_json(), **self.summary.results()}
-        files = {
-            "results.json": json.dumps(results, indent=1).encode() + b"\n",
-            "results.csv": csv_bytes(self.summary),
-            "curves.png": curves_picture(results),
-            "strip.png": filmstrip_picture(run.evaluator, self.images, decode),
-        }
+        with plain_matplotlib(run.folder):
+            files = {
+                "results.json": json_text(json.dumps(results, indent=1)).encode() + b"\n",
+                "results.csv": csv_bytes(self.summary),
+                "curves.png": curves_picture(results),
+                "strip.png": filmstrip_picture(run.evaluator, self.images, decode),
+            }
         for name, content in files.items():
             if content is not None:
                 write_whole(run.folder / name, content, run.owner, run.folder)
@@ -108,8 +114,19 @@ def csv_bytes(summary: Summary) -> bytes:
         for method in summary.methods:
             numbers = [metrics[method.name][metric] for metric in METRICS]
             name = method.name if method.control else method.config
+            config, lrn = (for_spreadsheets(part or "") for part in (name, method.lrn))
             table.writerow(
-                [image.input, name, method.lrn, int(method.control), image.target, image.label, image.score, *numbers,
-                 image.area]
+                [for_spreadsheets(image.input), config, lrn, int(method.control), image.target,
+                 for_spreadsheets(printable(image.label)), image.score, *numbers, image.area]
             )  # fmt: skip
     return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def for_spreadsheets(text: str) -> str:
+    """A text for a cell of a table, with an apostrophe before one that a spreadsheet would take for a formula.
+
+    >>> from lrpcli.evaluation.results import for_spreadsheets
+    >>> for_spreadsheets("tabby"), for_spreadsheets("=1+1")
+    ('tabby', "'=1+1")
+    """
+    return f"'{text}" if text.startswith(FORMULAS) else text

@@ -14,6 +14,8 @@ from lrpcli.evaluation.metrics import METRICS
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEWEST = 20
+"""Images of which there are intervals: those of fewer are too narrow for what they claim."""
 AT_ONCE = 2_000_000
 """Numbers held at once while resampling."""
 
@@ -33,7 +35,7 @@ class MeanCurve(TypedDict):
 
 
 class Interval(TypedDict):
-    """A mean difference with the ends of its 95 % interval, None for fewer than two images."""
+    """A mean difference with the ends of its 95 % interval, None for fewer than FEWEST images."""
 
     mean: float
     low: float | None
@@ -57,12 +59,16 @@ class MethodResult(TypedDict):
 
 
 class SummaryResults(TypedDict):
-    """What came out over all images; `lrn` has a row for each LRN rule of a config against the config's first one."""
+    """What came out over all images; `lrn` has a row for each LRN rule of a config against the config's first one.
+
+    `warnings` are sentences about what the numbers cannot bear.
+    """
 
     images: int
     images_with_boxes: int
     box_area: float | None
     score: float | None
+    warnings: list[str]
     methods: list[MethodResult]
     lrn: list[dict[str, Interval | str | None]]
 
@@ -83,13 +89,13 @@ def paired_intervals(differences: Floats, seed: int = 0) -> tuple[Floats, Floats
     """Lower and upper ends (K,) of the 95 % interval of the mean of differences (n, K), one row per image.
 
     Percentile bootstrap over the images, 10,000 resamples, the same for all columns. NaN in a column is an image that
-    does not count there; a column with fewer than two images has no interval, NaN.
+    does not count there; a column with fewer than FEWEST images has no interval, NaN.
     """
     low, high = np.full((2, differences.shape[1]), np.nan)
     known = np.isfinite(differences)
     for mask in np.unique(known, axis=1).T:
         columns = (known == mask[:, None]).all(0)
-        if mask.sum() > 1:
+        if mask.sum() >= FEWEST:
             low[columns], high[columns] = _bootstrap(differences[mask][:, columns], seed)
     return low, high
 
@@ -139,6 +145,7 @@ class Summary:
             "images_with_boxes": len(areas),
             "box_area": float(np.mean(areas)) if areas else None,
             "score": float(np.mean([image.score for image in self.images])) if self.images else None,
+            "warnings": _warnings(len(self.images), len(areas)),
             "methods": [
                 {
                     "name": method.name, "config": method.config, "lrn": method.lrn, "control": method.control,
@@ -206,3 +213,13 @@ def _mean(values: Floats) -> MeanOf | None:
         return None
     error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
     return {"mean": float(known.mean()), "standard_error": error}
+
+
+def _warnings(images: int, with_boxes: int) -> list[str]:
+    """What is too few to bear an interval."""
+    counts = {"measured": images} if images < FEWEST else {"with boxes": with_boxes} if with_boxes else {}
+    return [
+        f"{count} image{'' if count == 1 else 's'} {what}: too few for intervals, which need {FEWEST}."
+        for what, count in counts.items()
+        if count < FEWEST
+    ]

@@ -1,9 +1,11 @@
 """Relevance as colour: diverging maps whose middle, zero, is neutral, as lookup tables."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lrpcli.errors import UsageError, suggestion
 
@@ -12,6 +14,8 @@ DIVERGING = (
     "berlin", "managua", "vanimo",
 )  # fmt: skip
 """matplotlib's diverging colour maps; "_r" behind a name turns it round."""
+TABLES = Path(__file__).with_name("diverging.png")
+"""Their colours, a row of pixels each: matplotlib itself takes a second to load and wants a folder to write into."""
 STEPS = 255
 """Colours on each side of zero; index STEPS of a table is zero itself."""
 
@@ -28,12 +32,16 @@ def lookup_table(name: str) -> Bytes:
             f"The colour map {name!r} is not known as a diverging one, whose middle is neutral."
             f"{suggestion(name, DIVERGING)} Choose one of {', '.join(DIVERGING)}, or one of them with '_r' behind it."
         )
-    from matplotlib import colormaps
+    table: Bytes = _tables()[DIVERGING.index(plain)]
+    return table if plain == name else table[::-1]
 
-    # matplotlib's own tables have an even number of colours and so none for zero.
-    odd = colormaps[name].resampled(2 * STEPS + 1)
-    table: Bytes = np.rint(odd(np.arange(2 * STEPS + 1))[:, :3] * 255).astype(np.uint8)
-    return table
+
+@cache
+def _tables() -> Bytes:
+    """The colours of all maps (maps, 2 STEPS + 1, 3): an odd number, as matplotlib's own tables have none for zero."""
+    with Image.open(TABLES) as picture:
+        tables: Bytes = np.asarray(picture)
+    return tables
 
 
 def colour_index(values: Floats, scale: float) -> NDArray[np.intp]:

@@ -33,7 +33,9 @@ def main(descriptor: int, parent: int) -> None:
     """
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the run
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAXIMAL_TEXT, MAXIMAL_TEXT))
+    _, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    text = MAXIMAL_TEXT if allowed == resource.RLIM_INFINITY else min(MAXIMAL_TEXT, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (text, text))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _offer_to_the_memory_killer()
     import lrpcli.pipeline.decode  # noqa: F401 - what takes long is done before the first image's time runs

@@ -11,6 +11,16 @@ def printable(text: str) -> str:
     return _CONTROL.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    r"""Like printable, with tabs and line feeds as escapes too: a name cannot pass itself off as lines of its own.
+
+    >>> from lrpcli.records.text import one_line
+    >>> print(one_line("a.png\nError: \x1b[2Jb"))
+    a.png\nError: \x1b[2Jb
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def json_text(text: str) -> str:
     """JSON with its remaining control characters as JSON escapes, which mean the same."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

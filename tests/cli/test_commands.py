@@ -39,7 +39,7 @@ def test_every_command_and_option_has_help_and_stands_in_the_documentation(path,
 
 
 def test_help_and_version_import_nothing_heavy():
-    heavy = "torch torchvision numpy matplotlib PIL pooch google safetensors tqdm h5py"
+    heavy = "torch torchvision numpy matplotlib PIL platformdirs google safetensors tqdm h5py"
     code = (
         "import sys\n"
         "from lrpcli.cli import main\n"

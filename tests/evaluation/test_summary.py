@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
-from lrpcli.evaluation.summary import Summary, paired_intervals
+from lrpcli.evaluation.plots import curves_picture
+from lrpcli.evaluation.summary import Results, Summary, paired_intervals
 from lrpcli.evaluation.table import results_table
 from lrpcli.records.json_values import Fields, json_line
 
@@ -73,30 +75,69 @@ def test_too_few_images_have_no_interval():
     low, high = paired_intervals(np.array([[1.0, np.nan], [np.nan, np.nan]]))
     assert np.isnan([low, high]).all()
     assert np.isnan(paired_intervals(np.empty((0, 2)))).all()
-    low, high = paired_intervals(np.full((2, 1), 0.25))
+    assert np.isnan(paired_intervals(np.full((19, 1), 0.25))).all()
+    low, high = paired_intervals(np.full((20, 1), 0.25))
     assert low[0] == high[0] == 0.25
+    scattered = np.full((25, 2), 0.25)
+    scattered[:6, 1] = np.nan
+    low, high = paired_intervals(scattered)
+    assert low[0] == 0.25 and np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20])
+def test_fewer_than_twenty_images_are_said_to_bear_no_interval(count):
+    images = [measured(f"{n}", (0.4 + n / 100, 0.5, 0.3, 0.2), random=0.6) for n in range(count)]
+    results: Results = {"settings": SETTINGS, **summary(images).results()}
+    rows = [*(row["difference"] for row in results["methods"]), *results["lrn"]]
+    ends = {row["auc"][end] is None for row in rows for end in ("low", "high")}
+    table = results_table(results, 120)
+    if count == 20:
+        assert ends == {False} and results["warnings"] == [] and "[95 %]" in table and "with 95 % interval" in table
+    else:
+        noun = "image" if count == 1 else "images"
+        warning = f"{count} {noun} measured: too few for intervals, which need 20."
+        assert ends == {True} and results["warnings"] == [warning]
+        assert warning in table and "95 %" not in table and "[" not in table
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_curves_of_fewer_than_twenty_images_have_no_band(count, monkeypatch):
+    bands = []
+    monkeypatch.setattr(Axes, "fill_between", lambda *arguments, **keywords: bands.append(arguments))
+    images = [measured(f"{n}", (0.4 + n / 100, 0.5, 0.3, 0.2), random=0.6) for n in range(count)]
+    curves_picture({"settings": SETTINGS, **summary(images).results()})
+    assert bool(bands) == (count == 20)
+
+
+def test_too_few_boxes_are_said_too():
+    inside = dict.fromkeys(("a/taylor", "a/identity", "b/taylor", "b/identity"), (True, 0.5))
+    images = [measured(f"{n}", (0.4,) * 4, localisation=inside if n < 3 else None) for n in range(25)]
+    results: Results = {"settings": SETTINGS, **summary(images).results()}
+    assert results["warnings"] == ["3 images with boxes: too few for intervals, which need 20."]
+    assert results["methods"][1]["difference"]["share"] == {"mean": 0.0, "low": None, "high": None}
+    assert results["methods"][1]["difference"]["auc"]["low"] is not None
 
 
 def test_means_and_differences():
-    first = [measured(f"{n}", (0.4 + n / 100, 0.45 + n / 100, 0.3, 0.3), random=0.6) for n in range(10)]
+    first = [measured(f"{n}", (0.4 + n / 100, 0.45 + n / 100, 0.3, 0.3), random=0.6) for n in range(20)]
     results = summary(first).results()
-    assert results["images"] == 10 and results["score"] == 1.0 and results["images_with_boxes"] == 0
+    assert results["images"] == 20 and results["score"] == 1.0 and results["images_with_boxes"] == 0
     one, two, three, _, random = results["methods"]
-    assert one["metrics"]["auc"]["mean"] == pytest.approx(0.445)
-    assert one["metrics"]["aopc"]["mean"] == pytest.approx(0.555)
-    assert one["metrics"]["lerf_auc"]["mean"] == pytest.approx(0.645)
+    assert one["metrics"]["auc"]["mean"] == pytest.approx(0.495)
+    assert one["metrics"]["aopc"]["mean"] == pytest.approx(0.505)
+    assert one["metrics"]["lerf_auc"]["mean"] == pytest.approx(0.695)
     assert one["metrics"]["abpc"]["mean"] == pytest.approx(0.2)
-    assert one["metrics"]["auc"]["standard_error"] == pytest.approx(np.std(np.arange(10) / 100, ddof=1) / 10**0.5)
+    assert one["metrics"]["auc"]["standard_error"] == pytest.approx(np.std(np.arange(20) / 100, ddof=1) / 20**0.5)
     assert random["metrics"]["abpc"] is None and one["metrics"]["share"] is None
     assert one["difference"]["auc"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     for key in ("mean", "low", "high"):
         assert two["difference"]["auc"][key] == pytest.approx(0.05)
-    assert three["difference"]["auc"]["low"] < -0.145 < three["difference"]["auc"]["high"] < 0
+    assert three["difference"]["auc"]["low"] < -0.195 < three["difference"]["auc"]["high"] < 0
     assert results["lrn"][0]["config"] == "a" and results["lrn"][1]["config"] == "b"
     assert results["lrn"][0]["auc"]["mean"] == pytest.approx(0.05)
     assert results["lrn"][1]["auc"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert one["curves"]["morf"]["mean"] == pytest.approx([1, 0.75, 3 * 0.445 - 1.75])
-    errors = np.std([3 * (0.4 + n / 100) for n in range(10)], ddof=1) / 10**0.5
+    assert one["curves"]["morf"]["mean"] == pytest.approx([1, 0.75, 3 * 0.495 - 1.75])
+    errors = np.std([3 * (0.4 + n / 100) for n in range(20)], ddof=1) / 20**0.5
     assert one["curves"]["morf"]["standard_error"] == pytest.approx([0, 0, errors])
 
 
@@ -138,7 +179,7 @@ def test_a_damaged_line_is_a_value_error(damage):
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_table_fits_the_terminal(width):
-    results = summary([measured(f"{n}", (0.4, 0.5 + n / 100, 0.3, 0.2)) for n in range(5)]).results()
+    results = summary([measured(f"{n}", (0.4, 0.5 + n / 100, 0.3, 0.2)) for n in range(25)]).results()
     lines = results_table({"settings": SETTINGS, **results}, width).splitlines()
     numbers = [line for line in lines if "[" in line and "less" not in line]
     assert len(numbers) == 4 + 2 and all(("/" in line or "random" in line) == (width > 40) for line in numbers[:4])

@@ -1,5 +1,8 @@
 """Relevance as colour: zero neutral, symmetric, nothing outside the scale."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -8,13 +11,28 @@ from lrpcli.errors import UsageError
 from lrpcli.pictures.colours import DIVERGING, STEPS, colour_index, colourise, lookup_table
 
 
-@pytest.mark.parametrize("name", [*DIVERGING, *(f"{name}_r" for name in DIVERGING)])
-def test_every_map_gives_the_colours_of_matplotlib_with_zero_in_the_middle(name):
-    table = lookup_table(name)
-    assert table.shape == (2 * STEPS + 1, 3)
-    for place, position in ((0, 0.0), (STEPS, 0.5), (2 * STEPS, 1.0)):
-        expected = np.array(colormaps[name](position)[:3]) * 255
-        np.testing.assert_allclose(table[place], expected, atol=2.0)
+@pytest.mark.parametrize("name", DIVERGING)
+def test_every_map_has_the_colours_of_matplotlib_with_zero_in_the_middle(name):
+    odd = colormaps[name].resampled(2 * STEPS + 1)
+    expected = np.rint(odd(np.arange(2 * STEPS + 1))[:, :3] * 255)
+    np.testing.assert_array_equal(lookup_table(name), expected)
+    np.testing.assert_allclose(lookup_table(name)[STEPS], np.array(colormaps[name](0.5)[:3]) * 255, atol=2.0)
+
+
+@pytest.mark.parametrize("name", DIVERGING)
+def test_a_map_turned_round_has_the_colours_of_matplotlib(name):
+    np.testing.assert_array_equal(lookup_table(f"{name}_r"), lookup_table(name)[::-1])
+    odd = colormaps[f"{name}_r"].resampled(2 * STEPS + 1)
+    expected = np.rint(odd(np.arange(2 * STEPS + 1))[:, :3] * 255)
+    np.testing.assert_allclose(lookup_table(f"{name}_r"), expected, atol=1.0)
+
+
+def test_no_colours_are_asked_of_matplotlib():
+    code = (
+        "import sys\nfrom lrpcli.pictures.style import PictureStyle\nPictureStyle(cmap='berlin_r')\n"
+        "sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_zero_is_white_and_the_signs_are_apart():

@@ -1,6 +1,5 @@
 """Composites: TOML or a mapping in, checked entries out (docs/configs.md)."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -12,6 +11,7 @@ from lrpcli.lrp.composites.entries import TABLES, Entry, check_keys, parse_entry
 from lrpcli.lrp.operation import BIASES, Parameter, word
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.targets import STARTS, top_count
+from lrpcli.small_files import UnusableFile, read_toml
 
 ALIASES = {"composite": "alpha2-beta1-epsilon"}
 """Other names of built-in composites; a composite that is loaded by one bears it as its title."""
@@ -87,13 +87,9 @@ def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Comp
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"The config file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config file {str(path)!r} is not valid TOML: {error}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"The config file {str(path)!r} is nested too deeply.") from error
+        return read_toml(path)
+    except UnusableFile as error:
+        raise ConfigError(f"The config file {str(path)!r} {error}.") from error
 
 
 def parse_composite(content: Mapping[str, Any], title: str) -> Composite:

@@ -20,20 +20,22 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class CaffeEntry(Entry):
-    """One entry of the registry. `hash` is "sha1:..." or "sha256:..." of the weights file, None if not known.
+    """One entry of the registry. `hash` is "sha1:..." or "sha256:..." of the weights file, `size` its bytes.
 
-    `url` is where the weights file is fetched, None if there is no official one; `labels` is a file in data/.
+    Both are None if not known. `url` is where the weights file is fetched, None if there is no official one; `labels`
+    is a file in data/.
     """
 
     url: str | None = None
     hash: str | None = None
+    size: int | None = None
     labels: str | None = None
     preprocessing: PreprocessingFields | None = None
 
     @property
     def weights(self) -> CachedFile:
         """The official weights file in the cache."""
-        return CachedFile(self.name, self.hash, self.url)
+        return CachedFile(self.name, self.hash, self.url, self.size)
 
     @property
     def architecture(self) -> Path:

@@ -3,6 +3,7 @@
 import os
 import sys
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,12 +22,14 @@ Verified = State | Literal["ok", "wrong hash"]
 class WeightsFile(ABC):
     """The weights file of the named model `model`.
 
-    `hash` is "sha1:..." or "sha256:..." of the file, None if not known; `url` is where it is fetched, if it is.
+    `hash` is "sha1:..." or "sha256:..." of the file and `size` its bytes, None if not known; `url` is where it is
+    fetched, if it is.
     """
 
     model: str
     hash: str | None = None
     url: str | None = None
+    size: int | None = None
 
     @abstractmethod
     def path(self) -> Path:
@@ -48,7 +51,10 @@ class WeightsFile(ABC):
         found = self.state()
         if found not in ("bundled", "cached") or self.hash is None:
             return found
-        return "ok" if has_hash(self.path(), self.hash) else "wrong hash"
+        from lrpcli.models.reading import name_missing_weights
+
+        with name_missing_weights(self.path()):
+            return "ok" if has_hash(self.path(), self.hash) else "wrong hash"
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,10 @@ class CachedFile(WeightsFile):
         """Cached, not fetched, or own file."""
         if self.url is None or self.hash is None:
             return "own file"
-        return "cached" if self.path().is_file() else "not fetched"
+        try:
+            return "cached" if self.path().is_file() else "not fetched"
+        except (OSError, WeightsError):  # a cache folder that is not there, or may not be looked into
+            return "not fetched"
 
     def fetch(self, *, progress: bool = True) -> Path:
         """The file in the cache, see WeightsFile.fetch; one that arrives with another hash is not kept."""
@@ -89,7 +98,7 @@ class CachedFile(WeightsFile):
                 f"The weights of {self.model!r} {problem} ({path}), and LRP_OFFLINE forbids to fetch them. "
                 f"Unset it, or fetch {self.url} elsewhere and give --weights FILE."
             )
-        self._download(path, progress and sys.stderr.isatty())
+        self._download(path, self.hash, progress and sys.stderr.isatty())
         return path
 
     def _is_intact(self, path: Path, known: str) -> bool:
@@ -100,28 +109,23 @@ class CachedFile(WeightsFile):
                 f"The weights {str(path)!r} cannot be read ({error.strerror}). {self._advice()}"
             ) from error
 
-    def _download(self, path: Path, progress: bool) -> None:
-        import pooch
-        import requests
+    def _download(self, path: Path, known: str, progress: bool) -> None:
+        from lrpcli.models.zoo.download import DownloadError, Remote, WrongHashError, download
 
-        pooch.get_logger().setLevel("WARNING")
-        downloader = pooch.HTTPDownloader(progressbar=progress)
+        assert self.url is not None
         try:
-            pooch.retrieve(self.url, self.hash, fname=path.name, path=path.parent, downloader=downloader)
-            # The temporary file that it was is for this user alone, but a cache folder may be shared.
-            path.chmod(0o644)
-        except requests.RequestException as error:
-            reason = f"{self.url} could not be fetched: {_reason(error)}"
-        except ValueError:
-            reason = f"what came from {self.url} has the wrong hash (expected is {self.hash}) and was not kept"
+            download(Remote(self.url, known, self.size), path, progress=progress)
+            return
+        except WrongHashError as error:
+            reason = f"what came from {self.url} {error} and was not kept"
+        except DownloadError as error:
+            reason = f"{self.url} could not be fetched: {error}"
         except OSError as error:
             folder = str(path.parent)
             raise WeightsError(
                 f"The weights of {self.model!r} cannot be stored in {folder!r} ({error.strerror or error}). "
                 "Choose another folder with LRP_CACHE_DIR."
             ) from error
-        else:
-            return
         raise WeightsError(f"The weights of {self.model!r} cannot be had: {reason}. {self._advice()}")
 
     def _advice(self) -> str:
@@ -132,13 +136,23 @@ class CachedFile(WeightsFile):
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: LRP_CACHE_DIR, or else this user's cache folder of the platform."""
+    """Where fetched weights lie: LRP_CACHE_DIR, or else this user's cache folder of the platform.
+
+    WeightsError if this user has none.
+    """
     chosen = os.environ.get("LRP_CACHE_DIR")
     if chosen:
         return Path(chosen)
     import platformdirs
 
-    return platformdirs.user_cache_path("lrpcli", appauthor=False) / "models"
+    with suppress(RuntimeError):  # or, before platformdirs 4.10, a path that begins with "~"
+        folder = platformdirs.user_cache_path("lrpcli", appauthor=False) / "models"
+        if folder.is_absolute():
+            return folder
+    raise WeightsError(
+        "There is no home folder in which weights could be cached. Name a folder with LRP_CACHE_DIR, or give your own "
+        "file with --weights FILE."
+    )
 
 
 def is_offline() -> bool:
@@ -154,13 +168,3 @@ def has_hash(path: Path, known: str) -> bool:
     algorithm, _, digits = known.partition(":")
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest() == digits
-
-
-def _reason(error: Exception) -> str:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"the server answers {response.status_code} {response.reason}"
-    return type(error).__name__ + {
-        "ChunkedEncodingError": " (the transfer was cut off)",
-        "ConnectionError": " (no connection to the server)",
-    }.get(type(error).__name__, "")

@@ -1,0 +1,51 @@
+"""Files that a user names and anybody may have made: read within bounds, and without waiting for what never comes."""
+
+import codecs
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MOST = 1 << 20
+"""Bytes of a file of settings or rules; what is longer is none."""
+OTHER = {"FIFO": "a named pipe", "CHR": "a device", "BLK": "a device", "SOCK": "a socket", "DIR": "a folder"}
+
+
+class UnusableFile(ValueError):
+    """A file cannot be used; the text is the rest of a sentence that begins with its name."""
+
+
+def read_small(path: str | Path, most: int = MOST) -> bytes:
+    """The content of a regular file of at most `most` bytes. UnusableFile for any other, and if it cannot be read."""
+    try:
+        # Opening a pipe must not wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(most + 1) if stat.S_ISREG(mode) else b""
+    except OSError as error:
+        raise UnusableFile(f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in its name
+        raise UnusableFile(f"cannot be read: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise UnusableFile(f"is {_kind(mode)}; give a regular file")
+    if len(content) > most:
+        raise UnusableFile(f"is longer than {most:,} bytes; give the right file")
+    return content
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The content of a TOML file, with or without the mark of UTF-8 at its beginning. UnusableFile if it is not one."""
+    content = read_small(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnusableFile("is UTF-16 text; save it as UTF-8")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise UnusableFile("is nested too deeply") from error
+    except ValueError as error:
+        raise UnusableFile(f"is not valid TOML: {error}") from error
+
+
+def _kind(mode: int) -> str:
+    return next((words for name, words in OTHER.items() if getattr(stat, f"S_IS{name}")(mode)), "not a file")
