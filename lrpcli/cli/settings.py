@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from lrpcli.cli.options import Decorated, grouped
 from lrpcli.cli.table import print_table
 from lrpcli.errors import UsageError, suggestion
+from lrpcli.text_files import decode_text, plain_reason
 
 PREFIX = "LRP_"
 NO_OPTIONS = {"LRP_CACHE_DIR", "LRP_OFFLINE"}
@@ -122,12 +123,11 @@ def _parsed(file: str) -> dict[str, Any]:
             text = stream.read(MAXIMAL_BYTES + 1)
         if len(text) > MAXIMAL_BYTES:
             raise UsageError(f"The settings file {file!r} is longer than {MAXIMAL_BYTES} bytes; it is none.")
-        return tomllib.loads(text.decode())
+        return tomllib.loads(decode_text(text))
     except OSError as error:
         raise UsageError(f"The settings file {file!r} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        reason = str(error) or "it is nested too deeply"
-        raise UsageError(f"The settings file {file!r} is no TOML that can be used: {reason}.") from error
+        raise UsageError(f"The settings file {file!r} is no TOML that can be used: {plain_reason(error)}.") from error
 
 
 def _value(option: click.Option, value: Any, what: str) -> Any:

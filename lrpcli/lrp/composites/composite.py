@@ -12,6 +12,7 @@ from lrpcli.lrp.composites.entries import TABLES, Entry, check_keys, parse_entry
 from lrpcli.lrp.operation import BIASES, Parameter, word
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.targets import STARTS, top_count
+from lrpcli.text_files import decode_text, plain_reason
 
 ALIASES = {"composite": "alpha2-beta1-epsilon"}
 """Other names of built-in composites; a composite that is loaded by one bears it as its title."""
@@ -87,13 +88,15 @@ def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Comp
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"The config file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config file {str(path)!r} is not valid TOML: {error}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"The config file {str(path)!r} is nested too deeply.") from error
+    except ValueError as error:
+        raise ConfigError(f"The config file {str(path)!r} cannot be read: {error}.") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The config file {str(path)!r} is not valid TOML: {plain_reason(error)}.") from error
 
 
 def parse_composite(content: Mapping[str, Any], title: str) -> Composite:
