@@ -9,6 +9,8 @@ OTHER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+LONGEST = 200
+"""Characters of a parser's complaint; some quote a whole line of the file."""
 LFS_POINTER = b"version https://git-lfs.github.com/"
 
 
@@ -45,6 +47,7 @@ def plain_reason(error: BaseException) -> str:
         return "it holds a whole number of thousands of digits"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "alloc failed" in text:
         return "it needs more memory than there is"
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return line if len(line) <= LONGEST else line[:LONGEST] + "..."

@@ -67,12 +67,12 @@ class GraphBuilder:
                 f"The {self.where(layer)} would put out a blob of shape {shape} for one image. Its hyper-parameters do "
                 "not fit the input; check the net description and the input shape."
             )
-        self.reserve(shape, layer)
+        self._value_room.take(shape, f"layer {layer!r}")
         self.nodes[value], self.shapes[value] = node, shape
 
-    def reserve(self, shape: Shape, layer: str) -> None:
-        """Counts numbers that a layer makes for one image; ModelError that names it if they are too many."""
-        self._value_room.take(shape, f"layer {layer!r}")
+    def check_padded(self, shape: Shape, layer: str) -> None:
+        """ModelError that names a layer whose input, padded for a moment to this shape, asks for too much memory."""
+        Allowance(self.path, "an image padded").take(shape, f"layer {layer!r}")
 
     def flatten_scores(self, value: str) -> None:
         """Makes a value one score per class (C): fully convolutional nets end in maps of one pixel (C, 1, 1).

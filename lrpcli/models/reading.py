@@ -19,8 +19,8 @@ MEMORY_LIMIT = 2**31
 its net may take for one image: whatever asks for more is refused before memory is set aside (Allowance).
 
 It is also the limit of protobuf; the largest public Caffe nets need a third of it."""
-LONGEST_TEXT = 2**22
-"""Bytes of a net description or a label file; the largest known ones need a tenth of it."""
+LONGEST_TEXT = 2**21
+"""Bytes of a net description or a label file; the largest known ones need half of it."""
 
 
 class Allowance:

@@ -36,7 +36,8 @@ def assemble(weights: Weights, description: Description) -> Model:
 
     Preprocessing by default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts (that of the phase
     TEST, where there is one), squashed to 256 x 256 and cropped where the input is 224 or 227 pixels wide, else
-    squashed to the input size. Of several heads `description.head` is explained, or the one with the highest loss weight.
+    squashed to the input size. Of several heads `description.head` is explained, else the one with the highest loss
+    weight.
     Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer.
     """
     source = cut_to_classifier(_network(weights, description.prototxt), description.head)

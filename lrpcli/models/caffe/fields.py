@@ -55,7 +55,8 @@ HARMLESS_NUMBERS: dict[str, set[int]] = {
     "BlobProto": {6, 9, 11, 13},  # gradients
     "ConvolutionParameter": {7, 8, 15, 17, 20}, "PoolingParameter": {11}, "InnerProductParameter": {3, 4},
     "LRNParameter": {6}, "EltwiseParameter": {3}, "SoftmaxParameter": {1}, "ReLUParameter": {2},
-    "PReLUParameter": {1}, "BatchNormParameter": {2, 5, 6, 15}, "ScaleParameter": {3, 5}, "BiasParameter": {3},
+    "PReLUParameter": {1}, "BatchNormParameter": {2, 15}, "FillerParameter": set(range(9)),
+    "ScaleParameter": {3, 5}, "BiasParameter": {3},
 }  # fmt: skip
 """Numbers of the same fields in binary files, by message."""
 SOLVER = {"net", "train_net", "test_net", "base_lr", "lr_policy", "max_iter", "solver_mode", "snapshot_prefix"}
@@ -134,8 +135,10 @@ def _unread_items(
     """`searched` are the names of the messages to look into, None for all."""
     for item in items:
         known = descriptor.fields_by_name.get(item.name)
+        if harmless.fullmatch(item.name):
+            continue
         if known is None:
-            if not harmless.fullmatch(item.name) and HARMLESS_VALUES.get(item.name) != item.value.lower():
+            if HARMLESS_VALUES.get(item.name) != item.value.lower():
                 yield place + item.name
         elif known.message_type is not None and (searched is None or item.name in searched):
             yield from _unread_items(item.items, known.message_type, f"{place}{item.name}.", HARMLESS_ANYWHERE, None)
@@ -165,6 +168,6 @@ def odd_numbers(message: Any, kind: str) -> Iterator[str]:
     own = OWN.get(kind, "")
     if own in message.DESCRIPTOR.fields_by_name and message.HasField(own):
         for descriptor, value in getattr(message, own).ListFields():
-            values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+            values = value if hasattr(value, "extend") else [value]
             if any(isinstance(number, float) and number - number != 0 for number in values):
                 yield f"{own}.{descriptor.name}"

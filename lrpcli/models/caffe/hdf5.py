@@ -20,7 +20,7 @@ SMALL = 2**20
 """Bytes that a file of any size may claim: small data sets of zeros compress to nothing."""
 DEEPEST = 32
 """Groups within groups, which slashes in layer names make."""
-MOST_ENTRIES = 100_000
+MOST_ENTRIES = 20_000
 
 
 def hdf5_blobs(file: BinaryIO, size: int, path: Path) -> dict[str, tuple[np.ndarray, ...]]:
@@ -61,7 +61,7 @@ def _blobs_in(opened: Any, path: Path) -> Iterator[tuple[str, int, Any]]:
     while waiting:
         name, depth = waiting.pop()
         seen += 1
-        if depth > DEEPEST or seen > MOST_ENTRIES:
+        if depth > DEEPEST or seen + len(waiting) > MOST_ENTRIES:
             raise ModelError(
                 f"{str(path)!r} has more than {MOST_ENTRIES:,} entries, or groups nested more than {DEEPEST} deep, "
                 "which weights never have. Fetch it again."

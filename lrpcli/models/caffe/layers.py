@@ -68,7 +68,7 @@ def convolution(builder: CaffeBuilder, layer: SourceLayer) -> None:
     module = kind(
         channels, outputs, kernel, stride, pad, dilation=dilation, groups=groups, bias=bias is not None, device=META
     )
-    builder.reserve((channels, *(side + 2 * width for side, width in zip(plane, pad, strict=True))), layer.name)
+    builder.check_padded((channels, *(side + 2 * width for side, width in zip(plane, pad, strict=True))), layer.name)
     size = _transposed_size if transposed else _convolved_size
     result = [size(*sizes) for sizes in zip(plane, kernel, stride, pad, dilation, strict=True)]
     builder.module(layer, assign_tensors(module, weight=weight, bias=bias), node, (outputs, *result))
@@ -147,8 +147,8 @@ def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
         raise ValueError(f"normalisation within a channel needs maps, not a blob of shape {shape}")
     size = _bounded(values.local_size, "local_size")
     region = "within-channel" if within else "across-channels"
-    builder.reserve(tuple(side + size if padded == within else side for side, padded in
-                          zip(shape, (False, True, True), strict=False)), layer.name)  # fmt: skip
+    padded = tuple(side + size if (place > 0) == within else side for place, side in enumerate(shape))
+    builder.check_padded(padded, layer.name)
     module = LocalResponseNorm(size, decimal(values.alpha), decimal(values.beta), decimal(values.k), region)
     builder.module(layer, module, node, shape)
 
@@ -156,25 +156,27 @@ def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
 def batch_norm(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("batch_norm")
-    if not values.use_global_stats or _stays_in_training(layer):
+    # NVIDIA's layer does the work of the Scale layer behind it, too, if it says so or how to fill its blobs.
+    scaled = values.scale_bias or values.HasField("scale_filler") or values.HasField("bias_filler")
+    if not scaled and (not values.use_global_stats or _stays_in_training(layer)):
         raise builder.unsupported(
             layer,
             "it normalises by the statistics of a batch, which one image is not; to use the stored ones, leave "
             "out use_global_stats and phase",
         )
     mean, variance = (builder.blob(layer, index, shape[:1], "statistics").double() for index in range(2))
-    # Caffe stores sums and the factor that they were scaled by; 0 stands for no data seen.
+    # Caffe stores sums and the factor that they were scaled by, 0 for no data seen; NVIDIA's stores what it uses.
     factor = float(builder.blob(layer, 2, (1,), "scale factor").reshape(()))
-    scale = 0.0 if factor == 0 else 1 / factor
+    scale = 1.0 if scaled else 0.0 if factor == 0 else 1 / factor
     tensors = {"running_mean": (mean * scale).float(), "running_var": (variance * scale).float()}
-    eps = decimal(values.eps)
+    eps = max(decimal(values.eps), 1e-5) if scaled else decimal(values.eps)
     if not all(tensor.isfinite().all() for tensor in tensors.values()) or (tensors["running_var"] + eps <= 0).any():
         raise ValueError("its variance is negative, zero or not finite")
-    if values.scale_bias:  # NVIDIA's layer does the work of the Scale layer behind it, too
+    if scaled:
         tensors["weight"] = builder.blob(layer, 3, shape[:1], "factors")
         tensors["bias"] = builder.blob(layer, 4, shape[:1], "biases")
     kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    module = kind(shape[0], eps=eps, affine=values.scale_bias, device=META)
+    module = kind(shape[0], eps=eps, affine=scaled, device=META)
     builder.module(layer, assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1)), node, shape)
 
 

@@ -132,9 +132,20 @@ def network_from_message(net: Any, path: Path, items: list[Item] | None = None) 
         for place, (layer, kind) in enumerate(zip(net.layer or net.layers, types, strict=True))
     )  # fmt: skip
     for layer in layers:
+        _refuse_unreadable(layer, path)
         _refuse_unknown_rules(layer, path)
     inputs = _declared_inputs(net, layers)
-    return Network(path, net.name, layers, inputs, net.state.level, frozenset(net.state.stage))
+    name = net.name if isinstance(net.name, str) else ""
+    return Network(path, name, layers, inputs, net.state.level, frozenset(net.state.stage))
+
+
+def _refuse_unreadable(layer: SourceLayer, path: Path) -> None:
+    """ModelError for names that are no UTF-8: protobuf gives them as bytes."""
+    for name in (layer.name, layer.type, *layer.bottoms, *layer.tops):
+        if not isinstance(name, str):
+            raise ModelError(
+                f"{str(path)!r} has the name {name!r}, which is no UTF-8 text. Rename it, or fetch the file again."
+            )
 
 
 def _unread(message: Any, kind: str, items: list[Item] | None) -> tuple[str, ...]:

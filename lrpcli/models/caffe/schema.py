@@ -52,6 +52,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "scale": (1, "float", "1"), "crop_size": (3, "int64"), "mean_file": (4, "string"), "mean_value": (5, "float*"),
         "crop_h": (11, "int64"), "crop_w": (12, "int64"),
     },
+    "FillerParameter": {"type": (1, "string")},
     "DataParameter": {"scale": (2, "float", "1"), "mean_file": (3, "string"), "crop_size": (5, "int64")},
     "MemoryDataParameter": {"channels": (2, "int64"), "height": (3, "int64"), "width": (4, "int64")},
     "InputParameter": {"shape": (1, "BlobShape*")},
@@ -89,6 +90,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "PowerParameter": {"power": (1, "float", "1"), "scale": (2, "float", "1"), "shift": (3, "float")},
     "BatchNormParameter": {
         "use_global_stats": (1, "bool", "true"), "eps": (3, "float", "1e-5"), "scale_bias": (7, "bool"),
+        "scale_filler": (5, "FillerParameter"), "bias_filler": (6, "FillerParameter"),
     },
     "ScaleParameter": {"axis": (1, "int64", "1"), "num_axes": (2, "int64", "1"), "bias_term": (4, "bool")},
     "BiasParameter": {"axis": (1, "int64", "1"), "num_axes": (2, "int64", "1")},
