@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lrpcli.pipeline.shard import Shard
 
 output_options = grouped(
-    click.option("-o", "--output-folder", "folder", metavar="OUTPUT", type=click.Path(),
+    click.option("-o", "--out", metavar="OUTPUT", type=click.Path(),
                  help="Output folder; then all arguments are inputs."),
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
@@ -60,7 +60,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. The path of each overlay is printed
     as soon as it is written.
     """
-    inputs, output = _divided(paths, values["folder"], bool(values["files_from"]))
+    inputs, output = _divided(paths, values["out"], bool(values["files_from"]))
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
     from lrpcli.cli.console import Console
