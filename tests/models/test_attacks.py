@@ -286,7 +286,7 @@ PROTOTXTS = [
     (TINY.replace("kernel_size: 3", "kernel_size: 16777216"), "'conv1'"),
     (
         TINY.replace("kernel_size: 3", "kernel_size: 3 pad: 16777215"),
-        "for one image \\(layer 'conv1', of shape 3 x 33554446",
+        "an image padded \\(layer 'conv1', of shape 3 x 33554446",
     ),
     (TINY.replace("stride: 2", "stride: 0"), "its stride size is"),
     (TINY.replace("local_size: 5", "local_size: 4"), "'norm1'"),
