@@ -452,6 +452,8 @@ CHOICES = [
     (PROB + AUX_PROB + LOSS.format("aux", "loss_weight: 0.3"), ("prob", "aux_prob")),
     (PROB + LOSS.format("aux", "loss_weight: 0.3"), ("prob", "aux")),
     ("", ("aux", "fc2")),
+    (PROB, ("prob", "aux")),  # what nothing reads is a head too
+    (LOSS.format("aux", "loss_weight: 9").replace("SoftmaxWith", "Euclidean") + LOSS.format("fc2", ""), ("fc2", "aux")),
 ]
 
 

@@ -86,6 +86,7 @@ def parse_prototxt(text: str, path: Path) -> Network:
     """
     if len(text) > LONGEST_TEXT:
         raise ModelError(f"The net description in {str(path)!r} is too long to be one. Give the deploy .prototxt.")
+    text = text.removeprefix("\ufeff")
     message = messages()["NetParameter"]()
     with _name_damage(path, "Give the deploy .prototxt that belongs to the weights."):
         text_format.Parse(text, message, allow_unknown_field=True)

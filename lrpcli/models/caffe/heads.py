@@ -11,7 +11,9 @@ from lrpcli.models.caffe.network import (
     working_layers,
 )
 
-CLASSIFYING = {"SoftmaxWithLoss", "MultinomialLogisticLoss", "InfogainLoss", "HingeLoss"}
+CLASSIFYING = {
+    "SoftmaxWithLoss", "MultinomialLogisticLoss", "InfogainLoss", "HingeLoss", "SigmoidCrossEntropyLoss",
+}  # fmt: skip
 """Losses whose first input is one score per class, or what a softmax makes of the scores."""
 
 
@@ -20,6 +22,7 @@ class Head:
     """A blob of scores, and `output`, which a softmax makes of them, or the scores again.
 
     `weight` is that of the head's loss in training, None where no loss says one; `names` are all that it goes by.
+    `classifies`: whether a softmax or a loss for classes says so.
     """
 
     scores: str
@@ -27,6 +30,7 @@ class Head:
     softmax: bool
     weight: float | None
     names: tuple[str, ...]
+    classifies: bool = True
 
     def __str__(self) -> str:
         """For messages: its blob, and its weight in training."""
@@ -57,25 +61,25 @@ class Classifier:
 def cut_to_classifier(network: Network, head: str | None = None) -> Classifier:
     """The part of a net that is used on one image: no training-only layers, no losses, one of its heads.
 
-    `head` names it, by a blob or a layer; else it is the one with the highest loss weight, the last of equals. Raises
-    ModelError if there is no output, none of that name, or more or less than one input.
+    `head` names it, by a blob or a layer; else it is the one with the highest loss weight among those that classify,
+    the last of equals. Raises ModelError if there is no output, none of that name, or more or less than one input.
     """
     working = working_layers(network)
     heads = find_heads(network, working)
-    chosen = max(reversed(heads), key=_weight) if head is None else _by_name(head, heads, network)
+    chosen = max(reversed(heads), key=_rank) if head is None else _by_name(head, heads, network)
     used = layers_leading_to(chosen.output, working)
     others = tuple(one for one in heads if one is not chosen)
     return Classifier(network, tuple(used), input_of(used, chosen.output, network), chosen, others)
 
 
 def find_heads(network: Network, working: list[SourceLayer]) -> list[Head]:
-    """All heads in the order of the file: softmaxes that no layer reads, and what losses read.
+    """All heads in the order of the file: softmaxes that no layer reads, what losses read, and what nothing reads.
 
-    A net without either has for heads the blobs that no layer reads. Raises ModelError if there are none.
+    Raises ModelError if there are none.
     """
     unread = _unread_blobs(working)
     makers = {top: layer for layer in working for top in layer.tops}
-    losses = [layer for layer in network.layers if layer.type in CLASSIFYING and layer.bottoms]
+    losses = [layer for layer in network.layers if _is_loss(layer) and layer.bottoms]
     found: dict[str, Head] = {}
     for layer in network.layers:
         if layer.type == "Softmax" and layer.tops and layer.bottoms and layer.tops[0] in unread:
@@ -84,7 +88,9 @@ def find_heads(network: Network, working: list[SourceLayer]) -> list[Head]:
         blob = layer.bottoms[0]
         if blob in makers and blob not in found and blob not in {head.output for head in found.values()}:
             found[blob] = _head(blob, blob, False, losses, makers)
-    heads = list(found.values()) or [_head(blob, blob, False, [], makers) for blob in unread]
+    known = {blob for head in found.values() for blob in (head.output, head.scores)}
+    leftover = [blob for blob in unread if blob not in known and (not found or blob == makers[blob].tops[0])]
+    heads = [*found.values(), *(_head(blob, blob, False, [], makers) for blob in leftover)]
     if not heads:
         raise ModelError(f"The net {str(network.path)!r} has no output: it holds no layer whose result is left over.")
     order = {top: place for place, layer in enumerate(working) for top in layer.tops}
@@ -113,11 +119,16 @@ def _head(scores: str, output: str, softmax: bool, losses: list[SourceLayer], ma
     weights = [layer.message.loss_weight[0] if layer.message.loss_weight else 1.0 for layer in own]
     layers = [makers[blob].name for blob in (scores, output) if blob in makers]
     names = dict.fromkeys((output, scores, *layers, *(layer.name for layer in own)))
-    return Head(scores, output, softmax, max(weights, default=None), tuple(names))
+    classifies = softmax or any(layer.type in CLASSIFYING for layer in own)
+    return Head(scores, output, softmax, max(weights, default=None), tuple(names), classifies)
 
 
-def _weight(head: Head) -> float:
-    return 1.0 if head.weight is None else head.weight
+def _is_loss(layer: SourceLayer) -> bool:
+    return layer.type in CLASSIFYING or layer.type.endswith("Loss")
+
+
+def _rank(head: Head) -> tuple[bool, float]:
+    return head.classifies, 1.0 if head.weight is None else head.weight
 
 
 def _by_name(name: str, heads: list[Head], network: Network) -> Head:
