@@ -1,11 +1,12 @@
 """Files that a user names and anybody may have made: read within bounds, and without waiting for what never comes."""
 
-import codecs
 import os
 import stat
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from lrpcli.text_files import decode_text, plain_reason
 
 MOST = 1 << 20
 """Bytes of a file of settings or rules; what is longer is none."""
@@ -37,14 +38,14 @@ def read_small(path: str | Path, most: int = MOST) -> bytes:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The content of a TOML file, with or without the mark of UTF-8 at its beginning. UnusableFile if it is not one."""
     content = read_small(path)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UnusableFile("is UTF-16 text; save it as UTF-8")
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except RecursionError as error:
-        raise UnusableFile("is nested too deeply") from error
+        text = decode_text(content)
     except ValueError as error:
-        raise UnusableFile(f"is not valid TOML: {error}") from error
+        raise UnusableFile(f"cannot be read: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnusableFile(f"is not valid TOML: {plain_reason(error)}") from error
 
 
 def _kind(mode: int) -> str:

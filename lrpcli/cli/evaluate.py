@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Configurable)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=FilledPath())
-@click.option("-o", "--output", metavar="OUTPUT", type=FilledPath(), required=True, help="Folder for the results.")
+@click.option("-o", "--out", metavar="OUTPUT", type=FilledPath(), required=True, help="Folder for the results.")
 @model_option
 @options_of_settings(EvaluationSettings, but=("batch_size", "precision"))
 @options_of_settings(PerturbationSettings)
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @options_of_settings(ConsoleSettings, but=("print0",))
 @settings_options
 @verbosity
-def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
+def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     """Measure how well configs find what the net looks at.
 
     The regions of each image that a config calls relevant are replaced one by one, and the score of the predicted
@@ -55,7 +55,7 @@ def evaluate(inputs: tuple[str, ...], output: str, **values: Any) -> None:
     results.json, results.csv, curves.png and strip.png. A stopped evaluation goes on when it is started again. With
     --shard, the shard that ends last writes the results.
     """
-    folder = require_folder(output)
+    folder = require_folder(out)
     if not inputs and values["files_from"] is None:
         raise UsageError("No input is given. Name images or folders.")
     policy = from_options(DecodePolicy, values)

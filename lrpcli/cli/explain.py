@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lrpcli.pipeline.shard import Shard
 
 output_options = grouped(
-    click.option("-o", "--output", metavar="OUTPUT", type=FilledPath(),
+    click.option("-o", "--out", metavar="OUTPUT", type=FilledPath(),
                  help="Output folder; then all arguments are inputs."),
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
@@ -79,7 +79,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
     INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
     """
-    inputs, output = _divided(paths, values["output"], listed=values["files_from"] is not None, quiet=values["quiet"])
+    inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
     from lrpcli.cli.console import Console

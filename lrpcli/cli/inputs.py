@@ -10,11 +10,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from lrpcli.cli.options import grouped, options_of_settings
+from lrpcli.cli.terminal import note
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.images.formats import DecodePolicy
+from lrpcli.records.text import one_line
 from lrpcli.setting import setting
 
 if TYPE_CHECKING:

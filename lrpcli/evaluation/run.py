@@ -85,6 +85,7 @@ def describe(evaluator: Evaluator) -> RunDescription:
         model.weights_sha256,
         model.preprocessing.fingerprint(),
         {
+            **({"head": model.head} if len(model.heads) > 1 else {}),
             **asdict(settings.perturbation),
             "region": evaluator.grid.size,
             "steps": evaluator.steps,

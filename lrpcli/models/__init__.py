@@ -30,12 +30,14 @@ def load_model(
     input_shape: tuple[int, int, int] | None = None,
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    output: str | None = None,
 ) -> "Model":
     """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
     A named model's weights are fetched on first use unless `weights` names a file. A module needs `input_shape`
     (C, H, W), and gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is a
-    Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines.
+    Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines;
+    `output` names one of the net's heads, where it has several, by its blob or its layer.
     Raises ModelError, UnsupportedLayer or WeightsError.
 
     >>> import lrpcli, torch
@@ -47,7 +49,7 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    description = Description(None, prototxt, input_shape, preprocessing, labels)
+    description = Description(None, prototxt, input_shape, preprocessing, labels, output)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
     entry = _find_entry(model)
@@ -66,6 +68,7 @@ def load_architecture(
     input_shape: tuple[int, int, int] | None = None,
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    output: str | None = None,
 ) -> "Model":
     """Like load_model, but a named model without `weights` fetches nothing: its parameters are zeros without memory.
 
@@ -73,9 +76,9 @@ def load_architecture(
     """
     entry = _find_entry(model) if weights is None else None
     if entry is not None:
-        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels))
+        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, output))
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
-                      labels=labels)  # fmt: skip
+                      labels=labels, output=output)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:
@@ -102,6 +105,8 @@ def _wrap(module: "nn.Module", weights: str | Path | None, description: Descript
 
     if not isinstance(module, nn.Module):
         raise ModelError(f"A model is a name, a path or a torch.nn.Module, not {type(module).__name__}.")
+    if description.head is not None:
+        raise ModelError("A torch module has one output; output='...' chooses among the heads of a model file.")
     if weights is not None or description.prototxt is not None:
         raise ModelError("A torch module has its weights and layers; weights and prototxt cannot be given beside it.")
     return wrap_module(module, description)

@@ -32,7 +32,8 @@ PreprocessingChoice = Union["Preprocessing", PreprocessingFields, Mapping[str, A
 class Description:
     """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines.
 
-    `prototxt` is the file with the net's description where a format keeps weights and net apart.
+    `prototxt` is the file with the net's description where a format keeps weights and net apart; `head` names one of
+    the net's heads.
     """
 
     name: str | None = None
@@ -40,6 +41,7 @@ class Description:
     input_shape: tuple[int, int, int] | None = None
     preprocessing: PreprocessingChoice | None = None
     labels: str | Path | Sequence[str] | None = None
+    head: str | None = None
 
     def over(self, other: "Description") -> "Description":
         """This description, completed by `other`; single preprocessing fields of both are merged."""
@@ -51,6 +53,7 @@ class Description:
             input_shape=self.input_shape or other.input_shape,
             preprocessing=_merge(self.preprocessing, other.preprocessing),
             labels=labels if self.labels is None else self.labels,
+            head=self.head or other.head,
         )
 
 

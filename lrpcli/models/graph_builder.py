@@ -4,11 +4,10 @@ An importer reads its file, walks through the layers in execution order, and add
 Modules are made on the meta device, which sets no memory aside, and get their tensors from the file.
 """
 
-import itertools
 import keyword
 import math
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrpcli.errors import ModelError
-
-MAXIMAL_VALUE = 2**28
-"""Numbers per image that one layer may put out; a file that asks for more is damaged or malicious."""
+from lrpcli.models.reading import Allowance
 
 META = torch.device("meta")
 EMPTY = fx.GraphModule(nn.Module(), fx.Graph())
@@ -31,15 +28,20 @@ class GraphBuilder:
     """Collects the nodes of a graph by the names that the file gives to layers and to values between them.
 
     `path` is the file that messages name. `nodes` and `shapes` hold the values known so far, first of all the input;
-    shapes are per image, without the batch axis.
+    shapes are per image, without the batch axis. Raises ModelError where the values or the weights ask for more memory
+    than MEMORY_LIMIT of lrpcli.models.reading.
     """
 
     def __init__(self, path: str | Path, input_name: str, input_shape: Shape) -> None:
         self.path = str(path)
         self.graph = fx.Graph()
         self.modules: dict[str, nn.Module] = {}
+        self.weight_room = Allowance(path, "its weights")
+        self._value_room = Allowance(path, "the values between its layers for one image")
+        self._names: dict[str, int] = {}
         self.nodes: dict[str, fx.Node] = {input_name: self.graph.placeholder("input")}
         self.shapes: dict[str, Shape] = {input_name: input_shape}
+        self._value_room.take(input_shape, "the input")
 
     def where(self, layer: str) -> str:
         """How messages name a layer."""
@@ -47,7 +49,7 @@ class GraphBuilder:
 
     def call_module(self, layer: str, module: nn.Module, source: fx.Node) -> fx.Node:
         """Adds a module under a layer name; `define` makes it a value."""
-        target = attribute_name(layer, self.modules)
+        target = attribute_name(layer, self._names)
         self.modules[target] = module
         return _mark(self.graph.call_module(target, (source,)), layer)
 
@@ -58,14 +60,19 @@ class GraphBuilder:
     def define(self, value: str, node: fx.Node, shape: Shape, layer: str) -> None:
         """Makes a node the value of that name, also where the name had another value before.
 
-        Raises ModelError that names the layer if the shape is empty or absurdly large.
+        Raises ModelError that names the layer if the shape is empty or asks for too much memory.
         """
-        if min(shape, default=1) < 1 or math.prod(shape) > MAXIMAL_VALUE:
+        if min(shape, default=1) < 1:
             raise ModelError(
                 f"The {self.where(layer)} would put out a blob of shape {shape} for one image. Its hyper-parameters do "
                 "not fit the input; check the net description and the input shape."
             )
+        self._value_room.take(shape, f"layer {layer!r}")
         self.nodes[value], self.shapes[value] = node, shape
+
+    def check_padded(self, shape: Shape, layer: str) -> None:
+        """ModelError that names a layer whose input, padded for a moment to this shape, asks for too much memory."""
+        Allowance(self.path, "an image padded").take(shape, f"layer {layer!r}")
 
     def flatten_scores(self, value: str) -> None:
         """Makes a value one score per class (C): fully convolutional nets end in maps of one pixel (C, 1, 1).
@@ -115,17 +122,23 @@ def copy_as_float32(array: np.ndarray, shape: Shape, what: str, path: str | Path
     return torch.from_numpy(array)
 
 
-def attribute_name(name: str, taken: Container[str]) -> str:
+def attribute_name(name: str, taken: MutableMapping[str, int]) -> str:
     """A layer name as a module attribute that no other layer and no part of a module has.
 
-    torch.fx writes attribute names into Python source and runs it, and layer names come from files: nothing but
-    letters, digits and underscores may pass.
+    `taken` maps the names given so far to the last number behind them, and is brought up to date. torch.fx writes
+    attribute names into Python source and runs it, and layer names come from files: nothing but letters, digits and
+    underscores may pass.
     """
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not plain[:1].isalpha() or keyword.iskeyword(plain) or hasattr(EMPTY, plain):
         plain = f"layer_{plain}"
-    candidates = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    candidate, number = plain, taken.get(plain, 0)
+    while candidate in taken:
+        number += 1
+        candidate = f"{plain}_{number}"
+    taken[plain] = max(number, 1)
+    taken.setdefault(candidate, 1)
+    return candidate
 
 
 def _mark(node: fx.Node, layer: str) -> fx.Node:

@@ -41,7 +41,23 @@ def import_file(path: str | Path, description: Description) -> "Model":
             "can be explained in Python: lrpcli.load_model(module, input_shape=...)."
         )
     importer: Importer = resolve_name(TABLE[suffix])
-    return importer(Path(path), description)
+    try:
+        model = importer(Path(path), description)
+    except MemoryError as error:
+        raise _too_large(path) from error
+    except RuntimeError as error:
+        if "alloc" not in str(error):  # what torch says where memory is short
+            raise
+        raise _too_large(path) from error
+    if description.head is not None and model.head is None:
+        raise ModelError(
+            f"{str(path)!r} names no heads, so --output {description.head} cannot choose one. Leave it out."
+        )
+    return model
+
+
+def _too_large(path: str | Path) -> ModelError:
+    return ModelError(f"{str(path)!r} needs more memory than there is. Give more memory, or smaller weights.")
 
 
 def suffixes_in_words(conjunction: str = "or") -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrpcli.errors import ModelError
+from lrpcli.models.reading import read_text_file
 
 SYNSET = re.compile(r"(n\d{8})\s+(.+)")
 
@@ -45,11 +46,7 @@ def read_labels(path: str | Path, outputs: int | None = None) -> tuple[str, ...]
 
     Raises ModelError if the file cannot be read, is empty or has an empty line, or not `outputs` lines.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ModelError(f"The label file {str(path)!r} cannot be read ({reason}).") from error
+    lines = read_text_file(Path(path), "label file").rstrip().splitlines()
     if not lines:
         raise ModelError(f"The label file {str(path)!r} is empty. Give a file with one line per output.")
     for number, line in enumerate(lines, start=1):

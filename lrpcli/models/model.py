@@ -29,7 +29,8 @@ class Model:
     `labels` are the lines of the label file, one per output: names separated by commas, a synset id before them or not.
     `weights_sha256` is that of the weights file; `source` says where the model came from, for people. `outputs` is the
     number of classes, None where only a forward pass would tell. `facts` are what the file says of itself for people,
-    by heading, as text or as the text of a JSON object.
+    by heading, as text or as the text of a JSON object. `head` is the blob of the file that is the output, where the
+    file names it, and `heads` are all that it could be, `head` first.
 
     >>> import lrpcli
     >>> from PIL import Image
@@ -50,6 +51,8 @@ class Model:
     source: str = ""
     outputs: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict, compare=False)
+    head: str | None = None
+    heads: tuple[str, ...] = ()
 
     def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
         """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it."""

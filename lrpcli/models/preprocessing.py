@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
@@ -11,7 +12,8 @@ import numpy as np
 
 from lrpcli.errors import ModelError, suggestion
 from lrpcli.models.description import PreprocessingChoice, PreprocessingFields
-from lrpcli.models.reading import name_damage
+from lrpcli.models.reading import MEMORY_LIMIT, name_damage, regular_size
+from lrpcli.models.recognise import recognise
 
 if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
@@ -67,9 +69,16 @@ def read_mean_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
+        if regular_size(path) > MEMORY_LIMIT:
+            raise ModelError(f"The mean image {str(path)!r} is larger than 2 GiB. {MEAN_HELP}")
         data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"The mean image {str(path)!r} cannot be read ({error.strerror or error}).") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"The mean image {str(path)!r} cannot be read ({reason}).") from error
+    found = recognise(data[:4096], len(data))
+    if found is not None and found.name != "numpy":
+        sentence = "it is text." if found.name == "text" else found.sentence
+        raise ModelError(f"{str(path)!r} is no mean image: {sentence} {MEAN_HELP}")
     mean = _parse_npy(data, path) if data.startswith(NPY_MAGIC) else _parse_binaryproto(data, path)
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
@@ -105,7 +114,17 @@ def _mean(given: Any, size: tuple[int, int]) -> tuple[float, ...] | np.ndarray:
 
 def _parse_npy(data: bytes, path: Path) -> np.ndarray:
     with name_damage(path, MEAN_HELP):
+        _check_npy_size(data)
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False), dtype=np.float32)
+
+
+def _check_npy_size(data: bytes) -> None:
+    """ValueError if the header claims more numbers than there are, for which NumPy would set memory aside."""
+    file = io.BytesIO(data)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, kind = read.get(np.lib.format.read_magic(file), np.lib.format.read_array_header_2_0)(file)
+    if math.prod(shape) * kind.itemsize > len(data):
+        raise ValueError(f"it claims the shape {shape}, which is more than it holds")
 
 
 def _parse_binaryproto(data: bytes, path: Path) -> np.ndarray:

@@ -19,7 +19,8 @@ from lrpcli.models.caffe.network import Network
 from lrpcli.models.description import Description
 from lrpcli.models.model import Model
 from lrpcli.models.preprocessing import CHOICES
-from lrpcli.models.reading import hash_weights_file
+from lrpcli.models.reading import Allowance, check_weights_file, hash_weights_file
+from lrpcli.text_files import plain_reason
 
 PARTS = ("weight", "bias")
 FOR_LOADING = ("name", "prototxt", "preprocessing", "labels")
@@ -44,12 +45,14 @@ def import_safetensors(path: Path, description: Description) -> Model:
             f"{str(path)!r} holds weights but does not say which net they belong to. Give its net description: "
             "--prototxt FILE."
         )
-    return replace(assemble(found.weights, complete), facts=found.facts)
+    model = assemble(found.weights, complete)
+    return replace(model, facts={**model.facts, **found.facts})
 
 
 def read_safetensors(path: str | Path) -> SafetensorsFile:
     """Reads a file. WeightsError if it is missing, ModelError if it is damaged or holds anything unexpected."""
     path = Path(path)
+    check_weights_file(path, "safetensors")
     digest = hash_weights_file(path)
     arrays, metadata = _contents(path)
     network = _network(metadata, path)
@@ -60,17 +63,27 @@ def read_safetensors(path: str | Path) -> SafetensorsFile:
 def _contents(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    allowance, arrays = Allowance(path, "its weights"), {}
     try:
         with safe_open(path, framework="pt") as file:
-            # Halves of both kinds become float32; anything that is no number of a net is refused below.
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            for name in names:
+                allowance.take(tuple(file.get_slice(name).get_shape()), f"tensor {name!r}")
+            for name in names:
+                arrays[name] = _as_float32(file.get_tensor(name), name, path)
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise ModelError(f"{str(path)!r} is no undamaged safetensors file ({error}). Fetch it again.") from error
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise ModelError(f"Tensor {name!r} of {str(path)!r} holds {tensor.dtype} and not floating-point numbers.")
-    return {name: tensor.float().numpy() for name, tensor in tensors.items()}, metadata
+        raise ModelError(
+            f"{str(path)!r} is no undamaged safetensors file ({plain_reason(error)}). Fetch it again."
+        ) from error
+    return arrays, metadata
+
+
+def _as_float32(tensor: Any, name: str, path: Path) -> np.ndarray:
+    """Numbers of any floating-point type as float32; anything that is no number of a net is refused."""
+    if not tensor.is_floating_point():
+        raise ModelError(f"Tensor {name!r} of {str(path)!r} holds {tensor.dtype} and not floating-point numbers.")
+    return np.asarray(tensor.float().numpy())
 
 
 def _blobs(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, tuple[np.ndarray, ...]]:
@@ -106,7 +119,9 @@ def _preprocessing(text: str, path: Path) -> Mapping[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"The preprocessing in {str(path)!r} is no JSON ({error}). Fetch the file again.") from error
+        raise ModelError(
+            f"The preprocessing in {str(path)!r} is no JSON ({plain_reason(error)}). Fetch the file again."
+        ) from error
     if not isinstance(fields, dict):
         raise ModelError(f"The preprocessing in {str(path)!r} is no JSON object. Fetch the file again.")
     # A user may name a mean image by its path; a file from anywhere may not have other files read.

@@ -147,6 +147,7 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
         model.weights_sha256,
         model.preprocessing.fingerprint(),
         {
+            **({"head": model.head} if len(model.heads) > 1 else {}),
             "labels_sha256": _labels_hash(model.labels),
             "explain": asdict(settings.explain),
             "rules": {

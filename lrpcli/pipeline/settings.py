@@ -102,6 +102,11 @@ class ModelSettings:
     input_shape: tuple[int, int, int] | None = setting(
         None, help="The net's input, where its files do not say.", metavar="C,H,W", convert=_shape
     )
+    output: str | None = setting(
+        None, flags=("--output",), metavar="BLOB",
+        help="Which of several heads of the net to explain, by its blob or layer; 'lrp models show' lists them.",
+        shown_default="the one with the highest loss weight",
+    )  # fmt: skip
     preprocessing: PreprocessingSettings = field(default_factory=PreprocessingSettings)
 
     def keywords(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_values_of_every_type(tmp_path):
 def test_settings_are_used_and_shown_as_a_table(tmp_path):
     path = photo(tmp_path / "a.png")
     file = tmp_path / "settings.toml"
-    file.write_text(f'save = "heatmap"\noutput = "{tmp_path / "out"}"\n')
+    file.write_text(f'save = "heatmap"\nout = "{tmp_path / "out"}"\n')
     result = explain(path, "--settings", file)
     assert result.stdout.decode() == f"{tmp_path}/out/a.png.heatmap.png\n"
     table = lrp("explain", "--show-settings", "--settings", file).stdout.splitlines()

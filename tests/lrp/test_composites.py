@@ -264,7 +264,7 @@ def test_unreadable_files_and_unknown_names(tmp_path):
         (tmp_path / "none.toml", "cannot be read: No such file or directory."),
         (tmp_path, "There is no config named"),
         (broken, "is not valid TOML"),
-        (binary, "is UTF-16 text; save it as UTF-8"),
+        (binary, "cannot be read: it is UTF-16 text; save it as UTF-8."),
     ):
         with pytest.raises(ConfigError) as caught:
             load_composite(config)

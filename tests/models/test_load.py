@@ -272,7 +272,7 @@ def test_label_files(tmp_path, tiny_caffemodel) -> None:
         (b"a\nb\n", "has 2 lines, but the model has 4 outputs. Give a file with one line per output."),
         (b"a\n\nb\nc\n", "Line 2 of the label file .* is empty; line n names output n - 1"),
         (b"", "The label file .* is empty."),
-        (b"\xff\xfe\x00", r"cannot be read \(it is no UTF-8 text\)"),
+        (b"a\xe9\n", r"cannot be read: it is no UTF-8 text \(byte 1 cannot be read\); save it as UTF-8"),
     ]:
         labels.write_bytes(content)
         with pytest.raises(ModelError, match=message):

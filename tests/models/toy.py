@@ -40,7 +40,7 @@ def write_toy(path: Path, **changes: Any) -> Path:
 
 
 def import_toy(path: Path, description: Description) -> Model:
-    data, digest = read_weights_file(path)
+    data, digest = read_weights_file(path, "text")
     with name_damage(path, "Give an undamaged .toy file.", KeyError):
         net = json.loads(data)
         shape = check_input_shape(description.input_shape or net["input"], str(path))

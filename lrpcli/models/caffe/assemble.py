@@ -1,15 +1,18 @@
 """Weights and a net description -> Model: input shape, preprocessing, layers in a graph."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from lrpcli.errors import ModelError
 from lrpcli.models.caffe.builder import CaffeBuilder
 from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
+from lrpcli.models.caffe.heads import Classifier, cut_to_classifier, describe_heads
 from lrpcli.models.caffe.layers import add_layer, decimal
-from lrpcli.models.caffe.network import DATA_TYPES, Classifier, SourceLayer, cut_to_classifier
+from lrpcli.models.caffe.network import Network
 from lrpcli.models.description import Description, PreprocessingFields
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.preprocessing import adjust_preprocessing
@@ -31,14 +34,16 @@ def import_caffemodel(path: Path, description: Description) -> Model:
 def assemble(weights: Weights, description: Description) -> Model:
     """A Model from weights that are read, with everything in `description` overruling what the files say.
 
-    Preprocessing by default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts, squashed to
-    256 x 256 and cropped where the input is 224 or 227 pixels wide, else squashed to the input size.
+    Preprocessing by default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts (that of the phase
+    TEST, where there is one), squashed to 256 x 256 and cropped where the input is 224 or 227 pixels wide, else
+    squashed to the input size. Of several heads `description.head` is explained, else the one with the highest loss
+    weight.
     Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer.
     """
-    source = _classifier(weights, description.prototxt)
+    source = cut_to_classifier(_network(weights, description.prototxt), description.head)
     shape = _input_shape(source, weights, description.input_shape)
     module, outputs = build_module(source, weights, shape)
-    return make_model(
+    model = make_model(
         module,
         shape,
         default_preprocessing(source, shape),
@@ -48,6 +53,8 @@ def assemble(weights: Weights, description: Description) -> Model:
         outputs=outputs,
         weights_sha256=weights.sha256,
     )
+    names = (source.head, *source.others)
+    return replace(model, head=source.output, heads=tuple(head.output for head in names), facts=_facts(source))
 
 
 def build_module(source: Classifier, weights: Weights, input_shape: tuple[int, int, int]) -> tuple[fx.GraphModule, int]:
@@ -88,30 +95,51 @@ def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "P
         channels=channels,
     )
     changes: PreprocessingFields = {}
-    for layer in _data_layers(source):
-        values = layer.parameters("transform")
-        if values.mean_value:
-            changes["mean"] = [decimal(value) for value in values.mean_value]
-        if values.scale:
+    transforms = list(_transforms(source))
+    means = [values.mean_value for values in transforms if getattr(values, "mean_value", None)]
+    if means:
+        changes["mean"] = [decimal(value) for value in means[-1]]
+    elif any(_says_all(values) for values in transforms) and not any(values.mean_file for values in transforms):
+        changes["mean"] = (0.0,) * channels
+    for values in transforms:
+        if values.scale not in (0, 1):
             # Caffe multiplies after it has subtracted.
             changes["std"] = (1 / decimal(values.scale),)
     return adjust_preprocessing(usual, changes)
 
 
-def _classifier(weights: Weights, prototxt: str | Path | None) -> Classifier:
+def _says_all(values: Any) -> bool:
+    """Whether what it does not mention is not done: older files spread this over several places."""
+    return bool(values.DESCRIPTOR.name == "TransformationParameter")
+
+
+def _transforms(source: Classifier) -> Iterator[Any]:
+    """What the data layers of the input do to it: their transform_param, and what older files have in place of it."""
+    for layer in source.network.data_layers(source.input):
+        for kind in ("data", "image_data", "transform"):
+            name = f"{kind}_param"
+            if name in layer.message.DESCRIPTOR.fields_by_name and layer.message.HasField(name):
+                yield getattr(layer.message, name)
+
+
+def _facts(source: Classifier) -> dict[str, str]:
+    """What people should know of the choices made here."""
+    facts = {"heads": describe_heads(source)}
+    files = [values.mean_file for values in _transforms(source) if values.mean_file]
+    if files:
+        facts["mean file"] = f"{files[-1]} in training, which is not at hand; give it with --mean FILE"
+    return {heading: text for heading, text in facts.items() if text is not None}
+
+
+def _network(weights: Weights, prototxt: str | Path | None) -> Network:
     if prototxt is not None:
-        return cut_to_classifier(read_prototxt(prototxt))
+        return read_prototxt(prototxt)
     if weights.network is None or not weights.network.has_parameters():
         raise ModelError(
             f"{str(weights.path)!r} holds weights but not the net's hyper-parameters. "
             "Give the net description that belongs to it: --prototxt FILE."
         )
-    return cut_to_classifier(weights.network)
-
-
-def _data_layers(source: Classifier) -> list[SourceLayer]:
-    """Layers that feed the net's input, those of the training phase last."""
-    return [layer for layer in source.network.layers if layer.type in DATA_TYPES and source.input in layer.tops]
+    return weights.network
 
 
 def _input_shape(source: Classifier, weights: Weights, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
@@ -129,7 +157,7 @@ def _declared_shape(source: Classifier) -> tuple[int, int, int] | None:
     declared = source.network.inputs.get(source.input, ())
     if len(declared) == 4:
         return declared[1], declared[2], declared[3]
-    for layer in _data_layers(source):
+    for layer in source.network.data_layers(source.input):
         values = layer.parameters("memory_data")
         if values.height and values.width:
             return values.channels or 3, values.height, values.width
@@ -142,10 +170,9 @@ def _cropped_shape(source: Classifier, weights: Weights) -> tuple[int, int, int]
     blobs = (weights.blobs or {}).get(first.name, ())
     group = first.parameters("convolution").group
     channels = blobs[0].shape[1] * group if first.type == "Convolution" and blobs and blobs[0].ndim == 4 else 3
-    for layer in _data_layers(source):
-        values, old = layer.parameters("transform"), layer.parameters("data")
-        height = values.crop_h or values.crop_size or old.crop_size
-        width = values.crop_w or values.crop_size or old.crop_size
+    for values in reversed(list(_transforms(source))):
+        height = getattr(values, "crop_h", 0) or values.crop_size
+        width = getattr(values, "crop_w", 0) or values.crop_size
         if height and width:
             return channels, height, width
     return None

@@ -1,27 +1,34 @@
-"""Arrays of numbers in Caffe's files, with their claimed shapes checked against what is really there."""
+"""Arrays of numbers in Caffe's binary files, with their claimed shapes checked against what is really there."""
 
 import math
 import sys
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from lrpcli.errors import ModelError
+from lrpcli.models.caffe.fields import unread_in_message
+from lrpcli.models.caffe.schema import ENUMS
+from lrpcli.models.reading import Allowance
 
 MAXIMAL_AXES = 32
-HDF5_RATIO = 64
-"""HDF5 may compress: a data set of more than this many times the file's size is taken for a lie."""
+RAW_TYPES = {"DOUBLE": "<f8", "FLOAT": "<f4", "FLOAT16": "<f2"}
+"""NVIDIA's types of numbers that weights have, as NumPy calls them."""
 
 
-def blob_array(blob: Any, raw: bool, where: str) -> np.ndarray:
-    """The numbers of a BlobProto in its shape; float32, or float64 if stored so. `raw`: see schema.messages.
+def blob_array(blob: Any, raw: bool, where: str, allowance: Allowance) -> np.ndarray:
+    """The numbers of a BlobProto in its shape; float16, float32 or float64 as stored. `raw`: see schema.messages.
 
-    Raises ModelError that names `where` if the numbers do not fill the shape.
+    Raises ModelError that names `where` if the numbers do not fill the shape, or are not of a kind that is known.
     """
-    field, kind = ("data", "<f4") if blob.data or not blob.double_data else ("double_data", "<f8")
-    values = getattr(blob, field)
-    array = _from_bytes(values, np.dtype(kind), where) if raw else np.array(values, dtype=kind)
+    unread = unread_in_message(blob, None)
+    if unread:
+        raise ModelError(
+            f"A blob of {where} has {unread[0]}, which is not known here, so that its numbers cannot be read. Save it "
+            "with BVLC's Caffe, or fetch it again."
+        )
+    array = _numbers(blob, raw, where)
+    allowance.take(array.shape, where)
     shape = blob_shape(blob, array.size)
     if len(shape) > MAXIMAL_AXES or min(shape, default=0) < 0 or math.prod(shape) != array.size:
         raise ModelError(
@@ -29,6 +36,31 @@ def blob_array(blob: Any, raw: bool, where: str) -> np.ndarray:
             "The file is damaged; fetch it again."
         )
     return array.reshape(shape)
+
+
+def holds_numbers(blob: Any) -> bool:
+    """Whether a BlobProto with raw bytes for numbers holds all of them so: packed, or in NVIDIA's raw_data."""
+    unpacked = any(name.endswith("data") for name in unread_in_message(blob, None))
+    return bool(blob.data or blob.double_data or blob.raw_data) and not unpacked
+
+
+def _numbers(blob: Any, raw: bool, where: str) -> np.ndarray:
+    if blob.HasField("raw_data"):
+        return _raw_numbers(blob, where)
+    # Caffe, too, prefers doubles where there are both.
+    field, kind = ("double_data", "<f8") if blob.double_data else ("data", "<f4")
+    values = getattr(blob, field)
+    return _from_bytes(values, np.dtype(kind), where) if raw else np.array(values, dtype=kind)
+
+
+def _raw_numbers(blob: Any, where: str) -> np.ndarray:
+    """NVIDIA's form: one run of bytes, and the type of its numbers."""
+    names = {number: name for name, number in ENUMS["NumberType"].items()}
+    name = names[blob.raw_data_type] if blob.HasField("raw_data_type") else "no type"
+    if name not in RAW_TYPES or blob.data or blob.double_data:
+        what = f"raw numbers of {name}" if name not in RAW_TYPES else "its numbers twice, raw and plain"
+        raise ModelError(f"A blob of {where} holds {what}, which is not known here. Save it as float32.")
+    return _from_bytes([blob.raw_data], np.dtype(RAW_TYPES[name]), where)
 
 
 def blob_shape(blob: Any, count: int) -> tuple[int, ...]:
@@ -44,53 +76,3 @@ def _from_bytes(parts: Any, kind: np.dtype[Any], where: str) -> np.ndarray:
         raise ModelError(f"The numbers of {where} are cut off in the middle of one. Fetch the file again.")
     array = np.frombuffer(data, dtype=kind)
     return array if sys.byteorder == "little" else array.astype(kind.newbyteorder("="))
-
-
-def hdf5_blobs(file: BinaryIO, size: int, path: Path) -> dict[str, tuple[np.ndarray, ...]]:
-    """Blobs by layer name from Caffe's HDF5 layout, data/<layer>/<index>; a layer name may hold slashes.
-
-    `size` is the file's size in bytes. Raises ModelError if h5py is missing or the file is damaged.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ModelError(
-            f"{str(path)!r} is an HDF5 file, and the package h5py, which reads it, is missing. "
-            "Install lrpcli[hdf5] (pip install 'lrpcli[hdf5]')."
-        ) from error
-    found: dict[str, dict[int, np.ndarray]] = {}
-
-    def visit(name: str, entry: Any) -> None:
-        layer, _, index = name.rpartition("/")
-        if isinstance(entry, h5py.Dataset) and index.isdecimal():
-            found.setdefault(layer, {})[int(index)] = _dataset(entry, size, f"layer {layer!r} of {str(path)!r}")
-
-    try:
-        with h5py.File(file, "r") as opened:
-            if isinstance(opened.get("data"), h5py.Group):
-                opened["data"].visititems(visit)
-    # h5py raises whatever the damage happens to trip over; ModelErrors of our own pass.
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{str(path)!r} is a damaged HDF5 file ({error}). Fetch it again.") from error
-    if not found:
-        raise ModelError(f"{str(path)!r} holds no weights of a Caffe net: it has no data sets 'data/<layer>/<index>'.")
-    return {layer: _in_order(blobs, layer, path) for layer, blobs in found.items()}
-
-
-def _dataset(entry: Any, size: int, where: str) -> np.ndarray:
-    if entry.dtype.kind not in "fiu" or entry.external or entry.is_virtual or entry.shape is None:
-        raise ModelError(f"A blob of {where} is no plain array of numbers. Fetch the file again.")
-    if entry.nbytes > HDF5_RATIO * size:
-        raise ModelError(
-            f"A blob of {where} claims the shape {' x '.join(map(str, entry.shape))}, far more than the file holds. "
-            "The file is damaged; fetch it again."
-        )
-    return np.asarray(entry[()], dtype=np.float64 if entry.dtype == np.float64 else np.float32)
-
-
-def _in_order(blobs: dict[int, np.ndarray], layer: str, path: Path) -> tuple[np.ndarray, ...]:
-    if sorted(blobs) != list(range(len(blobs))):
-        raise ModelError(f"Layer {layer!r} of {str(path)!r} lacks one of its blobs. Fetch the file again.")
-    return tuple(blobs[index] for index in range(len(blobs)))

@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models.caffe.files import Weights
-from lrpcli.models.caffe.network import Classifier, SourceLayer
+from lrpcli.models.caffe.heads import Classifier
+from lrpcli.models.caffe.network import SourceLayer, repeated_names
 from lrpcli.models.graph_builder import GraphBuilder, Shape, copy_as_float32
 
 
@@ -18,6 +19,8 @@ class CaffeBuilder(GraphBuilder):
     def __init__(self, source: Classifier, weights: Weights, input_shape: Shape) -> None:
         super().__init__(source.network.path, source.input, input_shape)
         self.weights = weights
+        self.blobs_read = 0
+        self.repeated = repeated_names(list(source.layers))
         names = {layer.name for layer in source.layers}
         if weights.blobs is not None and names.isdisjoint(weights.blobs):
             raise ModelError(
@@ -51,9 +54,16 @@ class CaffeBuilder(GraphBuilder):
 
     def blob(self, layer: SourceLayer, index: int, shape: Shape, what: str) -> Tensor:
         """A float32 copy of one of the layer's blobs. ModelError if it is missing or of another shape."""
+        self.blobs_read = max(self.blobs_read, index + 1)
+        self.weight_room.take(shape, f"the {what} of layer {layer.name!r}")
         if self.weights.blobs is None:
             return torch.zeros(()).expand(shape)
         path, blobs = str(self.weights.path), self.weights.blobs.get(layer.name, ())
+        if blobs and layer.name in self.repeated:
+            raise ModelError(
+                f"The net {self.path!r} has several layers named {layer.name!r}, so that it cannot be said whose "
+                f"weights those in {path!r} are. Give each layer a name of its own."
+            )
         if index >= len(blobs):
             raise ModelError(
                 f"{path!r} holds no {what} for {self.where(layer.name)}; it has weights for "
@@ -66,6 +76,17 @@ class CaffeBuilder(GraphBuilder):
                 f"{' x '.join(map(str, array.shape))}. Give the weights and the net description that belong together."
             )
         return copy_as_float32(array, shape, named, path)
+
+    def check_all_read(self, layer: SourceLayer) -> None:
+        """ModelError if the weights have more blobs for a layer than it has just read; called once per layer."""
+        read, self.blobs_read = self.blobs_read, 0
+        held = len((self.weights.blobs or {}).get(layer.name, ()))
+        if held > read:
+            raise ModelError(
+                f"{str(self.weights.path)!r} holds {held} blobs for {self.where(layer.name)} ({layer.type}), which "
+                f"uses {read} of them as it is described there. Give the weights and the net description that belong "
+                "together."
+            )
 
     def unsupported(self, layer: SourceLayer, why: str) -> UnsupportedLayer:
         """The error for something this importer does not know."""

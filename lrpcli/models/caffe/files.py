@@ -16,14 +16,14 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from lrpcli.errors import ModelError
-from lrpcli.models.caffe.blobs import blob_array, hdf5_blobs
-from lrpcli.models.caffe.network import Network, network_from_message
+from lrpcli.models.caffe.blobs import blob_array, holds_numbers
+from lrpcli.models.caffe.fields import SOLVER, outline, unread_in_message
+from lrpcli.models.caffe.hdf5 import hdf5_blobs
+from lrpcli.models.caffe.network import Network, SourceLayer, network_from_message
 from lrpcli.models.caffe.schema import messages
-from lrpcli.models.reading import name_damage, read_weights_file
+from lrpcli.models.reading import LONGEST_TEXT, Allowance, name_damage, read_text_file, read_weights_file
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-MAXIMAL_TEXT = 2**22
-"""Bytes of a net description; the largest known nets need a tenth of it."""
 HELP = "Give an undamaged .caffemodel or .caffemodel.h5 file."
 
 
@@ -46,59 +46,85 @@ def read_weights(path: str | Path) -> Weights:
     Raises WeightsError if the file is missing, ModelError if it is damaged or something else.
     """
     path = Path(path)
-    data, digest = read_weights_file(path)
+    data, digest = read_weights_file(path, "hdf5")
     if data.startswith(HDF5_MAGIC):
         return Weights(path, hdf5_blobs(io.BytesIO(data), len(data), path), digest, None)
     with _name_damage(path, HELP):
         message, raw = _parse_net(data, path)
         del data
         network = network_from_message(message, path)
-        blobs = {
-            layer.name: tuple(blob_array(blob, raw, f"layer {layer.name!r} of {str(path)!r}") for blob in layer.blobs)
-            for layer in network.layers
-            if layer.blobs
-        }
+        blobs = _blobs(network.layers, raw, path)
     if not blobs:
         raise ModelError(f"{str(path)!r} holds no weights. {HELP}")
     return Weights(path, blobs, digest, network.without_blobs())
 
 
+def _blobs(layers: Iterable[SourceLayer], raw: bool, path: Path) -> dict[str, tuple[np.ndarray, ...]]:
+    """The numbers of all layers by name. ModelError for a name that two layers with numbers have."""
+    allowance = Allowance(path, "its weights")
+    found: dict[str, tuple[np.ndarray, ...]] = {}
+    for layer in layers:
+        where = f"layer {layer.name!r} of {str(path)!r}"
+        if layer.blobs and layer.name in found:
+            raise ModelError(f"{str(path)!r} holds weights for two layers named {layer.name!r}. Give each its name.")
+        if layer.blobs:
+            found[layer.name] = tuple(blob_array(blob, raw, where, allowance) for blob in layer.blobs)
+    return found
+
+
 def read_prototxt(path: str | Path) -> Network:
-    """Reads a net description, V1 or V2; fields that do not matter for importing are skipped. Raises ModelError."""
+    """Reads a net description, V1 or V2; see parse_prototxt for fields that are not known. Raises ModelError."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAXIMAL_TEXT + 1)
-    except OSError as error:
-        raise ModelError(
-            f"The net description {str(path)!r} cannot be read ({error.strerror or error}). Check the path."
-        ) from error
-    return parse_prototxt(text.decode("utf-8", errors="replace"), path)
+    # Comments in other encodings are common, and harmless.
+    return parse_prototxt(read_text_file(path, "net description", "replace"), path)
 
 
 def parse_prototxt(text: str, path: Path) -> Network:
-    """The Network in the text of a net description; messages name `path`. Raises ModelError."""
-    if len(text) > MAXIMAL_TEXT:
+    """The Network in the text of a net description; messages name `path`.
+
+    Fields that are not known are kept by name with their layer, and refused where it is used. Raises ModelError.
+    """
+    if len(text) > LONGEST_TEXT:
         raise ModelError(f"The net description in {str(path)!r} is too long to be one. Give the deploy .prototxt.")
+    text = text.removeprefix("\ufeff")
     message = messages()["NetParameter"]()
     with _name_damage(path, "Give the deploy .prototxt that belongs to the weights."):
-        # Caffe ignores nothing, but its forks add fields: what is not known here cannot change a supported layer.
         text_format.Parse(text, message, allow_unknown_field=True)
-        return network_from_message(message, path)
+        items = outline(text)
+        if not message.layer and not message.layers and SOLVER.intersection(item.name for item in items):
+            raise ModelError(
+                f"{str(path)!r} describes a solver, which trains a net, and not the net. Give the net description, "
+                "such as deploy.prototxt; a solver names one in its field 'net'."
+            )
+        return network_from_message(message, path, items)
 
 
 def parse_mean(data: bytes, path: Path, advice: str) -> np.ndarray:
     """The mean image in the bytes of a .binaryproto file, float32 in the shape that it claims. Raises ModelError."""
+    where = f"the mean image {str(path)!r}"
     with _name_damage(path, advice):
         blob, raw = _parse(data, "BlobProto", lambda message: [message])
-        return np.asarray(blob_array(blob, raw, f"the mean image {str(path)!r}"), dtype=np.float32)
+        if unread_in_message(blob, None):
+            raise ModelError(f"{str(path)!r} is no mean image; it may be the weights of a net. {advice}")
+        return np.asarray(blob_array(blob, raw, where, Allowance(path, "a mean image")), dtype=np.float32)
 
 
 def _parse_net(data: bytes, path: Path) -> tuple[Any, bool]:
     message, raw = _parse(data, "NetParameter", _blobs_of)
     if not message.layer and not message.layers:
-        raise ModelError(f"{str(path)!r} is no Caffe model: it holds no layers. {HELP}")
+        raise ModelError(f"{str(path)!r} is no Caffe model: it holds {_what_else(data)}. {HELP}")
     return message, raw
+
+
+def _what_else(data: bytes) -> str:
+    """What a file without layers holds, for people."""
+    try:
+        blob, _ = _parse(data, "BlobProto", lambda message: [message])
+        if blob.data and not unread_in_message(blob, None):
+            return "one array of numbers, as mean images do, which go with --mean FILE"
+    except DecodeError:
+        pass
+    return "no layers"
 
 
 def _blobs_of(net: Any) -> Iterator[Any]:
@@ -110,7 +136,7 @@ def _parse(data: bytes, name: str, blobs: Callable[[Any], Iterable[Any]]) -> tup
     """The message, and whether its numbers are raw bytes; unpacked numbers are no bytes and need the second schema."""
     message = messages(raw=True)[name]()
     message.ParseFromString(data)
-    if all(blob.data or blob.double_data for blob in blobs(message)):
+    if all(map(holds_numbers, blobs(message))):
         return message, True
     message = messages(raw=False)[name]()
     message.ParseFromString(data)

@@ -12,10 +12,14 @@ from torch import nn
 from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from lrpcli.models.caffe.builder import CaffeBuilder
+from lrpcli.models.caffe.fields import odd_numbers
+from lrpcli.models.caffe.gates import axpy, scale_by_input
 from lrpcli.models.caffe.network import SourceLayer
 from lrpcli.models.graph_builder import META, Shape, assign_tensors
 
 MAXIMAL_SIZE = 2**24
+DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution")
+"""Convolutions of forks with one filter per channel."""
 
 
 def add_layer(builder: CaffeBuilder, layer: SourceLayer) -> None:
@@ -23,10 +27,15 @@ def add_layer(builder: CaffeBuilder, layer: SourceLayer) -> None:
     handler = HANDLERS.get(layer.type)
     if handler is None:
         raise builder.unsupported(layer, f"type {layer.type} is not known")
+    if layer.unread:
+        raise builder.unsupported(layer, f"{layer.unread[0]!r} is not known here and may change what it computes")
+    for name in odd_numbers(layer.message, layer.type):
+        raise ModelError(f"The {builder.where(layer.name)} has a {name} that is not finite. Check the net description.")
     if not layer.tops:
         raise ModelError(f"The {builder.where(layer.name)} has no output. Check the net description.")
     try:
         handler(builder, layer)
+        builder.check_all_read(layer)
     # What torch refuses while a layer is made comes from the layer's hyper-parameters.
     except (ValueError, RuntimeError, TypeError, OverflowError, IndexError, KeyError) as error:
         raise ModelError(
@@ -47,6 +56,8 @@ def convolution(builder: CaffeBuilder, layer: SourceLayer) -> None:
         raise builder.unsupported(layer, f"its axis is {values.axis}, not 1")
     kernel, stride = _pair(values, "kernel", None), _pair(values, "stride", 1)
     pad, dilation = _pair(values, "pad", 0), _pair(values, "dilation", 1)
+    if layer.type in DEPTHWISE:
+        groups = _depthwise_groups(builder, layer, channels)
     if channels % groups or outputs % groups:
         raise ValueError(f"{channels} and {outputs} channels cannot be cut into {groups} groups")
     transposed = layer.type == "Deconvolution"
@@ -57,9 +68,20 @@ def convolution(builder: CaffeBuilder, layer: SourceLayer) -> None:
     module = kind(
         channels, outputs, kernel, stride, pad, dilation=dilation, groups=groups, bias=bias is not None, device=META
     )
+    builder.check_padded((channels, *(side + 2 * width for side, width in zip(plane, pad, strict=True))), layer.name)
     size = _transposed_size if transposed else _convolved_size
     result = [size(*sizes) for sizes in zip(plane, kernel, stride, pad, dilation, strict=True)]
     builder.module(layer, assign_tensors(module, weight=weight, bias=bias), node, (outputs, *result))
+
+
+def _depthwise_groups(builder: CaffeBuilder, layer: SourceLayer, channels: int) -> int:
+    """A group per channel, which these layers make whether they say so or not."""
+    values = layer.parameters("convolution")
+    if values.num_output != channels or (values.HasField("group") and values.group != channels):
+        raise builder.unsupported(
+            layer, f"it reads {channels} channels, and num_output and group must be as many, one filter for each"
+        )
+    return channels
 
 
 def inner_product(builder: CaffeBuilder, layer: SourceLayer) -> None:
@@ -92,9 +114,29 @@ def pooling(builder: CaffeBuilder, layer: SourceLayer) -> None:
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         raise builder.unsupported(layer, "it pads by more than half of its window")
     kind: type[nn.MaxPool2d | nn.AvgPool2d] = nn.MaxPool2d if method == "MAX" else nn.AvgPool2d
-    ceil = values.round_mode == 0
-    result = [_pooled_size(*sizes, ceil) for sizes in zip(plane, kernel, stride, pad, strict=True)]
+    ceil = _rounds_up(builder, layer)
+    results = [
+        [_pooled_size(*sizes, up) for sizes in zip(plane, kernel, stride, pad, strict=True)] for up in (False, True)
+    ]
+    result = results[True if ceil is None else ceil]
+    if ceil is None and results[0] != results[1]:
+        raise builder.unsupported(
+            layer,
+            "its field 13 is round_mode in BVLC's Caffe and ceil_mode in forks, which say the opposite; a net "
+            "description as text (--prototxt FILE) says which",
+        )
+    ceil = bool(ceil)
     builder.module(layer, kind(kernel, stride, pad, ceil_mode=ceil), node, (channels, *result))
+
+
+def _rounds_up(builder: CaffeBuilder, layer: SourceLayer) -> bool | None:
+    """Whether the size of the output is rounded up; None where a binary file may mean either."""
+    values = layer.parameters("pooling")
+    if values.HasField("round_mode") and values.HasField("ceil_mode"):
+        raise builder.unsupported(layer, "it has both round_mode and ceil_mode")
+    if values.HasField("round_mode") and not layer.textual:
+        return None
+    return bool(values.ceil_mode) and values.round_mode == 0
 
 
 def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
@@ -107,28 +149,59 @@ def normalization(builder: CaffeBuilder, layer: SourceLayer) -> None:
     if size % 2 == 0:
         raise ValueError(f"its local_size is {size}, and Caffe normalises over windows of odd size only")
     region = "within-channel" if within else "across-channels"
+    padded = tuple(side + size if (place > 0) == within else side for place, side in enumerate(shape))
+    builder.check_padded(padded, layer.name)
     module = LocalResponseNorm(size, decimal(values.alpha), decimal(values.beta), decimal(values.k), region)
     builder.module(layer, module, node, shape)
 
 
 def batch_norm(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
+    values = layer.parameters("batch_norm")
+    # NVIDIA's layer does the work of the Scale layer behind it, too, if it says so or how to fill its blobs.
+    scaled = values.scale_bias or values.HasField("scale_filler") or values.HasField("bias_filler")
+    if not scaled and (not values.use_global_stats or _stays_in_training(layer)):
+        raise builder.unsupported(
+            layer,
+            "it normalises by the statistics of a batch, which one image is not; to use the stored ones, leave "
+            "out use_global_stats and phase",
+        )
     mean, variance = (builder.blob(layer, index, shape[:1], "statistics").double() for index in range(2))
-    # Caffe stores sums and the factor that they were scaled by; 0 stands for no data seen.
+    # Caffe stores sums and the factor that they were scaled by, 0 for no data seen; NVIDIA's stores what it uses.
     factor = float(builder.blob(layer, 2, (1,), "scale factor").reshape(()))
-    scale = 0.0 if factor == 0 else 1 / factor
-    kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    module = kind(shape[0], eps=decimal(layer.parameters("batch_norm").eps), affine=False, device=META)
+    scale = 1.0 if scaled else 0.0 if factor == 0 else 1 / factor
     tensors = {"running_mean": (mean * scale).float(), "running_var": (variance * scale).float()}
+    eps = max(decimal(values.eps), 1e-5) if scaled else decimal(values.eps)
+    if not all(tensor.isfinite().all() for tensor in tensors.values()) or (tensors["running_var"] + eps <= 0).any():
+        raise ValueError("its variance is negative, zero or not finite")
+    if scaled:
+        tensors["weight"] = builder.blob(layer, 3, shape[:1], "factors")
+        tensors["bias"] = builder.blob(layer, 4, shape[:1], "biases")
+    kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    module = kind(shape[0], eps=eps, affine=scaled, device=META)
     builder.module(layer, assign_tensors(module, **tensors, num_batches_tracked=torch.tensor(1)), node, shape)
+
+
+def _stays_in_training(layer: SourceLayer) -> bool:
+    """Whether a text says so; binary files keep the phase in which they were written."""
+    return (
+        layer.textual
+        and layer.type in ("BatchNorm", "Dropout")
+        and "phase" in layer.message.DESCRIPTOR.fields_by_name
+        and layer.message.HasField("phase")
+        and layer.message.phase == 0
+    )
 
 
 def scale(builder: CaffeBuilder, layer: SourceLayer) -> None:
     """Scale and Bias: a factor and a shift per channel."""
-    if len(layer.bottoms) == 2:
-        raise builder.unsupported(layer, "it takes its factors from a second input")
-    (node,), (shape,) = builder.inputs(layer)
     only_bias = layer.type == "Bias"
+    if len(layer.bottoms) == 2 and only_bias:
+        raise builder.unsupported(layer, "it takes its biases from a second input")
+    if len(layer.bottoms) == 2:
+        scale_by_input(builder, layer)
+        return
+    (node,), (shape,) = builder.inputs(layer)
     values = layer.parameters("bias" if only_bias else "scale")
     if values.axis not in (1, -len(shape)) or (values.num_axes != 1 and len(shape) != 1):
         raise builder.unsupported(layer, "it does not scale per channel")
@@ -156,6 +229,8 @@ def prelu(builder: CaffeBuilder, layer: SourceLayer) -> None:
 
 def pointwise(builder: CaffeBuilder, layer: SourceLayer) -> None:
     (node,), (shape,) = builder.inputs(layer)
+    if _stays_in_training(layer):
+        raise builder.unsupported(layer, "it stays in the training phase, so that it draws at random")
     builder.module(layer, POINTWISE[layer.type](layer), node, shape)
 
 
@@ -306,8 +381,15 @@ def _relu(layer: SourceLayer) -> nn.Module:
     return nn.LeakyReLU(slope) if slope else nn.ReLU()
 
 
+def _relu6(layer: SourceLayer) -> nn.Module:
+    if layer.parameters("relu").negative_slope:
+        raise ValueError("a ReLU6 with a negative_slope is not known here")
+    return nn.ReLU6()
+
+
 POINTWISE: dict[str, Callable[[SourceLayer], nn.Module]] = {
     "ReLU": _relu,
+    "ReLU6": _relu6,
     "ELU": lambda layer: nn.ELU(decimal(layer.parameters("elu").alpha)),
     "Dropout": lambda layer: nn.Dropout(decimal(layer.parameters("dropout").dropout_ratio)),
     "Sigmoid": lambda layer: nn.Sigmoid(),
@@ -317,6 +399,7 @@ POINTWISE: dict[str, Callable[[SourceLayer], nn.Module]] = {
 
 HANDLERS: dict[str, Callable[[CaffeBuilder, SourceLayer], None]] = {
     "Convolution": convolution, "Deconvolution": convolution, "InnerProduct": inner_product, "Pooling": pooling,
+    **dict.fromkeys(DEPTHWISE, convolution), "Axpy": axpy,
     "LRN": normalization, "BatchNorm": batch_norm, "Scale": scale, "Bias": scale, "PReLU": prelu, "Softmax": softmax,
     "Power": power, "Eltwise": eltwise, "Concat": concat, "Slice": slice_, "Split": split, "Flatten": flatten,
     "Reshape": reshape, **dict.fromkeys(POINTWISE, pointwise),

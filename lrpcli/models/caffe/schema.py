@@ -1,8 +1,8 @@
 """Caffe's file format as protobuf messages, reduced to what importing a net needs and built when first used.
 
-Names and numbers of the fields are those of Caffe's own caffe.proto; fields left out here are skipped in binary files
-and ignored in text files. Every message exists twice: with the numbers of a blob as raw bytes, which numpy reads
-without one Python object per number, and with the numbers as floats, for files that do not pack them.
+Names and numbers of the fields are those of Caffe's own caffe.proto and of NVIDIA's; what a file has beyond them is
+looked at in lrpcli.models.caffe.fields. Every message exists twice: with the numbers of a blob as raw bytes, which
+numpy reads without one Python object per number, and with the numbers as floats, for files that do not pack them.
 """
 
 from functools import cache
@@ -18,6 +18,7 @@ ENUMS: dict[str, dict[str, int]] = {
     "PoolMethod": {"MAX": 0, "AVE": 1, "STOCHASTIC": 2},
     "EltwiseOp": {"PROD": 0, "SUM": 1, "MAX": 2},
     "RoundMode": {"CEIL": 0, "FLOOR": 1},
+    "NumberType": {"DOUBLE": 0, "FLOAT": 1, "FLOAT16": 2, "INT": 3, "UINT": 4, "BOOL": 5},
     "NormRegion": {"ACROSS_CHANNELS": 0, "WITHIN_CHANNEL": 1},
     "V1LayerType": {
         "NONE": 0, "ACCURACY": 1, "BNLL": 2, "CONCAT": 3, "CONVOLUTION": 4, "DATA": 5, "DROPOUT": 6,
@@ -35,19 +36,24 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "BlobProto": {
         "num": (1, "int64"), "channels": (2, "int64"), "height": (3, "int64"), "width": (4, "int64"),
         "data": (5, "numbers"), "shape": (7, "BlobShape"), "double_data": (8, "doubles"),
+        "raw_data_type": (10, "NumberType"), "raw_data": (12, "bytes"),
     },
     "NetParameter": {
         "name": (1, "string"), "layers": (2, "V1LayerParameter*"), "input": (3, "string*"),
-        "input_dim": (4, "int64*"), "input_shape": (8, "BlobShape*"), "layer": (100, "LayerParameter*"),
+        "input_dim": (4, "int64*"), "state": (6, "NetState"), "input_shape": (8, "BlobShape*"),
+        "layer": (100, "LayerParameter*"),
     },
+    "NetState": {"phase": (1, "Phase", "TEST"), "level": (2, "int64"), "stage": (3, "string*")},
     "NetStateRule": {
-        "phase": (1, "Phase"), "min_level": (2, "int32"), "max_level": (3, "int32"), "stage": (4, "string*"),
+        "phase": (1, "Phase"), "min_level": (2, "int64"), "max_level": (3, "int64"), "stage": (4, "string*"),
+        "not_stage": (5, "string*"),
     },
     "TransformationParameter": {
-        "scale": (1, "float", "1"), "crop_size": (3, "int64"), "mean_value": (5, "float*"),
-        "force_gray": (7, "bool"), "crop_h": (11, "int64"), "crop_w": (12, "int64"),
+        "scale": (1, "float", "1"), "crop_size": (3, "int64"), "mean_file": (4, "string"), "mean_value": (5, "float*"),
+        "crop_h": (11, "int64"), "crop_w": (12, "int64"),
     },
-    "DataParameter": {"crop_size": (5, "int64")},
+    "FillerParameter": {"type": (1, "string")},
+    "DataParameter": {"scale": (2, "float", "1"), "mean_file": (3, "string"), "crop_size": (5, "int64")},
     "MemoryDataParameter": {"channels": (2, "int64"), "height": (3, "int64"), "width": (4, "int64")},
     "InputParameter": {"shape": (1, "BlobShape*")},
     "ConvolutionParameter": {
@@ -61,6 +67,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "pad": (4, "int64*"), "kernel_h": (5, "int64"), "kernel_w": (6, "int64"), "stride_h": (7, "int64"),
         "stride_w": (8, "int64"), "pad_h": (9, "int64"), "pad_w": (10, "int64"), "global_pooling": (12, "bool"),
         "round_mode": (13, "RoundMode", "CEIL"),
+        "ceil_mode": (1013, "bool", "true"),  # in text; forks number it 13 too, see layers.pooling
     },
     "InnerProductParameter": {
         "num_output": (1, "int64"), "bias_term": (2, "bool", "true"), "axis": (5, "int64", "1"),
@@ -81,17 +88,22 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "PReLUParameter": {"channel_shared": (2, "bool")},
     "ELUParameter": {"alpha": (1, "float", "1")},
     "PowerParameter": {"power": (1, "float", "1"), "scale": (2, "float", "1"), "shift": (3, "float")},
-    "BatchNormParameter": {"eps": (3, "float", "1e-5")},
+    "BatchNormParameter": {
+        "use_global_stats": (1, "bool", "true"), "eps": (3, "float", "1e-5"), "scale_bias": (7, "bool"),
+        "scale_filler": (5, "FillerParameter"), "bias_filler": (6, "FillerParameter"),
+    },
     "ScaleParameter": {"axis": (1, "int64", "1"), "num_axes": (2, "int64", "1"), "bias_term": (4, "bool")},
     "BiasParameter": {"axis": (1, "int64", "1"), "num_axes": (2, "int64", "1")},
     "LayerParameter": {
         "name": (1, "string"), "type": (2, "string"), "bottom": (3, "string*"), "top": (4, "string*"),
-        "blobs": (7, "BlobProto*"), "include": (8, "NetStateRule*"), "exclude": (9, "NetStateRule*"),
+        "loss_weight": (5, "float*"), "blobs": (7, "BlobProto*"), "include": (8, "NetStateRule*"),
+        "exclude": (9, "NetStateRule*"), "phase": (10, "Phase"),
         "transform_param": (100, "TransformationParameter"), "concat_param": (104, "ConcatParameter"),
         "convolution_param": (106, "ConvolutionParameter"), "data_param": (107, "DataParameter"),
         "dropout_param": (108, "DropoutParameter"), "eltwise_param": (110, "EltwiseParameter"),
-        "inner_product_param": (117, "InnerProductParameter"), "lrn_param": (118, "LRNParameter"),
-        "memory_data_param": (119, "MemoryDataParameter"), "pooling_param": (121, "PoolingParameter"),
+        "image_data_param": (115, "DataParameter"), "inner_product_param": (117, "InnerProductParameter"),
+        "lrn_param": (118, "LRNParameter"), "memory_data_param": (119, "MemoryDataParameter"),
+        "pooling_param": (121, "PoolingParameter"),
         "power_param": (122, "PowerParameter"), "relu_param": (123, "ReLUParameter"),
         "softmax_param": (125, "SoftmaxParameter"), "slice_param": (126, "SliceParameter"),
         "prelu_param": (131, "PReLUParameter"), "reshape_param": (133, "ReshapeParameter"),
@@ -104,12 +116,14 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "layer": (1, "V0LayerParameter"), "bottom": (2, "string*"), "top": (3, "string*"), "name": (4, "string"),
         "type": (5, "V1LayerType"), "blobs": (6, "BlobProto*"), "concat_param": (9, "ConcatParameter"),
         "convolution_param": (10, "ConvolutionParameter"), "data_param": (11, "DataParameter"),
-        "dropout_param": (12, "DropoutParameter"), "inner_product_param": (17, "InnerProductParameter"),
-        "lrn_param": (18, "LRNParameter"), "pooling_param": (19, "PoolingParameter"),
+        "dropout_param": (12, "DropoutParameter"), "image_data_param": (15, "DataParameter"),
+        "inner_product_param": (17, "InnerProductParameter"), "lrn_param": (18, "LRNParameter"),
+        "pooling_param": (19, "PoolingParameter"),
         "power_param": (21, "PowerParameter"), "memory_data_param": (22, "MemoryDataParameter"),
         "eltwise_param": (24, "EltwiseParameter"), "relu_param": (30, "ReLUParameter"),
         "slice_param": (31, "SliceParameter"), "include": (32, "NetStateRule*"), "exclude": (33, "NetStateRule*"),
-        "transform_param": (36, "TransformationParameter"), "softmax_param": (39, "SoftmaxParameter"),
+        "loss_weight": (35, "float*"), "transform_param": (36, "TransformationParameter"),
+        "softmax_param": (39, "SoftmaxParameter"),
     },
 }  # fmt: skip
 

@@ -1,0 +1,79 @@
+"""Files that bear the name of a model and are something else: what their first bytes say they are."""
+
+import re
+from dataclasses import dataclass
+
+PRINTABLE = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is: a `name` for the code, and a `sentence` for people."""
+
+    name: str
+    sentence: str
+
+
+EMPTY = Kind("empty", "it is empty. Fetch the file again.")
+PAGE = Kind("page", "it is a web page, as servers send one in place of a file. Fetch the file itself.")
+TEXT = Kind("text", "it is text. A net description is given as --prototxt FILE, beside the weights.")
+POINTER = Kind("pointer", "it is a Git LFS pointer that stands for the file. Fetch the file with 'git lfs pull'.")
+PICKLE = Kind(
+    "pickle",
+    "it is a file of PyTorch (.pt, .pth), or another pickle, which could run any code. Load the net in Python, and "
+    "give it to lrpcli.load_model as a torch module.",
+)
+HDF5 = Kind("hdf5", "it is an HDF5 file. Caffe's are named .caffemodel.h5.")
+SAFETENSORS = Kind("safetensors", "it is a safetensors file. Name it .safetensors.")
+NUMPY = Kind("numpy", "it is a NumPy array. A mean image is given as --mean FILE.")
+
+
+def _archive(name: str) -> Kind:
+    return Kind("archive", f"it is a {name} archive. Unpack it, and give the file in it.")
+
+
+BEGINNINGS = (
+    (b"version https://git-lfs", POINTER),
+    (b"\x89HDF\r\n\x1a\n", HDF5),
+    (b"\x93NUMPY", NUMPY),
+    (b"PK\x03\x04", _archive("zip")),
+    (b"\x1f\x8b", _archive("gzip")),
+    (b"BZh9", _archive("bzip2")),
+    (b"\xfd7zXZ\x00", _archive("xz")),
+    (b"7z\xbc\xaf\x27\x1c", _archive("7z")),
+    (b"\x28\xb5\x2f\xfd", _archive("zstd")),
+    (b"Rar!\x1a", _archive("rar")),
+    (b"\x80\x02", PICKLE),
+    (b"\x80\x03", PICKLE),
+    (b"\x80\x04", PICKLE),
+    (b"\x80\x05", PICKLE),
+    (b"\x89PNG\r\n", Kind("image", "it is a PNG image.")),
+    (b"\xff\xd8\xff", Kind("image", "it is a JPEG image.")),
+    (b"%PDF-", Kind("document", "it is a PDF document.")),
+)
+
+
+def recognise(head: bytes, size: int) -> Kind | None:
+    r"""What a file is by its first bytes, of which there should be 512 or more, and its size; None if unknown.
+
+    >>> from lrpcli.models.recognise import recognise
+    >>> recognise(b"<!DOCTYPE html><html>", 21).sentence
+    'it is a web page, as servers send one in place of a file. Fetch the file itself.'
+    >>> recognise(b"\\x0a\\x07CaffeNet", 243862418) is None
+    True
+    """
+    if size == 0:
+        return EMPTY
+    if head.startswith(b"PK\x03\x04") and (b"data.pkl" in head or b"/version" in head):
+        return PICKLE
+    for beginning, kind in BEGINNINGS:
+        if head.startswith(beginning):
+            return kind
+    if head[257:262] == b"ustar":
+        return _archive("tar")
+    start = head.lstrip()[:200].lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return PAGE
+    if len(head) > 8 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size:
+        return SAFETENSORS
+    return TEXT if PRINTABLE.fullmatch(head) else None
