@@ -23,6 +23,7 @@ from lrpcli.cli.options import (
 )
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
+from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.style import PictureStyle
@@ -117,7 +118,7 @@ def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet:
     if output is None and not listed and len(paths) == 1 and _is_input(paths[0]):
         output = USUAL_OUTPUT
         if not quiet:
-            click.echo(f"No output folder is named; the results go to {output}.", err=True)
+            note(f"No output folder is named; the results go to {output}.")
     elif output is None:
         if not paths:
             raise UsageError("No output folder is given. Name it last, or with -o.")

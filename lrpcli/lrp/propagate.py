@@ -164,7 +164,8 @@ def backward(plan: Plan, trace: Trace, start: Tensor, *, keep_layers: bool = Fal
 
 
 def _record(result: Redistributed, names: tuple[str, ...], relevance: Tensor, keep: bool) -> None:
-    total = relevance.sum(tuple(range(1, relevance.dim())))
+    axes = tuple(range(1, relevance.dim()))
+    total = relevance.sum(axes) if axes else relevance  # no axes would mean all
     for name in names:
         result.totals[name] = total
         if keep:

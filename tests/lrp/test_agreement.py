@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -229,9 +230,20 @@ def test_a_model_that_has_changed_in_between_is_said():
 def test_a_module_that_cannot_be_copied_is_compared_in_its_own_type():
     net = plain()
     net.lock = (value for value in ())
-    Explainer(net, "epsilon", device="cpu").predict(image(1, 3, 8, 8))
-    with pytest.raises(ModelError, match="cannot be compared .* as it cannot be copied .* check=False"):
-        Explainer(net, "epsilon", dtype=torch.float64, device="cpu").predict(image(1, 3, 8, 8))
+    other = hidden(1.001)
+    other.lock = net.lock
+    for dtype in (torch.float32, torch.float64):
+        Explainer(net, "epsilon", dtype=dtype, device="cpu").predict(image(1, 3, 8, 8))
+        with pytest.raises(ModelError, match=f"{DIFFERS}|cannot be compared with those of its trace"):
+            Explainer(other, "epsilon", dtype=dtype, device="cpu").predict(image(1, 3, 8, 8))
+
+
+def test_a_module_that_names_its_number_type_is_compared_in_that():
+    for factor in (1, 1.001):
+        net = nn.Sequential(Call(lambda x: x.float()), hidden(factor))
+        explain = Explainer(net, "epsilon", dtype=torch.float64, device="cpu")
+        with nullcontext() if factor == 1 else pytest.raises(ModelError, match=DIFFERS):
+            explain.predict(image(1, 3, 8, 8))
 
 
 def test_full_memory_is_the_memory_and_no_difference(monkeypatch):

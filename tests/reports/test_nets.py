@@ -305,20 +305,3 @@ def test_writing_into_channels_is_refused_with_what_to_write():
 
 def test_an_embedding_is_refused_by_name():
     refused(nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(768, 5)), "Embedding", "'0'")
-
-
-def test_an_exploding_map_comes_with_a_warning():
-    layers: list[nn.Module] = []
-    for _ in range(12):
-        norm = nn.BatchNorm2d(4)
-        norm.running_mean.normal_()
-        norm.bias.data.normal_()
-        layers += [nn.Conv2d(4, 4, 3, padding=1, bias=False), norm, nn.ReLU()]
-    net = Net(nn.Sequential(*layers), 256)
-    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
-    net.eval().double()
-    with torch.no_grad():  # each convolution's output hardly differs from zero, while its bias carries the signal
-        for norm in norms:
-            norm.weight.mul_(1e-3)
-    with pytest.warns(UserWarning, match="bias"):
-        explained(net)
