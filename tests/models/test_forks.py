@@ -104,6 +104,24 @@ def test_surplus_blobs_are_named(tmp_path, name) -> None:
     assert f"uses {len(SURPLUS[name]) - 1} of them" in message
 
 
+def test_the_blobs_of_a_scale_written_as_power_must_say_the_same(tmp_path) -> None:
+    power = 'layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 shift: 1 } }'
+    prototxt, weights = net(tmp_path, HEAD + FIRST + power + TAIL, FIRST_SHAPES)
+    expected = run(load_model(weights, prototxt=prototxt), images((4, 9, 8)))
+    content = messages(raw=False)["NetParameter"].FromString(weights.read_bytes())
+    for factor in (2.0, 3.0):
+        layer = content.layer.add(name="p")
+        for values in ([factor] * 4, [1.0] * 4):
+            layer.blobs.add(data=values).shape.dim.append(4)
+        weights.write_bytes(content.SerializeToString())
+        del content.layer[-1]
+        if factor == 2:
+            assert_close(run(load_model(weights, prototxt=prototxt), images((4, 9, 8))), expected)
+            continue
+        with pytest.raises(UnsupportedLayer, match="'p' .* other factors or shifts than it is described with"):
+            load_model(weights, prototxt=prototxt)
+
+
 @pytest.mark.parametrize(("kind", "number"), [("<f4", 1), ("<f2", 2), ("<f8", 0)])
 def test_raw_blobs(tmp_path, tiny_blobs, tiny_prototxt, kind, number) -> None:
     """As NVIDIA's Caffe writes them: one run of bytes and the type of the numbers."""

@@ -77,10 +77,14 @@ class CaffeBuilder(GraphBuilder):
             )
         return copy_as_float32(array, shape, named, path)
 
+    def holds(self, layer: SourceLayer) -> int:
+        """How many blobs the weights have for a layer."""
+        return len((self.weights.blobs or {}).get(layer.name, ()))
+
     def check_all_read(self, layer: SourceLayer) -> None:
         """ModelError if the weights have more blobs for a layer than it has just read; called once per layer."""
         read, self.blobs_read = self.blobs_read, 0
-        held = len((self.weights.blobs or {}).get(layer.name, ()))
+        held = self.holds(layer)
         if held > read:
             raise ModelError(
                 f"{str(self.weights.path)!r} holds {held} blobs for {self.where(layer.name)} ({layer.type}), which "

@@ -248,6 +248,10 @@ def power(builder: CaffeBuilder, layer: SourceLayer) -> None:
     if values.power != 1:
         raise builder.unsupported(layer, f"its power is {decimal(values.power)}, and only 1 is linear")
     factor, shift = (torch.full(shape[:1], decimal(number)) for number in (values.scale, values.shift))
+    if builder.holds(layer) == 2:  # a Scale layer that was written as Power: its blobs must say the same
+        held = [builder.blob(layer, place, shape[:1], what) for place, what in enumerate(("factors", "shifts"))]
+        if not (torch.equal(held[0], factor) and torch.equal(held[1], shift)):
+            raise builder.unsupported(layer, "its weights hold other factors or shifts than it is described with")
     builder.module(layer, _affine(factor, shift, shape), node, shape)
 
 
