@@ -34,3 +34,13 @@ def floors() -> None:
     cog.outl(" > ".join(rooms))
     cog.outl("```")
     cog.outl("")
+
+
+def reports() -> None:
+    """The public reports that were tried, as tests/reports/table.py has them."""
+    sys.path.insert(0, str(PROJECT.parent))
+    from tests.reports.table import as_markdown
+
+    cog.outl("")
+    cog.outl(as_markdown())
+    cog.outl("")

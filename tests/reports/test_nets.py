@@ -69,11 +69,7 @@ def test_a_spectral_norm_has_the_weights_of_the_forward_pass(normalise):
     net = Net(nn.ReLU(), 256)
     normalise(net.conv)
     net.eval().double()
-    try:
-        before = explained(net)
-    except LrpError as error:
-        assert "conv" in str(error)
-        return
+    before = explained(net)
     torch.testing.assert_close(before.logits, net(x()).detach())
 
 
@@ -85,11 +81,7 @@ def test_a_weight_norm_has_the_weights_of_the_forward_pass(normalise):
     net.double()
     with torch.no_grad():
         (net.conv.weight_g if hasattr(net.conv, "weight_g") else net.conv.parametrizations.weight.original0).mul_(3)
-    try:
-        before = explained(net)
-    except LrpError as error:
-        assert "conv" in str(error)
-        return
+    before = explained(net)
     torch.testing.assert_close(before.logits, net(x()).detach())
 
 
