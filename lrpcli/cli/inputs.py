@@ -70,7 +70,7 @@ def find_sources(
 
 
 def require_folder(output: str) -> Path:
-    """The output folder, which need not be there. UsageError if it is a file; OutputError if it cannot be made."""
+    """The output folder, which need not be there. OutputError if it is a file or cannot be made."""
     folder = Path(output)
     place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if place.is_dir():
@@ -83,9 +83,7 @@ def require_folder(output: str) -> Path:
         return folder
     if not place.exists():
         raise _no_output(output, f"{str(place)!r} is a link to nothing")
-    if place != folder:
-        raise _no_output(output, f"{str(place)!r} is not a folder")
-    raise UsageError(f"The output {output!r} is a file. Name a folder; it is made if it does not exist.")
+    raise _no_output(output, f"{str(place)!r} is not a folder")
 
 
 def _no_output(output: str, reason: str) -> OutputError:

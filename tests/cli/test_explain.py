@@ -219,7 +219,6 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
         ([], "No output folder is given"),
         (["absent", "out"], "absent"),
         (["empty", "out"], "empty"),
-        (["in", "in/a.png"], "is a file. Name a folder"),
         (["in", "out", "--save", "overlays"], "Did you mean 'overlay'?"),
         (["in", "out", "--save", "none,map"], "--save none stands alone"),
         (["in", "out", "--scale", "biggest"], "Choose one of image, run, a number larger than 0."),

@@ -65,6 +65,7 @@ def test_an_empty_path_or_name_is_exit_2(here, arguments):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
+        ("a.png", "'a.png' is not a folder"),
         ("a.png/out", "'a.png' is not a folder"),
         ("a.png/deep/out", "'a.png' is not a folder"),
         ("dangling", "'dangling' is a link to nothing"),

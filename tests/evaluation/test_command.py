@@ -204,7 +204,6 @@ def test_some_of_the_images():
     [
         (["-o", "out"], "No input is given"),
         (["absent", "-o", "out"], "absent"),
-        (["in", "-o", "in/a.png"], "is a file. Name a folder"),
         (["in", "-o", "out", "--config", "epsilom"], "Did you mean 'epsilon'?"),
         (["in", "-o", "out", "--config", "epsilon", "--config", "epsilon"], "--config epsilon is given twice"),
         (["in", "-o", "out", "--lrn", "tailor"], "Did you mean 'taylor'?"),
