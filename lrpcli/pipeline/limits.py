@@ -26,6 +26,4 @@ def stopping_at_limits() -> Iterator[None]:
     except RuntimeError as error:
         if _NO_THREAD not in str(error):
             raise
-        raise StoppedError(
-            "The system lets the run start no more threads. Use fewer --jobs, or raise the limit (ulimit -u)."
-        ) from error
+        raise StoppedError("No thread can be started. Use fewer --jobs, or raise the limit (ulimit -u).") from error

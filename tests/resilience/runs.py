@@ -118,7 +118,7 @@ def hostile(stream, *arguments, **keywords):
     if not name:
         try: name = os.path.basename(os.readlink('/proc/self/fd/%d' % stream.fileno()))
         except Exception: name = ''
-    if name and 'TOUCH' in os.environ: open(os.environ['TOUCH'], 'a').close()
+    if name and name != 'diverging.png' and 'TOUCH' in os.environ: open(os.environ['TOUCH'], 'a').close()
     if name.startswith('hang'):
         os.write(2, b'about to hang\\n')
         while True: pass

@@ -13,7 +13,7 @@ from tests.photos import folder_of_photos
 from tests.resilience.runs import TINY_OPTIONS, command, environment, require_whole
 
 pytestmark = pytest.mark.slow
-SENTENCES = ("needs more memory than there is", "too little memory", "no more threads", "No process can be started",
+SENTENCES = ("needs more memory than there is", "too little memory", "No thread can be started", "No process can be started",
              "cannot be started")  # fmt: skip
 
 
