@@ -166,7 +166,7 @@ NO_MEMORY = "The run needs more memory than there is. What is finished is safe"
     ("error", "sentence"),
     [(MemoryError(), NO_MEMORY), (OSError(errno.ENOMEM, "Cannot allocate memory"), NO_MEMORY),
      (ImportError("libtorch.so: failed to map segment from shared object"), NO_MEMORY),
-     (RuntimeError("can't start new thread"), "no more threads. Use fewer --jobs"),
+     (RuntimeError("can't start new thread"), "No thread can be started. Use fewer --jobs"),
      (RuntimeError("another"), None), (ImportError("No module named 'x'"), None), (OSError(errno.EIO, "I/O"), None)],
 )  # fmt: skip
 def test_no_memory_and_no_thread_are_sentences(error, sentence):

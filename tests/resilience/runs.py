@@ -23,6 +23,10 @@ def command(*arguments):
     return [sys.executable, "-m", "lrpcli", *(os.fsdecode(argument) for argument in arguments)]
 
 
+NOBODY = 20000 + os.getpid() % 40000
+"""A user of whom there is no entry, and who has no process but those of this one."""
+
+
 def environment(**changes):
     """This process's environment with the project importable; LRP_* variables are those given alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LRP_", "SLURM_"))}
