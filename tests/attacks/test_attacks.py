@@ -115,7 +115,7 @@ def test_composites_with_absurd_values_are_refused(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
-HOSTILE_LABELS = ["\x1b[2J\x1b]0;owned\x07", "\x9b31mred", "<script>alert(1)</script>", "\u202egnp.exe", "a\x00b",
+HOSTILE_LABELS = ["\x1b[2J\x1b]0;owned\x07", "\x9b31mred", "<script>alert(1)</script>", "\u202egnp.exe", "a\x01b",
                   "{}%s", "'; DROP TABLE", "\\", '"quoted"', "plain"]  # fmt: skip
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.photos import folder_of_photos, photo
-from tests.resilience.runs import TINY_OPTIONS, command, environment, leftovers, lrp, require_whole
+from tests.resilience.runs import NOBODY, TINY_OPTIONS, command, environment, leftovers, lrp, require_whole
 
 pytestmark = pytest.mark.slow
 EVALUATION = ("--steps", "2", "--order", "morf", "--control", "none")
-NOBODY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=+dac_read_search",
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+dac_read_search",
           "--ambient-caps=+dac_read_search"]  # fmt: skip
 """Another user, who may read this one's files and has no entry in the list of users."""
 
@@ -42,7 +42,7 @@ WORK = pytest.mark.parametrize("work", [explaining, evaluating], ids=["explain",
 def as_nobody(line):
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become somebody else")
-    return [*NOBODY, *line]
+    return [*AS_NOBODY, *line]
 
 
 def run(line, *, limits=(), env=None, shell="", **keywords):

@@ -1,5 +1,7 @@
 """torchvision's nets with random weights: traced, equal in the forward pass, and conserving."""
 
+import copy
+
 import pytest
 import torch
 from torchvision import models
@@ -71,8 +73,9 @@ def test_transform_input_is_preprocessing(name, size):
         y, bounds = net._transform_input(x), tuple(net._transform_input(bound) for bound in (low, high))
     configs = ("composite", "epsilon-plus-flat", "epsilon-gamma-box", "gradient-times-input")
     inside = Explainer(net, configs[0], dtype=torch.float64, pixel_range=(low, high))
-    net.transform_input = False
-    outside = Explainer(net, configs[0], dtype=torch.float64, pixel_range=bounds)
+    plain = copy.deepcopy(net)
+    plain.transform_input = False
+    outside = Explainer(plain, configs[0], dtype=torch.float64, pixel_range=bounds)
     for config in configs:
         within = inside.with_config(config)(x, target=0)
         expected = outside.with_config(config)(y, target=0)

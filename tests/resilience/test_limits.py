@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.photos import folder_of_photos
-from tests.resilience.runs import TINY_OPTIONS, command, environment, require_whole
+from tests.resilience.runs import NOBODY, TINY_OPTIONS, command, environment, require_whole
 
 pytestmark = pytest.mark.slow
 SENTENCES = ("needs more memory than there is", "too little memory", "No thread can be started",
@@ -39,7 +39,7 @@ def test_little_memory(tmp_path, megabytes):
     require_clean_end(run(tmp_path, resource.RLIMIT_AS, megabytes << 20), tmp_path / "out")
 
 
-BEFORE = ["setpriv", "--reuid=12345", "--clear-groups", "--inh-caps=+dac_read_search",
+BEFORE = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "--inh-caps=+dac_read_search",
           "--ambient-caps=+dac_read_search", "--bounding-set=-sys_resource,-sys_admin"]  # fmt: skip
 """Root has no limit of processes, so it becomes somebody else, who may still read the project."""
 
