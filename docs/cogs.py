@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def floors() -> None:
     rooms = (layer.replace("lrpcli.", "").replace(" | ", ", ") for layer in layers)
     cog.outl("")
     cog.outl("```text")
-    cog.outl(" > ".join(rooms))
+    cog.outl(textwrap.fill(" > ".join(rooms), 120))
     cog.outl("```")
     cog.outl("")
 

@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from lrpcli.paths import kind_of
 from lrpcli.text_files import decode_text, plain_reason
 
 MOST = 1 << 20
 """Bytes of a file of settings or rules; what is longer is none."""
-OTHER = {"FIFO": "a named pipe", "CHR": "a device", "BLK": "a device", "SOCK": "a socket", "DIR": "a folder"}
 
 
 class UnusableFile(ValueError):
@@ -25,11 +25,11 @@ def read_small(path: str | Path, most: int = MOST) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(most + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
-        raise UnusableFile(f"cannot be read: {error.strerror or error}") from error
+        raise UnusableFile(f"cannot be read: {error.strerror or error}; check the path") from error
     except ValueError as error:  # a NUL in its name
         raise UnusableFile(f"cannot be read: {error}") from error
     if not stat.S_ISREG(mode):
-        raise UnusableFile(f"is {_kind(mode)}; give a regular file")
+        raise UnusableFile(f"is {kind_of(mode)}; give a regular file")
     if len(content) > most:
         raise UnusableFile(f"is longer than {most:,} bytes; give the right file")
     return content
@@ -46,7 +46,3 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnusableFile(f"is not valid TOML: {plain_reason(error)}") from error
-
-
-def _kind(mode: int) -> str:
-    return next((words for name, words in OTHER.items() if getattr(stat, f"S_IS{name}")(mode)), "not a file")

@@ -27,9 +27,9 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
         ...
     ValueError: it is UTF-16 text; save it as UTF-8
     """
-    for mark, name in OTHER_MARKS.items():
-        if data.startswith(mark):
-            raise ValueError(f"it is {name} text; save it as UTF-8")
+    encoding = marked_encoding(data)
+    if encoding is not None:
+        raise ValueError(f"it is {encoding} text; save it as UTF-8")
     if data.startswith(LFS_POINTER):
         raise ValueError("it is a Git LFS pointer that stands for the file; fetch the file with 'git lfs pull'")
     if b"\0" in data:
@@ -38,6 +38,11 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
         return data.removeprefix(UTF8_MARK).decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no UTF-8 text (byte {error.start} cannot be read); save it as UTF-8") from error
+
+
+def marked_encoding(data: bytes) -> str | None:
+    """The encoding that a file's first bytes say it has, "UTF-16" or "UTF-32"; None for UTF-8, and where none is."""
+    return next((name for mark, name in OTHER_MARKS.items() if data.startswith(mark)), None)
 
 
 def plain_reason(error: BaseException) -> str:

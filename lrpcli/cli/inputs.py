@@ -14,6 +14,7 @@ from lrpcli.cli.options import grouped, options_of_settings
 from lrpcli.cli.terminal import note
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.images.formats import DecodePolicy
+from lrpcli.paths import STDIN
 from lrpcli.records.text import one_line
 from lrpcli.setting import setting
 
@@ -92,7 +93,7 @@ def _no_output(output: str, reason: str) -> OutputError:
 
 def _check_streams(paths: Sequence[str]) -> None:
     """UsageError if a stream is closed, or named more than once."""
-    from lrpcli.images.streams import STDIN, is_open, stream_of
+    from lrpcli.images.streams import is_open, stream_of
 
     streams = [stream for path in paths if (stream := stream_of(path))]
     for stream in streams:
@@ -113,7 +114,7 @@ def _tell_if_unchecked() -> None:
 
 
 def _opened(listed: str) -> BufferedReader:
-    from lrpcli.images.streams import STDIN, stream_of
+    from lrpcli.images.streams import stream_of
 
     if stream_of(listed) == STDIN:
         return os.fdopen(os.dup(sys.stdin.fileno()), "rb")

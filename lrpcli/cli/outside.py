@@ -10,7 +10,11 @@ from lrpcli.errors import DeviceError, LrpError, StoppedError, UsageError
 
 OURS = ("lrpcli", "__main__")
 NO_THREAD = ("can't start new thread", "resource temporarily unavailable")
-MEMORY = "There is too little memory. Choose a smaller --batch-size and fewer --jobs, or allow the process more."
+NO_ROOM = ("failed to map segment", "cannot allocate memory")
+"""What the loader of libraries says."""
+MEMORY = (
+    "There is too little memory. Choose a smaller --batch-size and fewer --jobs, or allow the process more (ulimit -v)."
+)
 ADVICE = {
     errno.EMFILE: "Allow more open files (ulimit -n), or choose fewer --jobs.",
     errno.ENFILE: "Close other programs.",
@@ -33,12 +37,12 @@ def known(error: BaseException) -> LrpError | None:
         return StoppedError(
             f"The package {package!r} cannot be loaded: {reason}. Install it again, or allow the process more memory."
         )
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _has_no_room(error):
         return StoppedError(MEMORY)
     if isinstance(error, RuntimeError):
         return _of_torch(error)
     if isinstance(error, OSError):
-        return StoppedError(MEMORY) if error.errno == errno.ENOMEM else _of_the_system(error)
+        return _of_the_system(error)
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
         return UsageError(
             f"The file name {error.object!r} cannot be written in {error.encoding}, the encoding of this locale. "
@@ -47,6 +51,13 @@ def known(error: BaseException) -> LrpError | None:
     if isinstance(error, ValueError) and str(error).startswith("Exceeds the limit"):
         return UsageError(f"A number has too many digits: more than {sys.get_int_max_str_digits()}.")
     return None
+
+
+def _has_no_room(error: BaseException) -> bool:
+    """Whether the system refuses memory, or the loader of libraries room for one."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, (ImportError, OSError)) and any(words in str(error).lower() for words in NO_ROOM)
 
 
 def _of_torch(error: RuntimeError) -> StoppedError | None:

@@ -15,6 +15,7 @@ from lrpcli.errors import UsageError
 from lrpcli.images.placement import Placement
 from lrpcli.pictures.picture import smoothed
 from lrpcli.small_files import UnusableFile, read_small
+from lrpcli.text_files import decode_text
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright photo."""
@@ -55,7 +56,7 @@ def read_boxes(path: str) -> Boxes:
     """
     try:
         data = read_small(path, MOST)
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        reader = csv.DictReader(io.StringIO(decode_text(data), newline=""))
         columns = _columns(reader.fieldnames or (), path)
         by_name: dict[str, list[tuple[str, Box]]] = {}
         for row in reader:
@@ -65,8 +66,8 @@ def read_boxes(path: str) -> Boxes:
             )
     except UnusableFile as error:
         raise UsageError(f"The boxes {path!r} {error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"The boxes {path!r} are no CSV file in UTF-8: {error}.") from error
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"The boxes {path!r} are no CSV file: {error}.") from error
     return Boxes(by_name, hashlib.sha256(data).hexdigest())
 
 

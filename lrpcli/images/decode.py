@@ -18,16 +18,11 @@ from lrpcli.images.pillow_settings import pillow_settings
 from lrpcli.images.png import SIGNATURE, needed_chunks
 from lrpcli.images.streams import most_bytes, read_bounded
 from lrpcli.images.unsupported import misread_layout, unsupported_layout
+from lrpcli.paths import kind_of
 
 __all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
 
 DEFAULT_POLICY = DecodePolicy()
-_KINDS = (
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY) -> Image.Image:
@@ -165,6 +160,5 @@ def _check_regular(status: os.stat_result, source: str | Path, what: str) -> Non
     if stat.S_ISDIR(status.st_mode):
         listed = os.access(source, os.R_OK | os.X_OK)
         raise ImageError("io", f"{what} is a folder{'' if listed else ' that may not be listed'}, not a file.")
-    kind = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "no file")
     advice = "give a regular file, or its content as standard input (-)"
-    raise ImageError("io", f"{what} is {kind} and is not opened; {advice}.")
+    raise ImageError("io", f"{what} is {kind_of(status.st_mode)} and is not opened; {advice}.")

@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple
 
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import IMAGE_SUFFIXES
-from lrpcli.images.streams import STDIN, stream_of
-
-__all__ = ["STDIN", "Discovery", "Source"]
+from lrpcli.images.streams import stream_of
+from lrpcli.paths import STDIN
 
 RESULTS = (".lrp/run.json", ".lrp/evaluate.json")
 """What a folder of results holds."""

@@ -1,21 +1,18 @@
 """Lists of images, one path a line or separated by NUL."""
 
-import codecs
 import os
 import posixpath
 from collections.abc import Iterator
 from io import BufferedIOBase
 
 from lrpcli.errors import UsageError
-from lrpcli.images.find import STDIN, Source
+from lrpcli.images.find import Source
+from lrpcli.paths import STDIN
+from lrpcli.text_files import UTF8_MARK, marked_encoding
 
 LONGEST_PATH = 1 << 16
 """Bytes; no system takes a path of so many."""
 _CHUNK = 1 << 16
-_WIDE = {
-    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}  # fmt: skip
 
 
 def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator[Source]:
@@ -44,10 +41,10 @@ def _source(path: str) -> Source:
 
 
 def _without_mark(item: bytes) -> bytes:
-    for mark, encoding in _WIDE.items():
-        if item.startswith(mark):
-            raise UsageError(f"The list of files is {encoding} text, which no path is written in. Save it as UTF-8.")
-    return item.removeprefix(codecs.BOM_UTF8)
+    encoding = marked_encoding(item)
+    if encoding is not None:
+        raise UsageError(f"The list of files is {encoding} text, which no path is written in. Save it as UTF-8.")
+    return item.removeprefix(UTF8_MARK)
 
 
 def _items(stream: BufferedIOBase, separator: bytes) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
-from lrpcli.images.streams import STDIN
+from lrpcli.paths import STDIN
 
 
 class SourceList(Sequence[Source]):

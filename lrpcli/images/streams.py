@@ -7,14 +7,14 @@ from functools import cache
 from typing import BinaryIO
 
 from lrpcli.errors import ImageError
+from lrpcli.paths import STDIN
 
-STDIN = "-"
 BYTES_PER_PIXEL = 8
 """As many as the largest pixels have that are decoded: four channels of 16 bits."""
 OTHER_BYTES = 1 << 24
 """Beside the pixels: headers, profiles, texts."""
 _CHUNK = 1 << 20
-_STANDARD = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+_STANDARD = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _NUMBERED = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 
 

@@ -10,6 +10,8 @@ from tokenize import TokenError
 
 from lrpcli.errors import ModelError, WeightsError
 from lrpcli.models.recognise import recognise
+from lrpcli.paths import kind_of
+from lrpcli.small_files import UnusableFile, read_small
 from lrpcli.text_files import decode_text, plain_reason
 
 DAMAGE = (ValueError, TypeError, RecursionError, EOFError, MemoryError, SyntaxError, TokenError)
@@ -87,7 +89,7 @@ def regular_size(path: Path) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(21, "Is a directory", str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(22, "it is a pipe or device and not a regular file", str(path))
+        raise OSError(22, f"it is {kind_of(status.st_mode)} and not a regular file", str(path))
     return status.st_size
 
 
@@ -97,19 +99,13 @@ def read_text_file(path: Path, what: str, errors: str = "strict") -> str:
     `errors` as for bytes.decode. Raises ModelError if it cannot be read, is too long, or no such text.
     """
     try:
-        regular_size(path)
-        with path.open("rb") as file:
-            data = file.read(LONGEST_TEXT + 1)
-        if len(data) > LONGEST_TEXT:
-            raise ModelError(f"The {what} {str(path)!r} is too long to be one: it has over {LONGEST_TEXT:,} bytes.")
+        data = read_small(path, LONGEST_TEXT)
         found = recognise(data[:4096], len(data))
         if found is not None and found.name not in ("text", "empty", "pointer"):
             raise ModelError(f"The {what} {str(path)!r} is none: {found.sentence}")
         return decode_text(data, errors)
-    except OSError as error:
-        raise ModelError(
-            f"The {what} {str(path)!r} cannot be read ({error.strerror or error}). Check the path."
-        ) from error
+    except UnusableFile as error:
+        raise ModelError(f"The {what} {str(path)!r} {error}.") from error
     except ValueError as error:
         raise ModelError(f"The {what} {str(path)!r} cannot be read: {error}.") from error
 

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from lrpcli.text_files import LFS_POINTER
+
 PRINTABLE = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
 
 
@@ -33,7 +35,7 @@ def _archive(name: str) -> Kind:
 
 
 BEGINNINGS = (
-    (b"version https://git-lfs", POINTER),
+    (LFS_POINTER, POINTER),
     (b"\x89HDF\r\n\x1a\n", HDF5),
     (b"\x93NUMPY", NUMPY),
     (b"PK\x03\x04", _archive("zip")),

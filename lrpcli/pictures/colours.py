@@ -51,9 +51,3 @@ def colour_index(values: Floats, scale: float) -> NDArray[np.intp]:
     shares = np.clip(np.nan_to_num(values / np.float32(scale)), -1.0, 1.0)
     index: NDArray[np.intp] = np.rint(shares * STEPS).astype(np.intp) + STEPS
     return index
-
-
-def colourise(values: Floats, scale: float, name: str) -> Bytes:
-    """RGB (..., 3) of relevance (...): zero neutral, symmetric, saturated at +-scale."""
-    coloured: Bytes = lookup_table(name)[colour_index(values, scale)]
-    return coloured

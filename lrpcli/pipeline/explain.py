@@ -114,7 +114,7 @@ def compute_error(error: RuntimeError | MemoryError, path: str) -> ImageError:
             f"The device was lost ({reason}). What is finished is safe: run the same command again, perhaps with "
             "another --device."
         ) from error
-    return ImageError("compute", f"The relevance of {path!r} cannot be computed: {reason}")
+    return ImageError("compute", f"The relevance of {path!r} cannot be computed: {reason.rstrip('.')}.")
 
 
 def _on_processor(result: Result) -> Result:

@@ -1,7 +1,6 @@
 """A run of `lrp explain`: the engine's stages, what the results depend on, and one colour scale for all pictures."""
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -13,6 +12,7 @@ from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
+from lrpcli.pipeline.agenda import Agenda
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.run import Run
@@ -21,13 +21,13 @@ from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
 from lrpcli.pipeline.stream import run_stages
 from lrpcli.pipeline.targets import choose_targets
-from lrpcli.pipeline.workers import Workers
 from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import CLASHED, CRASHED, ENDED, Resume
 
 ExplainStages = Stages[Answer, Explained]
+ExplainAgenda = Agenda[Answer, Explained]
 
 
 @dataclass(frozen=True)
@@ -42,35 +42,21 @@ class ExplainRun(Run[Answer, Explained]):
         resume.still_fits = _writer_of(stages).fits
         return stages
 
-    def agreed(
-        self,
-        share: Sequence[Source],
-        needs: bytearray,
-        stages: ExplainStages,
-        workers: Workers,
-        resume: Resume[Explained],
-        stop: threading.Event,
-    ) -> ExplainStages:
+    def agree(self, agenda: ExplainAgenda) -> None:
         """See Run."""
         if not self.common_scale:
-            return stages
-        stages = _with_scale(stages, _largest_scale(share, needs, stages, workers, resume, stop))
-        resume.still_fits = _writer_of(stages).fits
-        for position, need in enumerate(needs):
+            return
+        agenda.stages = _with_scale(agenda.stages, _largest_scale(agenda))
+        agenda.resume.still_fits = _writer_of(agenda.stages).fits
+        for position, need in enumerate(agenda.needs):
             if need == ENDED:
-                needs[position] = resume.look_again(share[position].path, share[position].name)
-        return stages
+                source = agenda.sources[position]
+                agenda.needs[position] = agenda.resume.look_again(source.path, source.name)
 
 
-def _largest_scale(
-    share: Sequence[Source],
-    needs: bytearray,
-    stages: ExplainStages,
-    workers: Workers,
-    resume: Resume[Explained],
-    stop: threading.Event,
-) -> float:
+def _largest_scale(agenda: ExplainAgenda) -> float:
     """The largest of the scales that the images have by themselves; 0 if none can be explained."""
+    stages = agenda.stages
     writer = _writer_of(stages)
     silent = replace(writer, settings=replace(writer.settings, save=()))
     blind = replace(stages, decode=replace(stages.decode, pictures=False), write=silent)
@@ -78,20 +64,20 @@ def _largest_scale(
     """Of those that are in the work; a line in the journal would say that they are not."""
 
     def usable() -> Iterator[Source]:
-        for position, need in enumerate(needs):
+        for position, need in enumerate(agenda.needs):
             if need == ENDED:
-                finished.add(share[position].name)
+                finished.add(agenda.sources[position].name)
             if need not in (CRASHED, CLASHED):
-                yield share[position]
+                yield agenda.sources[position]
 
     def begin(source: Source) -> None:
         if source.name not in finished:
-            resume.begin(source.name)
+            agenda.resume.begin(source.name)
 
     largest = 0.0
-    for record in run_stages(usable(), blind, workers, stop, begin):
+    for record in run_stages(usable(), blind, agenda.workers, agenda.stop, begin):
         finished.discard(record.name)
-        resume.survive(record.name)
+        agenda.resume.survive(record.name)
         if isinstance(record, Explained):
             largest = max(largest, *(one.scale for one in record.classes))
     return largest

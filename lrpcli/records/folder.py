@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lrpcli.paths import kind_of
+
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 
 
 def leads_inside(path: str) -> bool:
@@ -92,8 +93,7 @@ def _require_regular(status: os.stat_result, name: str) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _link(name)
     if not stat.S_ISREG(status.st_mode):
-        kind = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "a device")
-        raise OSError(errno.EINVAL, f"{name!r} is {kind}, where a regular file should be")
+        raise OSError(errno.EINVAL, f"{name!r} is {kind_of(status.st_mode)}, where a regular file should be")
 
 
 def _link(name: str) -> OSError:

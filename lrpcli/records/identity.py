@@ -8,19 +8,13 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from lrpcli.paths import STDIN, is_stream
 from lrpcli.records.json_values import Fields, json_path
 
-STANDARD_INPUT = "-"
-"""What the path of an image says that came from there; a file of that name has the path "./-"."""
 SAME, CHANGED, OTHER, UNKNOWN = range(4)
 """What an input is to one of an earlier run: the same, other content at the same path, another one, or it depends."""
 _HASH_BYTES = 16
 _CHUNK = 1 << 20
-
-
-def is_stream(path: str) -> bool:
-    """Whether a path is that of standard input, or of a pipe that the shell names; its content is all that counts."""
-    return path == STANDARD_INPUT or path.startswith("/dev/fd/")
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def relation(fields: Fields, path: str) -> int:
 
     Standard input, which only one process can read, is taken for the one that was measured.
     """
-    if path == STANDARD_INPUT == recorded_path(fields):
+    if path == STDIN == recorded_path(fields):
         return SAME
     found = compare(fields, path)
     if found != UNKNOWN:
@@ -107,7 +101,7 @@ def recorded_path(fields: Fields) -> str:
 
 def absolute(path: str) -> str:
     """A path from the root, without "." and ".."; standard input stays "-". Links in it stay, but before a ".."."""
-    if path == STANDARD_INPUT:
+    if path == STDIN:
         return path
     folder, name = os.path.split(path)
     try:

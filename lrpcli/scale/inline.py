@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrpcli.images.find import Source
-from lrpcli.pipeline.limits import stopping_at_limits
 from lrpcli.pipeline.settings import FlowSettings
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.record import Record
@@ -29,7 +28,7 @@ class InlineExecution:
 @contextmanager
 def execute(job: Job, images: int, flow: FlowSettings) -> Iterator[InlineExecution]:
     """See scale.Executor. The processes that decode get ready while torch is imported and the model loaded."""
-    with stopping_at_limits(), Workers(max(1, min(flow.jobs or 1, images)), flow.timeout or None) as workers:
+    with Workers(max(1, min(flow.jobs or 1, images)), flow.timeout or None) as workers:
         from lrpcli.lrp.batch_limit import keep_freed_memory
 
         keep_freed_memory()

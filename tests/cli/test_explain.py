@@ -406,7 +406,7 @@ def test_relevance_that_exploded_is_said_once_in_the_summary_and_in_each_record(
 
 
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_vv(tmp_path, monkeypatch):
-    monkeypatch.setattr("lrpcli.pipeline.run.run_stages", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("lrpcli.pipeline.agenda.run_stages", lambda *arguments: 1 / 0)
     path = photo(tmp_path / "a.png")
     quiet, loud = explain(path, tmp_path / "out"), explain(path, tmp_path / "out", "-vv")
     assert quiet.exit_code == loud.exit_code == 3

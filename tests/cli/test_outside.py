@@ -38,6 +38,8 @@ OUTSIDE = [
     (OSError("one without a number"), 3, "one without a number"),
     (ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"), 3, "The package 'matplotlib' cannot be"),
     (ImportError("libtorch.so: failed to map segment", name="torch._C"), 3, "The package 'torch' cannot be loaded"),
+    (ImportError("libc10.so: failed to map segment from shared object"), 3, "There is too little memory"),
+    (OSError("libc10.so: cannot allocate memory"), 3, "There is too little memory"),
     (WeightsError("They are gone."), 3, "They are gone."),
 ]  # fmt: skip
 

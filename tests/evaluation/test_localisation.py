@@ -103,7 +103,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_boxes(str(tmp_path / "none.csv"))
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="no CSV file in UTF-8"):
+    with pytest.raises(UsageError, match="no CSV file: it is UTF-16 text; save it as UTF-8"):
         read_boxes(str(tmp_path / "binary.csv"))
 
 

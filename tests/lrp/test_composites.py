@@ -261,7 +261,7 @@ def test_unreadable_files_and_unknown_names(tmp_path):
     binary.write_bytes(b"\xff\xfe")
     for config, text in (
         ("composit", "There is no config named 'composit'. Did you mean 'composite'? 'lrp configs list' shows all"),
-        (tmp_path / "none.toml", "cannot be read: No such file or directory."),
+        (tmp_path / "none.toml", "cannot be read: No such file or directory; check the path."),
         (tmp_path, "There is no config named"),
         (broken, "is not valid TOML"),
         (binary, "cannot be read: it is UTF-16 text; save it as UTF-8."),

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import colormaps
 
 from lrpcli.errors import UsageError
-from lrpcli.pictures.colours import DIVERGING, STEPS, colour_index, colourise, lookup_table
+from lrpcli.pictures.colours import DIVERGING, STEPS, colour_index, lookup_table
 
 
 @pytest.mark.parametrize("name", DIVERGING)
@@ -36,7 +36,7 @@ def test_no_colours_are_asked_of_matplotlib():
 
 
 def test_zero_is_white_and_the_signs_are_apart():
-    colours = colourise(np.array([[-3.0, 0.0, 3.0]], np.float32), 3.0, "bwr")
+    colours = lookup_table("bwr")[colour_index(np.array([[-3.0, 0.0, 3.0]], np.float32), 3.0)]
     np.testing.assert_array_equal(colours, [[[0, 0, 255], [255, 255, 255], [255, 0, 0]]])
 
 

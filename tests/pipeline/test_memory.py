@@ -54,4 +54,4 @@ def test_no_room_for_one_image_ends_the_run(work, several, one):
 def test_another_error_is_that_of_the_image(work):
     answers = work(Failing(RuntimeError("odd"), RuntimeError("odd")))(images(4))
     assert [type(answer) for answer in answers] == [ImageError] * 4
-    assert str(answers[3]) == "The relevance of '3.png' cannot be computed: odd"
+    assert str(answers[3]) == "The relevance of '3.png' cannot be computed: odd."

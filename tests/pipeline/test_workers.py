@@ -1,7 +1,6 @@
 """The processes that decode, by themselves."""
 
 import contextlib
-import errno
 import os
 import signal
 import threading
@@ -12,7 +11,6 @@ import pytest
 
 from lrpcli.errors import ImageError, StoppedError, UsageError
 from lrpcli.pipeline import workers as module
-from lrpcli.pipeline.limits import stopping_at_limits
 from lrpcli.pipeline.workers import Workers
 from tests.resilience.runs import wait_for
 
@@ -157,27 +155,3 @@ def test_a_result_for_which_the_run_has_no_room_fails_its_image_and_the_next_is_
 def test_the_kernel_takes_a_process_that_decodes_before_the_run(workers):
     (_, pid), _ = result(workers, "hello")
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
-
-
-NO_MEMORY = "The run needs more memory than there is. What is finished is safe"
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [(MemoryError(), NO_MEMORY), (OSError(errno.ENOMEM, "Cannot allocate memory"), NO_MEMORY),
-     (ImportError("libtorch.so: failed to map segment from shared object"), NO_MEMORY),
-     (RuntimeError("can't start new thread"), "No thread can be started. Use fewer --jobs"),
-     (RuntimeError("another"), None), (ImportError("No module named 'x'"), None), (OSError(errno.EIO, "I/O"), None)],
-)  # fmt: skip
-def test_no_memory_and_no_thread_are_sentences(error, sentence):
-    with pytest.raises(StoppedError if sentence else type(error), match=sentence), stopping_at_limits():
-        raise error
-
-
-def test_a_run_that_may_start_no_thread_says_so(monkeypatch):
-    def refuse(thread):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(StoppedError, match="ulimit -u"), stopping_at_limits(), Workers(1) as pool:
-        result(pool, "hello")

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
+from lrpcli.paths import STDIN
 from lrpcli.records.identity import (
     CHANGED,
     OTHER,
     SAME,
-    STANDARD_INPUT,
     UNKNOWN,
     Content,
     FileState,
@@ -90,7 +90,7 @@ def test_what_needs_no_reading(tmp_path):
 
 def test_standard_input_is_known_by_its_bytes():
     known = Fields({"input": "-", "content": hash_bytes(b"one")})
-    assert FileState.of(STANDARD_INPUT) is None and recorded_path(known) == "-" == absolute("-")
+    assert FileState.of(STDIN) is None and recorded_path(known) == "-" == absolute("-")
     assert compare(known, "-") == UNKNOWN
     assert compare(known, "-", Content(hash_bytes(b"one"))) == SAME
     assert compare(known, "-", Content(hash_bytes(b"two"))) == CHANGED

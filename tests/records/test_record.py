@@ -8,7 +8,7 @@ import random
 import pytest
 
 from lrpcli.errors import ImageError, UsageError
-from lrpcli.images.find import STDIN
+from lrpcli.paths import STDIN
 from lrpcli.records.description import (
     EVALUATE_FILES,
     EXPLAIN_FILES,
@@ -17,7 +17,7 @@ from lrpcli.records.description import (
     require_same_run,
 )
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
-from lrpcli.records.identity import STANDARD_INPUT, FileState
+from lrpcli.records.identity import FileState
 from lrpcli.records.json_values import Fields, json_line
 from lrpcli.records.record import FAILED, SKIPPED, Outputs, Record
 
@@ -75,8 +75,8 @@ def test_what_json_prints_is_a_part_in_a_fixed_order():
     }
 
 
-def test_standard_input_has_no_state_and_one_name():
-    assert STANDARD_INPUT == STDIN and FileState.of(STDIN) is None
+def test_standard_input_has_no_state():
+    assert FileState.of(STDIN) is None
 
 
 def test_a_record_is_moved_below_a_folder_and_found_again():

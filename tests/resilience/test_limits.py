@@ -14,7 +14,7 @@ from tests.resilience.runs import NOBODY, TINY_OPTIONS, command, environment, re
 
 pytestmark = pytest.mark.slow
 SENTENCES = ("needs more memory than there is", "too little memory", "No thread can be started",
-             "No process can be started", "cannot be started")  # fmt: skip
+             "No process can be started", "cannot be started", "cannot be loaded")  # fmt: skip
 
 
 def run(folder, limit, value, before=()):

@@ -9,9 +9,10 @@ from torch import fx
 
 from lrpcli.errors import ModelError
 from lrpcli.models.caffe.builder import CaffeBuilder
+from lrpcli.models.caffe.fields import decimal
 from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
 from lrpcli.models.caffe.heads import Classifier, cut_to_classifier, describe_heads
-from lrpcli.models.caffe.layers import add_layer, decimal
+from lrpcli.models.caffe.layers import add_layer
 from lrpcli.models.caffe.network import Network
 from lrpcli.models.description import Description, PreprocessingFields
 from lrpcli.models.model import Model, check_input_shape, make_model

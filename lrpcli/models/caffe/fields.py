@@ -1,4 +1,4 @@
-"""Fields in a file of which lrpcli.models.caffe.schema knows nothing: which of them are harmless, and which are not.
+"""Fields of the messages in a file; of those that lrpcli.models.caffe.schema does not know, which are harmless.
 
 Caffe's forks add fields that change what a layer computes. What is neither in the schema nor harmless makes a layer
 unusable, and is named by its path in the layer, such as "pooling_param.ceil_mode"; in binary files, which hold numbers
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from google.protobuf import text_format
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -171,3 +172,8 @@ def odd_numbers(message: Any, kind: str) -> Iterator[str]:
             values = value if hasattr(value, "extend") else [value]
             if any(isinstance(number, float) and number - number != 0 for number in values):
                 yield f"{own}.{descriptor.name}"
+
+
+def decimal(value: float) -> float:
+    """A single-precision number as the decimal that was written: 1e-4 and not 0.0000999999974."""
+    return float(str(np.float32(value)))

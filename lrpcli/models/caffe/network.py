@@ -46,6 +46,17 @@ class SourceLayer:
         known = name in self.message.DESCRIPTOR.fields_by_name
         return getattr(self.message if known else messages()["LayerParameter"](), name)
 
+    @property
+    def stays_in_training(self) -> bool:
+        """Whether a text says so; binary files keep the phase in which they were written."""
+        return (
+            self.textual
+            and self.type in ("BatchNorm", "Dropout")
+            and "phase" in self.message.DESCRIPTOR.fields_by_name
+            and self.message.HasField("phase")
+            and self.message.phase == 0
+        )
+
     def without_blobs(self) -> "SourceLayer":
         """The same layer with a message of its own, which holds no numbers: they are most of the file."""
         self.message.ClearField("blobs")
