@@ -15,7 +15,7 @@ from lrpcli.images.convert import to_rgb, upright
 from lrpcli.images.formats import DEFAULT_FORMATS, DamagedError, DecodePolicy
 from lrpcli.images.jpeg import find_damage
 from lrpcli.images.pillow_settings import pillow_settings
-from lrpcli.images.png import SIGNATURE, needed_chunks
+from lrpcli.images.png import SIGNATURE, needed_chunks, require_whole
 from lrpcli.images.streams import most_bytes, read_bounded
 from lrpcli.images.unsupported import misread_layout, unsupported_layout
 from lrpcli.paths import kind_of
@@ -49,7 +49,7 @@ def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
     stream.seek(0)
     strict = policy.truncated == "refuse"
     if start == SIGNATURE:
-        stream = needed_chunks(stream, check=strict)
+        stream = needed_chunks(stream)
     formats = [*policy.formats, *(["DIB"] if "BMP" in policy.formats else [])]  # a BMP without its file header
     with Image.open(stream, formats=formats) as image:
         _check_size(image, policy, what)
@@ -59,6 +59,8 @@ def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
         raw_mode = _raw_mode(image)
         if image.format in ("JPEG", "MPO") and strict:
             _load_jpeg(image, stream)
+        elif image.format == "PNG" and strict:
+            require_whole(stream)
         image.load()
         return to_rgb(upright(image), what, raw_mode)
 

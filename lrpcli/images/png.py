@@ -15,16 +15,19 @@ _ANCILLARY = 0x20
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTATIONS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 """Keywords of the texts that may say how the photo is turned."""
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by the header's type of colour."""
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of an interlaced picture's passes: the first column and row, and the steps to the next ones."""
 
 
-def needed_chunks(stream: BinaryIO, *, check: bool = True) -> BinaryIO:
+def needed_chunks(stream: BinaryIO) -> BinaryIO:
     """The PNG at the stream's start, of its chunks only those that decide about pixels and orientation.
 
     These are the critical ones, tRNS, eXIf, and texts in which an orientation may stand; all others are passed over
     unread, whatever their size and checksum. What has a broken header is kept for the decoder to complain about.
-    With `check`, DamagedError if the packed pixels are not what was written; Pillow looks at none of their checksums.
     """
-    parts, pixels, whole, surplus = [stream.read(len(SIGNATURE))], [], True, False
+    parts, surplus = [stream.read(len(SIGNATURE))], False
     keywords: set[bytes] = set()
     while len(header := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", header)
@@ -36,23 +39,59 @@ def needed_chunks(stream: BinaryIO, *, check: bool = True) -> BinaryIO:
             surplus = True
             continue
         data, checksum = stream.read(length), stream.read(4)
-        right = checksum == struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-        if name == b"IDAT":
-            pixels.append(data)
-            whole = whole and right
-        elif name == b"eXIf" or name in _TEXTS:
+        if name == b"eXIf" or name in _TEXTS:
             keyword = b"" if name == b"eXIf" else data.partition(b"\0")[0]
-            if not right or keyword in keywords or not (name == b"eXIf" or _may_orient(name, keyword, data)):
+            if (
+                not _is_right(name, data, checksum)
+                or keyword in keywords
+                or not (name == b"eXIf" or _may_orient(name, keyword, data))
+            ):
                 surplus = True
                 continue
             keywords.add(keyword)
         parts += [header, data, checksum]
         if name == b"IEND":
             break
-    if check and not whole and not _is_whole(pixels):
-        raise DamagedError("the checksum of its pixels is wrong")
     stream.seek(0)
     return io.BytesIO(b"".join(parts)) if surplus else stream
+
+
+def require_whole(stream: BinaryIO) -> None:
+    """DamagedError if a PNG is cut off, or its packed pixels are fewer than its size needs, or not what was written.
+
+    Pillow looks at none of their checksums, and shows what is missing as black. Its own errors, which come later, are
+    left to it. The stream stands at its start behind it.
+    """
+    stream.seek(len(SIGNATURE))
+    needed, pixels, right, ended = 0, [], True, False
+    while not ended and len(header := stream.read(8)) == 8:
+        length, name = struct.unpack(">I4s", header)
+        data, checksum = stream.read(length), stream.read(4)
+        if name == b"IHDR":
+            needed = _unpacked_bytes(data)
+        elif name == b"IDAT":
+            pixels.append(data)
+            right = right and _is_right(name, data, checksum)
+        ended = name == b"IEND" and len(checksum) == 4
+    stream.seek(0)
+    if not ended:
+        raise DamagedError("it is cut off, or broken before its end")
+    _require_pixels(pixels, needed, right)
+
+
+def _is_right(name: bytes, data: bytes, checksum: bytes) -> bool:
+    return checksum == struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
+
+
+def _unpacked_bytes(header: bytes) -> int:
+    """How many bytes the pixels have: rows of each pass, a byte before each that names its filter."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    bits = depth * _SAMPLES.get(colour, 0)
+    total = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        total += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    return total
 
 
 def _is_surplus(name: bytes, length: int) -> bool:
@@ -80,15 +119,18 @@ def _is_small(packed: bytes) -> bool:
     return not unpacking.unconsumed_tail
 
 
-def _is_whole(pixels: list[bytes]) -> bool:
-    """Whether packed pixels have the checksum of their own that they end with; a chunk's may be wrong by itself."""
-    unpacking = zlib.decompressobj()
+def _require_pixels(pixels: list[bytes], needed: int, right: bool) -> None:
+    """Unpacks pixels, of right ones no more than needed, as a chunk's checksum may be wrong beside right pixels."""
+    unpacking, found = zlib.decompressobj(), 0
     try:
         for data in pixels:
             rest = data
-            while rest and not unpacking.eof:
-                unpacking.decompress(rest, BLOCK)
+            while rest and not unpacking.eof and not (right and found >= needed):
+                found += len(unpacking.decompress(rest, BLOCK))
                 rest = unpacking.unconsumed_tail
     except zlib.error:
-        return False
-    return unpacking.eof
+        found = needed
+    if not right and not unpacking.eof:
+        raise DamagedError("the checksum of its pixels is wrong")
+    if unpacking.eof and found < needed:
+        raise DamagedError(f"its pixels end after {found} of {needed} bytes")

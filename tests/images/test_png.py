@@ -124,9 +124,57 @@ def test_a_wrong_checksum_beside_right_pixels_is_no_damage():
     assert np.array_equal(np.asarray(decode(io.BytesIO(changed))), np.asarray(smooth()))
 
 
-@pytest.mark.parametrize("cut", [9, 20, 40, 60, -30])
-def test_what_is_cut_off_is_left_to_the_decoder(cut):
+@pytest.mark.parametrize("cut", [9, 20, 40, 60, -30, -13, -12, -8, -4, -1])
+def test_what_is_cut_off_fails(cut):
     assert failure(io.BytesIO(WHOLE[:cut])).kind == "decode"
+
+
+@pytest.mark.parametrize("cut", [-12, -8, -4, -1])
+def test_whole_pixels_without_the_end_of_the_file_can_be_accepted(cut):
+    image = decode(io.BytesIO(WHOLE[:cut]), DecodePolicy(truncated="accept"))
+    assert np.array_equal(np.asarray(image), np.asarray(smooth()))
+
+
+def with_pixels(width: int, height: int, depth: int, colour: int, interlaced: int, unpacked: bytes) -> bytes:
+    """A PNG with right checksums throughout, whatever its pixels are."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+    palette = chunk(b"PLTE", bytes(range(48))) if colour == 3 else b""
+    return WHOLE[:8] + header + palette + chunk(b"IDAT", zlib.compress(unpacked)) + chunk(b"IEND", b"")
+
+
+def bytes_of_pixels(width: int, height: int, bits: int, interlaced: int) -> int:
+    """By counting the pixels of each pass one by one, as the standard draws them in a square of 8."""
+    square = ("16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777")
+    total = 0
+    for number in "1234567":
+        rows = [sum(not interlaced or square[y % 8][x % 8] == number for x in range(width)) for y in range(height)]
+        total += sum(1 + (columns * bits + 7) // 8 for columns in rows if columns)
+        if not interlaced:
+            return total
+    return total
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("depth", "colour", "samples"), [(1, 0, 1), (4, 3, 1), (8, 2, 3), (16, 4, 2), (8, 6, 4)])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2), (5, 7), (8, 8), (13, 11)])
+def test_pixels_that_end_early_are_damage(width, height, depth, colour, samples, interlaced):
+    """Pillow shows the rest as black, although every checksum is right."""
+    needed = bytes_of_pixels(width, height, depth * samples, interlaced)
+    whole = with_pixels(width, height, depth, colour, interlaced, bytes(needed))
+    assert decode(io.BytesIO(whole)).size == (width, height)
+    assert decode(io.BytesIO(with_pixels(width, height, depth, colour, interlaced, bytes(needed + 9))))
+    short = with_pixels(width, height, depth, colour, interlaced, bytes(needed - 1))
+    assert f"its pixels end after {needed - 1} of {needed} bytes" in str(failure(io.BytesIO(short)))
+    assert decode(io.BytesIO(short), DecodePolicy(truncated="accept")).size == (width, height)
+
+
+def test_pixels_beyond_the_size_are_not_unpacked():
+    content = with_pixels(2, 2, 8, 2, 0, bytes(1 << 26))
+    tracemalloc.start()
+    decode(io.BytesIO(content))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 23
 
 
 def test_a_chunk_that_claims_more_than_there_is():
