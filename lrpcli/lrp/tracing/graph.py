@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from lrpcli.errors import UnsupportedLayer
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
-from lrpcli.lrp.layers.preprocessing import InputMap
+from lrpcli.lrp.layers.preprocessing import InputMap, SizedInputMap
 from lrpcli.lrp.layers.products import Silent
 from lrpcli.lrp.operation import Operation
 
@@ -144,10 +144,26 @@ def _mark_preprocessing(graph: Graph) -> None:
             continue
         if isinstance(layer.operation, Affine):
             layer.operation = InputMap.of(layer.operation)
+        elif isinstance(layer.operation, (Rescaled, Sum)) and len(layer.inputs) == 1 and _is_given(graph, layer):
+            layer.operation = SizedInputMap(layer.operation)
         elif layer.kind not in ("view", "concat", "pad") and not is_unchanged(layer.operation):
             continue
         found.add(index)
     graph.preprocessing = frozenset(found)
+
+
+def _is_given(graph: Graph, layer: Layer) -> bool:
+    """Whether nothing but the values of its input and sizes, number types and devices decide what a layer puts out."""
+    stack, seen = list(layer.scalars), set(layer.scalars)
+    while stack:
+        scalar = graph.layers[stack.pop()]
+        if scalar.kind != "scalar":
+            continue  # where a size is read off
+        if scalar.inputs:  # a mask
+            return False
+        stack.extend(set(scalar.scalars) - seen)
+        seen.update(scalar.scalars)
+    return True
 
 
 def _unify_affine(graph: Graph) -> None:
