@@ -171,12 +171,12 @@ SUMS = {
     "rsub, alpha": lambda x: torch.rsub(x, x.flip(1), alpha=2),
     "combination": lambda x: 0.3 * x - GAMMA * x.flip(1) / 2 + 1,
     "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
-    "ones_like": lambda x: x + torch.ones_like(x),
+    "ones_like": lambda x: F.leaky_relu(x) + torch.ones_like(x),
     "zeros_like - x": lambda x: torch.zeros_like(x) - x,
     "layer scale": lambda x: x + GAMMA * x.flip(2),
     "x / size": lambda x: x / x.size(2),
     "size * x": lambda x: x.shape[1] * x,
-    "x + size": lambda x: x + x.size(1),
+    "x + size": lambda x: F.leaky_relu(x) + x.size(1),
 }
 JOINS = {
     "cat with zeros_like": lambda x: torch.cat([x, torch.zeros_like(x)], 1),

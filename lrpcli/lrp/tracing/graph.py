@@ -15,6 +15,8 @@ from lrpcli.lrp.operation import Operation
 
 FINAL = {"sigmoid": "sigmoid", "logsigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
 """Activations that are stripped where they end a model, by name of module or function, and the head that they are."""
+POSITIVE = {"softplus", "exp"}
+"""Activations that rise and are positive also where their input is negative, as a sigmoid is."""
 
 
 @dataclass
@@ -121,8 +123,11 @@ def _probability(layer: Layer) -> str | None:
 
 
 def _refuse_probabilities(graph: Graph) -> None:
-    """UnsupportedLayer if probabilities or their logarithms are made behind the last linear layers."""
-    stack = [graph.output]
+    """UnsupportedLayer if probabilities, their logarithms or what is always positive is made behind the last layers.
+
+    The z-rule divides their relevance by what they read, which may be negative where they are positive.
+    """
+    stack, linear = [graph.output], any(isinstance(layer.operation, LinearOperation) for layer in graph.layers)
     while stack:
         layer = graph.layers[stack.pop()]
         if isinstance(layer.operation, LinearOperation):
@@ -132,6 +137,12 @@ def _refuse_probabilities(graph: Graph) -> None:
                 f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
                 "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "
                 f"sigmoid at the very end is stripped; let the model return what {layer.name!r} reads."
+            )
+        if linear and layer.type.lower() in POSITIVE:
+            raise UnsupportedLayer(
+                f"Layer {layer.name!r} of type {layer.type} stands behind the last linear layer and is positive also "
+                "where it reads a negative value: maps of such classes would have the wrong sign. Let the model return "
+                f"what {layer.name!r} reads."
             )
         stack.extend(layer.operation.receivers(layer.inputs))
 
