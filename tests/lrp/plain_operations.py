@@ -3,6 +3,8 @@
 The second is left out where the function is linear or picks its winners, for then it is its own linearised net.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -175,6 +177,7 @@ SUMS = {
     "zeros_like - x": lambda x: torch.zeros_like(x) - x,
     "layer scale": lambda x: x + GAMMA * x.flip(2),
     "x / size": lambda x: x / x.size(2),
+    "x / sqrt(size)": lambda x: x / math.sqrt(math.prod(x.shape[1:3])),
     "size * x": lambda x: x.shape[1] * x,
     "x + size": lambda x: F.leaky_relu(x) + x.size(1),
 }

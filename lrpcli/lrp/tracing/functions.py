@@ -55,7 +55,7 @@ ARITHMETIC = {
     "add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq", "pow", "div", "and", "or", "xor",
     "invert", "not", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
     "bitwise_not", "where", "sum", "mean", "abs", "long", "bool", "clamp", "tensor", "as_tensor", "zeros", "ones",
-    "full", "arange", "linspace", "eye", *CASTS, *MADE, *MASKS,
+    "full", "arange", "linspace", "eye", "prod", "sqrt", "ceil", "floor", *CASTS, *MADE, *MASKS,
 }  # fmt: skip
 """What is computed with sizes, masks and fixed tensors."""
 _DIVIDES = "It divides by a norm; leave that out, or write a response normalisation as torch.nn.LocalResponseNorm."

@@ -22,8 +22,8 @@ from lrpcli.lrp.tracing.refusals import require_no_hooks, unwrapped
 MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 """Where the code lies that is not the user's."""
 CONTROL_FLOW = (
-    "Write it without control flow that depends on tensors, their shapes or their types, or pass a "
-    "torch.fx.GraphModule."
+    "Write it without control flow that depends on tensors, their shapes or their types (to flatten: "
+    "torch.flatten(x, 1)), or pass torch.export.export(model, (x,)) with one image x (1, C, H, W): it knows the shapes."
 )
 ASSIGNMENT = (
     "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
