@@ -30,25 +30,33 @@ _Tensors = tuple[tuple[int, int], ...]
 class Agreement:
     """Compares the logits of a graph with those of the module it came from, in one forward pass of one image.
 
-    All explainers of a graph share one, and it lets go of the module once the two agree.
+    All explainers of a graph share one, and it lets go of the module once the two agree. Where that was on a single
+    image, the first larger batch is compared with one of its images alone, by the graph itself.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._module: nn.Module | None = unwrapped(module)
         self._tensors = _tensors(self._module)
+        self._name = _name(self._module)
+        self._alone = True
 
     def require(self, graph: Graph, x: Tensor, logits: Tensor) -> None:
         """ModelError if the module's logits of one of the images `x` (N, C, H, W) are not those found, (N, D).
 
+        It is the last of those with finite logits, so that what reads the first image for all of them shows.
+
         Nothing is done once that is known, nor where no image has finite logits. A module that has changed since the
         graph was made cannot be compared: a warning says so.
         """
-        if self._module is None:
+        if self._module is None and not (self._alone and len(x) > 1):
             return
-        finite = logits.isfinite().all(1).nonzero()[:1, 0].tolist()
+        finite = logits.isfinite().all(1).nonzero()[-1:, 0].tolist()
         if not finite:
             return
-        if _tensors(self._module) != self._tensors:
+        if self._module is None:
+            if not _is_separate(graph, x, logits, finite[0]):
+                raise ModelError(_mixed(self._name))
+        elif _tensors(self._module) != self._tensors:
             warnings.warn(
                 f"The weights of {_name(self._module)} have changed since this Explainer was made, which explains "
                 "them as they were then. Make a new Explainer for the new weights.",
@@ -56,7 +64,7 @@ class Agreement:
             )
         elif not _agree(self._module, graph, x, logits, finite[0]):
             raise ModelError(_difference(self._module))
-        self._module = None
+        self._module, self._alone = None, len(x) == 1
 
 
 def _agree(module: nn.Module, graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
@@ -87,10 +95,23 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     x = x.to(device, torch.float64)
     graph = build_graph(module).to(device, torch.float64)
     expected, _ = _run(_twin(module, device, torch.float64), x, place)
-    # With another image beside it, so that what mixes the images of a batch shows here too.
-    pair = x.roll(-place, 0)[:2]
-    found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[: len(expected)]
+    # With another image before it, so that what mixes the images of a batch shows here too.
+    pair = x.roll(-place - 1, 0)[-2:]
+    found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[-len(expected) :]
     return _is_close(graph.ending, found, expected, TOLERANCE[torch.float64])
+
+
+def _is_separate(graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
+    """Whether a graph gives an image of a batch the logits (N, D) that it gives to that image alone."""
+    images = slice(place, place + 1)
+    alone = forward(Plan(graph), x[images]).output.flatten(1)
+    if x.dtype in TOLERANCE and _is_close("", logits[images], alone, TOLERANCE[x.dtype]):
+        return True
+    if x.dtype == torch.float64:
+        return False
+    device = torch.device("cpu") if x.device.type == "mps" else x.device
+    x, graph = x.to(device, torch.float64), copy.deepcopy(graph).to(device, torch.float64)
+    return _is_separate(graph, x, forward(Plan(graph), x).output.flatten(1), place)
 
 
 def _run(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
@@ -191,6 +212,14 @@ def _tensors(module: nn.Module) -> _Tensors:
 
 def _name(module: nn.Module) -> str:
     return type(module).__name__
+
+
+def _mixed(name: str) -> str:
+    return (
+        f"In {name} the images of a batch depend on each other: one of them has other logits in the batch than alone, "
+        "so its map would explain its neighbours too. Look for a mean, a maximum, a flip or a view over axis 0, or "
+        "give the images one by one."
+    )
 
 
 def _difference(module: nn.Module) -> str:

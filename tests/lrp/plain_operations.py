@@ -3,6 +3,8 @@
 The second is left out where the function is linear or picks its winners, for then it is its own linearised net.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -171,12 +173,13 @@ SUMS = {
     "rsub, alpha": lambda x: torch.rsub(x, x.flip(1), alpha=2),
     "combination": lambda x: 0.3 * x - GAMMA * x.flip(1) / 2 + 1,
     "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
-    "ones_like": lambda x: x + torch.ones_like(x),
+    "ones_like": lambda x: F.leaky_relu(x) + torch.ones_like(x),
     "zeros_like - x": lambda x: torch.zeros_like(x) - x,
     "layer scale": lambda x: x + GAMMA * x.flip(2),
     "x / size": lambda x: x / x.size(2),
+    "x / sqrt(size)": lambda x: x / math.sqrt(math.prod(x.shape[1:3])),
     "size * x": lambda x: x.shape[1] * x,
-    "x + size": lambda x: x + x.size(1),
+    "x + size": lambda x: F.leaky_relu(x) + x.size(1),
 }
 JOINS = {
     "cat with zeros_like": lambda x: torch.cat([x, torch.zeros_like(x)], 1),

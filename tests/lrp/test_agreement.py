@@ -181,6 +181,37 @@ def test_images_that_depend_on_each_other_are_an_error():
             Explainer(net, "epsilon", dtype=dtype, device="cpu")(image(3, 3, 8, 8))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("mix", [
+    lambda x: x - x.flip(0) / 2,
+    lambda x: x[:1].expand_as(x),
+    lambda x: x / x.size(0),
+    lambda x: x.transpose(0, 1).reshape(x.shape),
+], ids=["flip", "first", "count", "wrong view"])  # fmt: skip
+def test_images_that_depend_on_each_other_are_an_error_behind_a_single_one_too(mix, dtype):
+    x = image(3, 3, 8, 8)
+    explain = Explainer(Call(lambda self, x: self.net(mix(x)), net=plain()), "epsilon", dtype=dtype, device="cpu")
+    explain(x[2:])
+    for call in (explain, explain.predict, explain):  # it stays one
+        with pytest.raises(ModelError, match="the images of a batch depend on each other"):
+            call(x)
+
+
+def test_what_reads_the_first_image_for_all_is_an_error():
+    net = Call(lambda self, x: self.net(x[:1].expand_as(x)), net=plain())
+    with pytest.raises(ModelError, match=DIFFERS):
+        Explainer(net, "epsilon", device="cpu")(image(3, 3, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_batch_behind_a_single_image_is_compared_once(dtype, monkeypatch):
+    explain, x = Explainer(deep_net(50, 1e4), "epsilon", dtype=dtype, device="cpu"), image(3, 3, 8, 8)
+    for batch in (x[:1], x, x[:1], x):
+        explain.predict(batch)
+    monkeypatch.setattr(agreement, "forward", None)
+    explain.predict(x)
+
+
 def test_a_model_for_one_batch_size_is_compared_on_the_whole_batch():
     net = Call(lambda self, x: self.fc(x.view(2, 192)), fc=nn.Linear(192, 3))
     Explainer(net, "epsilon", device="cpu")(image(2, 3, 8, 8))

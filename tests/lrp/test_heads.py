@@ -117,3 +117,17 @@ def test_a_sigmoid_elsewhere_stays():
         assert {"sigmoid", "Sigmoid"} & {layer.type for layer in graph.layers}
         with torch.no_grad():
             agree(explain(net).logits, net(X), 1e-12)
+
+
+@pytest.mark.parametrize("head", [
+    nn.Softplus(), functional.softplus, torch.exp, lambda x: x.exp(), lambda x: functional.softplus(x) + 1,
+    lambda x: torch.exp(x).clamp(max=10), lambda x: functional.softplus(x).flatten(1),
+], ids=str)  # fmt: skip
+def test_what_is_positive_for_negative_logits_is_refused(head):
+    """As with a sigmoid that is kept, R > 0 would be divided by z < 0."""
+    with pytest.raises(UnsupportedLayer, match="of type (Softplus|softplus|exp) .* wrong sign. Let the model return"):
+        build_graph(ended(head))
+
+
+def test_what_is_positive_may_stand_before_a_linear_layer():
+    build_graph(nn.Sequential(body(3), nn.Softplus(), nn.Linear(3, 2).double()).eval())

@@ -102,6 +102,12 @@ SPELLINGS = {
     "loop": (Loop(), LocalResponseNorm(5, 5e-4, 0.75, 2.0)),
     "shifted": (Shifted(), LocalResponseNorm(5, 1e-3, 0.5)),
     "convolved": (Convolved(), LocalResponseNorm(5, 5e-4, 0.5, 1.5)),
+    "ones made in forward": (Call(lambda x: x / (2 + 1e-3 * functional.conv3d(
+        x.square()[:, None], torch.ones(1, 1, 5, 1, 1, dtype=x.dtype), padding=(2, 0, 0))[:, 0]) ** 0.75),
+        LocalResponseNorm(5, 5e-3, 0.75, 2.0)),
+    "band made in forward": (Call(lambda x: x / (2 + 1e-3 * functional.conv2d(x.square(), torch.ones(
+        CHANNELS, CHANNELS, dtype=x.dtype, device=x.device).tril(2).triu(-2)[:, :, None, None])) ** 0.75),
+        LocalResponseNorm(5, 5e-3, 0.75, 2.0)),
     "in place": (Call(lambda x: plane(x).mul_(1e-3).add_(1.0).pow_(-0.75).mul_(x)),
                  LocalResponseNorm(3, 1e-3, 0.75, region=PLANE)),
     "power 1": (Call(lambda x: x / (1 + 1e-3 * plane(x))), LocalResponseNorm(3, 1e-3, 1.0, region=PLANE)),

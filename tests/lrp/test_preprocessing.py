@@ -56,8 +56,21 @@ def by_chunks(x):
     return torch.cat([parts[0] * 1.0, parts[1] * -2.0, parts[2] * 0.5], 1)
 
 
+def as_kornia(x):
+    """kornia.enhance.normalize."""
+    mean = torch.as_tensor(MEAN.view(1, 3), device=x.device, dtype=x.dtype)[..., None]
+    std = torch.as_tensor(STD.view(1, 3), device=x.device, dtype=x.dtype)[..., None]
+    return ((x.view(x.shape[0], x.shape[1], -1) - mean) / std).view(x.shape)
+
+
 MAPS = {
     "module with buffers": Normalize(),
+    "to the device": lambda x: (x - MEAN.to(x.device)) / STD.to(device=x.device, dtype=x.dtype),
+    "to the type": lambda x: (x - MEAN.type_as(x)) / STD.to(x),
+    "made in forward": lambda x: x - torch.tensor([0.1, 0.2, 0.3], device=x.device, dtype=x.dtype).view(3, 1, 1),
+    "expand_as": lambda x: (x - MEAN.expand_as(x)) / STD.expand_as(x),
+    "by a size": lambda x: (x - x.size(1)) / x.dim(),
+    "kornia": as_kornia,
     "torchvision": torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "first BatchNorm": batch_norm(),
     "transform_input": transform_input,
@@ -160,6 +173,18 @@ def test_a_pixel_that_is_multiplied_by_zero_gets_nothing(config):
     within = explain(inside(norm, net), config, X, (LOW, HIGH)).relevance
     assert not within[:, 1].any()
     agree(within[:, [0, 2]], outside[:, [0, 2]], 1e-12)
+
+
+def test_a_channel_that_is_multiplied_by_a_zero_of_its_device_gets_nothing():
+    mask = torch.tensor([1.0, 0.0, 2.0]).double().view(1, 3, 1, 1)
+    within = explain(inside(lambda x: x * mask.to(x.device), body()), "epsilon-plus-flat", X, (LOW, HIGH)).relevance
+    agree(within, explain(inside(lambda x: x * mask, body()), "epsilon-plus-flat", X, (LOW, HIGH)).relevance, 1e-12)
+    assert not within[:, 1].any()
+
+
+def test_a_mask_that_depends_on_the_pixels_is_no_preprocessing():
+    net = inside(lambda x: x * (x > 100) - (x > 100).to(x.dtype), body())
+    assert "preprocessing" not in {layer.kind for layer in build_graph(net).layers}
 
 
 def test_a_grey_image_gets_what_all_its_channels_get():

@@ -139,3 +139,30 @@ def test_arguments_in_any_number_beside_the_input_are_none():
             return x.flatten(1) * (1 + len(rest))
 
     assert torch.equal(Explainer(Many(), dtype=torch.float64, device="cpu").predict(X), X.flatten(1))
+
+
+KEPT = torch.tensor(3.0)
+
+
+class Optional(nn.Module):
+    """Arguments beside the input that decide what is computed, at their defaults when a model is explained."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x, mask=None, features=False, scale=2.0, sizes=(1, 2), *, mode="plain", kept=KEPT):
+        x = x if mask is None else x * mask
+        if features:
+            return self.layer(x), x
+        for size in sizes:
+            x = x * size
+        return self.layer(x) * scale * kept if mode == "plain" else self.layer(x)
+
+
+def test_arguments_with_a_default_may_decide_what_is_computed(recwarn):
+    net, x = Optional().eval(), image(2, 3).float()
+    explainer = Explainer(net, "epsilon", device="cpu")
+    torch.testing.assert_close(explainer.predict(x), net(x))
+    assert [layer.type for layer in explainer.graph.layers[1:]].count("Linear") == 1
+    assert not recwarn.list

@@ -13,7 +13,7 @@ from lrpcli.lrp.layers.products import Product, Softmax
 from lrpcli.lrp.layers.reductions import LinearMap
 from lrpcli.lrp.layers.views import Stack, View
 from lrpcli.lrp.tracing import arithmetic, resampling, weights
-from lrpcli.lrp.tracing.node import Node, Translated
+from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.rearranging import attribute, is_part_of_pair, join, made, read_by, values_of_pair, view
 
 DROPOUTS = {
@@ -55,7 +55,7 @@ ARITHMETIC = {
     "add", "sub", "mul", "floordiv", "truediv", "getitem", "mod", "neg", "int", "eq", "pow", "div", "and", "or", "xor",
     "invert", "not", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
     "bitwise_not", "where", "sum", "mean", "abs", "long", "bool", "clamp", "tensor", "as_tensor", "zeros", "ones",
-    "full", "arange", "linspace", "eye", *CASTS, *MADE, *MASKS,
+    "full", "arange", "linspace", "eye", "prod", "sqrt", "ceil", "floor", *CASTS, *MADE, *MASKS,
 }  # fmt: skip
 """What is computed with sizes, masks and fixed tensors."""
 _DIVIDES = "It divides by a norm; leave that out, or write a response normalisation as torch.nn.LocalResponseNorm."
@@ -138,6 +138,8 @@ def _cast(node: Node) -> Translated:
         ):
             raise node.unsupported("It rounds to whole numbers.")
     first = node.arguments[0]
+    if not isinstance(first, Reference):  # self.mean.type_as(x)
+        return Translated(node.label, value=first)
     if node.is_scalar(first):  # a mask as numbers
         return Translated(node.label, Scalar(node.replay()), (), read_by(node))
     return Translated(node.label, Activation(unchanged), (first.index,))

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import torch
 
 from lrpcli.errors import UnsupportedLayer
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged, unchanged
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
-from lrpcli.lrp.layers.preprocessing import InputMap
+from lrpcli.lrp.layers.preprocessing import InputMap, SizedInputMap
 from lrpcli.lrp.layers.products import Silent
 from lrpcli.lrp.operation import Operation
 
 FINAL = {"sigmoid": "sigmoid", "logsigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
 """Activations that are stripped where they end a model, by name of module or function, and the head that they are."""
+POSITIVE = {"softplus", "exp"}
+"""Activations that rise and are positive also where their input is negative, as a sigmoid is."""
 
 
 @dataclass
@@ -121,8 +123,11 @@ def _probability(layer: Layer) -> str | None:
 
 
 def _refuse_probabilities(graph: Graph) -> None:
-    """UnsupportedLayer if probabilities or their logarithms are made behind the last linear layers."""
-    stack = [graph.output]
+    """UnsupportedLayer if probabilities, their logarithms or what is always positive is made behind the last layers.
+
+    The z-rule divides their relevance by what they read, which may be negative where they are positive.
+    """
+    stack, linear = [graph.output], any(isinstance(layer.operation, LinearOperation) for layer in graph.layers)
     while stack:
         layer = graph.layers[stack.pop()]
         if isinstance(layer.operation, LinearOperation):
@@ -132,6 +137,12 @@ def _refuse_probabilities(graph: Graph) -> None:
                 f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
                 "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "
                 f"sigmoid at the very end is stripped; let the model return what {layer.name!r} reads."
+            )
+        if linear and layer.type.lower() in POSITIVE:
+            raise UnsupportedLayer(
+                f"Layer {layer.name!r} of type {layer.type} stands behind the last linear layer and is positive also "
+                "where it reads a negative value: maps of such classes would have the wrong sign. Let the model return "
+                f"what {layer.name!r} reads."
             )
         stack.extend(layer.operation.receivers(layer.inputs))
 
@@ -144,10 +155,26 @@ def _mark_preprocessing(graph: Graph) -> None:
             continue
         if isinstance(layer.operation, Affine):
             layer.operation = InputMap.of(layer.operation)
+        elif isinstance(layer.operation, (Rescaled, Sum)) and len(layer.inputs) == 1 and _is_given(graph, layer):
+            layer.operation = SizedInputMap(layer.operation)
         elif layer.kind not in ("view", "concat", "pad") and not is_unchanged(layer.operation):
             continue
         found.add(index)
     graph.preprocessing = frozenset(found)
+
+
+def _is_given(graph: Graph, layer: Layer) -> bool:
+    """Whether nothing but the values of its input and sizes, number types and devices decide what a layer puts out."""
+    stack, seen = list(layer.scalars), set(layer.scalars)
+    while stack:
+        scalar = graph.layers[stack.pop()]
+        if scalar.kind != "scalar":
+            continue  # where a size is read off
+        if scalar.inputs:  # a mask
+            return False
+        stack.extend(set(scalar.scalars) - seen)
+        seen.update(scalar.scalars)
+    return True
 
 
 def _unify_affine(graph: Graph) -> None:

@@ -22,8 +22,9 @@ WINDOWS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d", "
            "getitem", "slice", "select", "roll", "lp_pool1d", "lp_pool2d", "LPPool1d", "LPPool2d"}  # fmt: skip
 IN_PLACE = {"iadd", "isub", "imul", "itruediv"}
 OTHERS = {"pow", "square", "add", "iadd", "sub", "isub", "sum", "pad", "constant_pad_nd", "ZeroPad1d", "ZeroPad2d",
-          "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "zeros", "zeros_like", "new_zeros", "clamp",
-          "clamp_min", "abs", "exp", "log", "neg"}  # fmt: skip
+          "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "zeros", "zeros_like", "new_zeros", "ones",
+          "new_ones", "full", "new_full", "eye", "tril", "triu", "clamp", "clamp_min", "abs", "exp", "log",
+          "neg"}  # fmt: skip
 SIZES = {"size", "shape", "getattr", "len", "dim", "sym_size"}
 VOCABULARY = QUOTIENTS | PRODUCTS | set(POWERS) | VIEWS | CASTS | WINDOWS | OTHERS | SIZES
 """What LRN by hand is made of; anything else is where its input comes from."""

@@ -22,8 +22,8 @@ from lrpcli.lrp.tracing.refusals import require_no_hooks, unwrapped
 MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 """Where the code lies that is not the user's."""
 CONTROL_FLOW = (
-    "Write it without control flow that depends on tensors, their shapes or their types, or pass a "
-    "torch.fx.GraphModule."
+    "Write it without control flow that depends on tensors, their shapes or their types (to flatten: "
+    "torch.flatten(x, 1)), or pass torch.export.export(model, (x,)) with one image x (1, C, H, W): it knows the shapes."
 )
 ASSIGNMENT = (
     "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
@@ -35,7 +35,7 @@ def trace(module: nn.Module) -> fx.Graph:
     """The calls that the forward function makes. ModelError names the line that cannot be traced."""
     try:
         with _without_compiler():
-            return _Tracer().trace(module)
+            return _Tracer().trace(module, _defaults(module))
     except LrpError:
         raise
     except Exception as error:
@@ -44,6 +44,16 @@ def trace(module: nn.Module) -> fx.Graph:
             f"The forward function of {type(module).__name__} cannot be traced{_line(error)} "
             f"({type(error).__name__}: {error}). {advice}{hint_at_norms(module)}"
         ) from error
+
+
+def _defaults(module: nn.Module) -> dict[str, Any]:
+    """The arguments of a forward function that are known: all but the first that have a default, and keep it.
+
+    Tensors stay arguments, as torch.fx has no check for them.
+    """
+    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    given = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    return {name: default for name, default in given.items() if not isinstance(default, torch.Tensor)}
 
 
 def _without_compiler() -> AbstractContextManager[Any]:

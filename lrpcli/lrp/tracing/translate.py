@@ -31,7 +31,7 @@ from lrpcli.lrp.tracing.tracer import trace
 IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
 
 
-CHECKS = {"_assert", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
+CHECKS = {"_assert", "_assert_is_none", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
 """Calls that may raise an error and put out nothing."""
 QUESTIONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "all", "any", "is_contiguous"}
 """Calls that change nothing, and whose answer a check may leave unread."""
@@ -126,7 +126,7 @@ class _Builder:
             raise ModelError(
                 f"The model has a second input, {node.name!r}; only models with one input can be explained."
             )
-        return node.args[0]
+        return self._resolve(node.args[0])
 
     def _unique(self, name: str) -> str:
         """The second use of a module gets '@2' behind its name: it is a layer of its own."""
