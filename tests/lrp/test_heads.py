@@ -107,6 +107,20 @@ def test_probabilities_that_the_model_goes_on_with_are_refused(name):
         build_graph(ended(REFUSED[name]))
 
 
+@pytest.mark.parametrize("head", [
+    lambda z: 1 / (1 + torch.exp(-z)), lambda z: (torch.tanh(z) + 1) / 2, lambda z: functional.relu6(z + 3) / 6,
+    lambda z: torch.clamp(0.2 * z + 0.5, 0, 1).flatten(1), lambda z: torch.exp(z) / (1 + torch.exp(z)),
+])  # fmt: skip
+def test_a_sigmoid_by_hand_at_the_end_is_refused(head):
+    with pytest.raises(UnsupportedLayer, match="probability that is written by hand|divides by a signal|wrong sign"):
+        build_graph(ended(head))
+
+
+@pytest.mark.parametrize("head", [lambda z: (torch.tanh(z) + 1) / 2, lambda z: functional.relu6(z + 3) / 6])
+def test_a_sigmoid_by_hand_may_stand_before_a_linear_layer(head):
+    build_graph(nn.Sequential(body(3), Call(head), nn.Linear(3, 2).double()).eval())
+
+
 def test_a_sigmoid_elsewhere_stays():
     """As the activation of a hidden layer, and as a gate of what is returned."""
     hidden = nn.Sequential(body(4), nn.Sigmoid(), nn.Linear(4, 2).double())

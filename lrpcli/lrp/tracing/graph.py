@@ -107,7 +107,7 @@ def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
         if not layers[index].inputs:
             return output, "softmax"
         reader, index = index, layers[index].inputs[0]
-    head = "softmax" if layers[index].kind == "softmax" else _probability(layers[index])
+    head = "softmax" if layers[index].kind == "softmax" else probability(layers[index])
     if head is None:
         return output, "softmax"
     if index == output:
@@ -117,7 +117,7 @@ def _strip_head(layers: list[Layer], output: int) -> tuple[int, str]:
     return output, head
 
 
-def _probability(layer: Layer) -> str | None:
+def probability(layer: Layer) -> str | None:
     """The head that an activation is where it ends a model; None for one that makes no probabilities."""
     return FINAL.get(layer.type.lower().replace("_", ""))
 
@@ -132,7 +132,7 @@ def _refuse_probabilities(graph: Graph) -> None:
         layer = graph.layers[stack.pop()]
         if isinstance(layer.operation, LinearOperation):
             continue
-        if _probability(layer) and not is_unchanged(layer.operation):
+        if probability(layer) and not is_unchanged(layer.operation):
             raise UnsupportedLayer(
                 f"Layer {layer.name!r} of type {layer.type} makes probabilities, and the model goes on computing with "
                 "them up to its output: maps of classes below one half would have the wrong sign. Only a softmax or "

@@ -1,17 +1,19 @@
 """A torch.nn.Module -> the graph of its layers: traced by torch.fx, each node translated, what is unknown refused."""
 
+import copy
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
 from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
-from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph
+from lrpcli.lrp.tracing.gates import is_gate
+from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph, probability
 from lrpcli.lrp.tracing.lrn_patterns import find_norms
 from lrpcli.lrp.tracing.modules import translate_module
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
@@ -53,9 +55,16 @@ def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
     for node in traced.nodes:
         if node.op == "output":
             output = builder.output(node)
-            ending = _ending(builder.layers, output)
+            last = _last(builder.layers, output)
+            layer, by_hand = copy.copy(builder.layers[last]), _is_probability_by_hand(builder.layers, last)
             graph = make_graph(builder.layers, output)
-            graph.ending = ending
+            if by_hand:
+                raise UnsupportedLayer(
+                    f"Layer {layer.name!r} of type {layer.type} ends the model, and what it puts out is a probability "
+                    "that is written by hand: maps of classes below one half would have the wrong sign. Write it as "
+                    "torch.sigmoid or torch.softmax, which are stripped, or let the model return the logits."
+                )
+            graph.ending = layer.type
             return graph
         if node not in checks:
             builder.add(node)
@@ -73,11 +82,16 @@ def _checks(traced: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def _ending(layers: list[Layer], output: int) -> str:
-    """The type of the last layer that is more than a view."""
+def _last(layers: list[Layer], output: int) -> int:
+    """The last layer that is more than a view."""
     while layers[output].inputs and (layers[output].kind == "view" or is_unchanged(layers[output].operation)):
         output = layers[output].inputs[0]
-    return layers[output].type
+    return output
+
+
+def _is_probability_by_hand(layers: list[Layer], last: int) -> bool:
+    """Whether a model ends in a sigmoid without its name; one by name is stripped."""
+    return layers[last].kind != "softmax" and probability(layers[last]) is None and is_gate(layers, last)
 
 
 class _Builder:
