@@ -69,7 +69,8 @@ def compare(fields: Fields, path: str, content: Content | None = None) -> int:
         return SAME
     if state is None and not is_stream(path):  # whatever it was, it is gone
         return CHANGED
-    otherwise = CHANGED if recorded_path(fields) == absolute(path) else OTHER
+    # Whatever comes through a stream next time is another image.
+    otherwise = CHANGED if recorded_path(fields) == absolute(path) and not is_stream(path) else OTHER
     if recorded is None or (known is not None and state is not None and known.size != state.size):
         return otherwise
     if content is None:

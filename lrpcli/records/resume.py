@@ -210,10 +210,11 @@ def _damaged(path: str, name: str) -> Record:
 
 
 def _clash(path: str, name: str, other: str) -> ImageError:
+    before = "that came through it before" if path == other else repr(other)
     return ImageError(
         CLASH,
         f"The image {path!r} is left undone: its name in the output folder, {name!r}, belongs to the finished result "
-        f"of another image, {other!r}. Choose another output folder, or replace that result with --force.",
+        f"of another image, {before}. Choose another output folder, or replace that result with --force.",
     )
 
 

@@ -19,6 +19,12 @@ from lrpcli.records.folder import names_in, opened_folder
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
 """Failures that come from one file's name or place; any other means that nothing can be written there."""
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, None), "Free some space"),
+    errno.EFBIG: "Allow larger files (ulimit -f)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n), or choose fewer --jobs"),
+}
+"""What to do about failures that have nothing to do with the place; NumPy's have no number on a full disk."""
 TEMPORARY = ".lrp-{owner}-{unique}.tmp"
 
 
@@ -69,8 +75,7 @@ def translate_os_error(error: OSError, path: Path) -> ImageError | OutputError:
     reason = error.strerror or str(error) or "the write failed"
     if error.errno in OF_ONE_NAME:
         return ImageError("io", f"The output file {os.fspath(path)!r} cannot be written: {reason}.")
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
-    advice = "Free some space" if full else "Name an output folder that can be made and written to"
+    advice = ADVICE.get(error.errno, "Name an output folder that can be made and written to")
     return OutputError(
         f"The output file {os.fspath(path)!r} cannot be written: {reason}. {advice}, then run the same command again."
     )

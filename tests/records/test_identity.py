@@ -93,7 +93,7 @@ def test_standard_input_is_known_by_its_bytes():
     assert FileState.of(STDIN) is None and recorded_path(known) == "-" == absolute("-")
     assert compare(known, "-") == UNKNOWN
     assert compare(known, "-", Content(hash_bytes(b"one"))) == SAME
-    assert compare(known, "-", Content(hash_bytes(b"two"))) == CHANGED
+    assert compare(known, "-", Content(hash_bytes(b"two"))) == OTHER
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,8 @@ def test_standard_input_is_known_by_what_comes_in(tmp_path, command):
     found = []
     for content in contents:
         result = process(command[0], *TINY_OPTIONS, *command[1:], "--json", cwd=tmp_path, input=content)
-        found += [row["status"] for row in rows(result)[:-1]]
-    assert found == ["ok", "skipped", "ok"]
+        found += [row["error"]["kind"] if "error" in row else row["status"] for row in rows(result)[:-1]]
+    assert found == ["ok", "skipped", "clash"]
 
 
 def test_an_evaluation_knows_its_images_by_content_too(tmp_path):

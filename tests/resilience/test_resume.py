@@ -60,10 +60,11 @@ def test_finished_images_are_skipped_and_failed_and_changed_ones_done_again(tmp_
 def test_standard_input_is_never_taken_for_a_file_called_dash(tmp_path, command):
     """Its state would say that the image is the one of the last run, whatever comes in this time."""
     photo(tmp_path / "dash.png", 1).rename(tmp_path / "-")
-    for seed in (2, 3):
+    for seed, statuses in ((2, ["ok"]), (3, ["failed"])):
         content = photo(tmp_path / "in.png", seed).read_bytes()
         result = process(command[0], *TINY_OPTIONS, *command[1:], "--json", cwd=tmp_path, input=content)
-        assert [row["status"] for row in rows(result)[:-1]] == ["ok"], result.stderr
+        assert [row["status"] for row in rows(result)[:-1]] == statuses, result.stderr
+    assert b"clash: " in result.stderr
 
 
 def test_an_output_folder_may_be_moved_and_the_inputs_called_otherwise(tmp_path):
