@@ -19,7 +19,7 @@ from lrpcli.records.folder import names_in, opened_folder
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
 """Failures that come from one file's name or place; any other means that nothing can be written there."""
-ADVICE = {
+ADVICE: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, None), "Free some space"),
     errno.EFBIG: "Allow larger files (ulimit -f)",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n), or choose fewer --jobs"),

@@ -136,7 +136,7 @@ def test_a_sigmoid_elsewhere_stays():
 @pytest.mark.parametrize("head", [
     nn.Softplus(), functional.softplus, torch.exp, lambda x: x.exp(), lambda x: functional.softplus(x) + 1,
     lambda x: torch.exp(x).clamp(max=10), lambda x: functional.softplus(x).flatten(1),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_what_is_positive_for_negative_logits_is_refused(head):
     """As with a sigmoid that is kept, R > 0 would be divided by z < 0."""
     with pytest.raises(UnsupportedLayer, match="of type (Softplus|softplus|exp) .* wrong sign. Let the model return"):
