@@ -9,6 +9,7 @@ from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
+from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
@@ -90,8 +91,9 @@ def _last(layers: list[Layer], output: int) -> int:
 
 
 def _is_probability_by_hand(layers: list[Layer], last: int) -> bool:
-    """Whether a model ends in a sigmoid without its name; one by name is stripped."""
-    return layers[last].kind != "softmax" and probability(layers[last]) is None and is_gate(layers, last)
+    """Whether a model with linear layers ends in a sigmoid without its name; one by name is stripped."""
+    linear = any(isinstance(layer.operation, LinearOperation) for layer in layers)
+    return linear and layers[last].kind != "softmax" and probability(layers[last]) is None and is_gate(layers, last)
 
 
 class _Builder:
