@@ -314,8 +314,11 @@ MODULES = {
     "Conv2d, valid": nn.Conv2d(4, 3, 3, padding="valid"),
 }
 # fmt: on
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
-    del POOLING["over size"]  # torch.fx cannot trace it there, and it is refused
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
+"""Whether torch.fx cannot trace a call whose tuple or number is computed; it is refused with its line then."""
+if OLD:
+    for name in ("over size", "parts joined again", "parts stacked"):
+        next(table for table in (POOLING, JOINS) if name in table).pop(name)
 
 TABLES = (PRODUCTS, SUMS, JOINS, WINNERS, VIEWS, POOLING, LINEAR, MODULES)
 OPERATIONS = {name: (f, held(f)) for name, f in ACTIVATIONS.items()} | {

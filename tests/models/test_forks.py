@@ -291,7 +291,7 @@ def test_unknown_fields_of_what_is_cut_away_do_not_matter(tmp_path) -> None:
     text = HEAD + FIRST + (
         'layer { name: "in" type: "Data" top: "data" include { phase: TRAIN } data_param { odd: 1 } odd_param {} }'
         'layer { name: "drop" type: "Odd" bottom: "x" top: "z" include { phase: TRAIN } odd: 1 }'
-        'layer { name: "loss" type: "OddLoss" bottom: "x" top: "l" odd_param { a: "b" \'c\' d: [{}, {e: -1}] } }'
+        'layer { name: "loss" type: "OddLoss" bottom: "x" top: "l" odd_param { a: "b" \'c\' d: [1, -2] f { e: -1 } } }'
     ) + TAIL.replace('"y"', '"x"')  # fmt: skip
     prototxt, weights = net(tmp_path, text, FIRST_SHAPES)
     assert load_model(weights, prototxt=prototxt).outputs == 4
