@@ -15,8 +15,8 @@ VARIABLE = "MPLCONFIGDIR"
 def plain_matplotlib(folder: Path) -> Iterator[None]:
     """While entered, matplotlib has its own defaults and prints nothing.
 
-    It wants a folder for its list of fonts. Where neither the user's nor any for temporary files can be written, it
-    gets one in `folder`, which is removed afterwards.
+    It wants a folder for its list of fonts. A user without a home gets a temporary one, and where none can be written
+    either, it lies in `folder`; it is removed afterwards.
     """
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
     with _cache(folder), _away_from_here():
@@ -29,16 +29,27 @@ def plain_matplotlib(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _cache(folder: Path) -> Iterator[None]:
     try:
-        tempfile.gettempdir()  # matplotlib makes do with a folder there
+        place = tempfile.gettempdir()  # matplotlib makes do with a folder there
     except FileNotFoundError:
-        before = os.environ.get(VARIABLE)
-        with tempfile.TemporaryDirectory(prefix=".lrp-", dir=folder.absolute()) as name:
-            os.environ[VARIABLE] = name
-            yield
-        del os.environ[VARIABLE]
-        os.environ.update({} if before is None else {VARIABLE: before})
+        place = str(folder.absolute())
     else:
+        if VARIABLE in os.environ or _has_home():
+            yield
+            return
+    before = os.environ.get(VARIABLE)
+    with tempfile.TemporaryDirectory(prefix=".lrp-", dir=place) as name:
+        os.environ[VARIABLE] = name
         yield
+    del os.environ[VARIABLE]
+    os.environ.update({} if before is None else {VARIABLE: before})
+
+
+def _has_home() -> bool:
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

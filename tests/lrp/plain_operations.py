@@ -315,7 +315,7 @@ MODULES = {
 }
 # fmt: on
 OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
-"""Whether torch.fx cannot trace a call whose tuple or number is computed; it is refused with its line then."""
+"""Whether torch.fx cannot trace a call whose tuple, number, dtype or device is computed; its line is named then."""
 if OLD:
     for name in ("over size", "parts joined again", "parts stacked"):
         next(table for table in (POOLING, JOINS) if name in table).pop(name)

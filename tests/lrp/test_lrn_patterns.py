@@ -10,6 +10,7 @@ from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp.helpers import Call, agree
+from tests.lrp.plain_operations import OLD
 
 X = 50 * torch.randn(2, 3, 11, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 CHANNELS = 9
@@ -119,6 +120,9 @@ SPELLINGS = {
                    LocalResponseNorm(3, 1e-3, 0.5, region=PLANE)),
     "a window as wide as the channels": (nn.CrossMapLRN2d(19, 1e-3, 0.75, 1.0), LocalResponseNorm(19, 1e-3, 0.75)),
 }  # fmt: skip
+if OLD:
+    for made in ("ones made in forward", "band made in forward"):
+        del SPELLINGS[made]
 
 
 def net(norm):

@@ -11,6 +11,7 @@ from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp.helpers import Call, agree, image
+from tests.lrp.plain_operations import OLD
 
 SIDE = 8
 X = 255 * torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -82,6 +83,9 @@ MAPS = {
     "in place": lambda x: x.clone().sub_(MEAN).div_(STD),
     "mean image": lambda x: x - torch.arange(3.0 * SIDE * SIDE).view(3, SIDE, SIDE).double() / 10,
 }
+if OLD:
+    for made in ("to the device", "made in forward", "kornia"):
+        del MAPS[made]
 
 
 def body():
