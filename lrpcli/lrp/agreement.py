@@ -68,19 +68,22 @@ class Agreement:
 
 
 def _agree(module: nn.Module, graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
-    own = _dtype(module)
     if x.dtype in TOLERANCE:
-        try:
-            expected, images = _run(_twin(module, x.device, x.dtype), x, place)
-        except ModelError:
-            if own == x.dtype:
-                raise
-            # One that names a number type in its forward function runs in its own alone.
-            expected, images = _run(_twin(module, x.device, own), x.to(own), place)
-            return _is_close(graph.ending, logits[images].to(own), expected, TOLERANCE.get(own, 1e-5))
-        if _is_close(graph.ending, logits[images], expected, TOLERANCE[x.dtype]):
+        expected, images = _expected(module, x, place)
+        if _is_close(graph.ending, logits[images].to(expected.dtype), expected):
             return True
     return x.dtype != torch.float64 and _agree_in_double(module, x, place)
+
+
+def _expected(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
+    """What _run gives in the number type of `x`; in the module's own where its forward function names that."""
+    try:
+        return _run(_twin(module, x.device, x.dtype), x, place)
+    except ModelError:
+        own = _dtype(module)
+        if own not in TOLERANCE or own == x.dtype:
+            raise
+        return _run(_twin(module, x.device, own), x.to(own), place)
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -94,18 +97,18 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     device = torch.device("cpu") if x.device.type == "mps" else x.device
     x = x.to(device, torch.float64)
     graph = build_graph(module).to(device, torch.float64)
-    expected, _ = _run(_twin(module, device, torch.float64), x, place)
+    expected, _ = _expected(module, x, place)
     # With another image before it, so that what mixes the images of a batch shows here too.
     pair = x.roll(-place - 1, 0)[-2:]
     found = forward(Plan(graph), x if len(expected) == len(x) else pair).output.flatten(1)[-len(expected) :]
-    return _is_close(graph.ending, found, expected, TOLERANCE[torch.float64])
+    return _is_close(graph.ending, found.to(expected.dtype), expected)
 
 
 def _is_separate(graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
     """Whether a graph gives an image of a batch the logits (N, D) that it gives to that image alone."""
     images = slice(place, place + 1)
     alone = forward(Plan(graph), x[images]).output.flatten(1)
-    if x.dtype in TOLERANCE and _is_close("", logits[images], alone, TOLERANCE[x.dtype]):
+    if x.dtype in TOLERANCE and _is_close("", logits[images], alone):
         return True
     if x.dtype == torch.float64:
         return False
@@ -151,10 +154,11 @@ def _without_compiler() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
-def _is_close(ending: str, logits: Tensor, expected: Tensor, tolerance: float) -> bool:
+def _is_close(ending: str, logits: Tensor, expected: Tensor) -> bool:
     """Whether logits (N, D) are those of the model, or its output is what its last layer makes of them."""
     if logits.shape != expected.shape:
         return False
+    tolerance = TOLERANCE[expected.dtype]
     if _differ_by(logits, expected) <= tolerance:
         return True
     head = ending.lower().replace("_", "")

@@ -269,10 +269,11 @@ def test_a_module_that_cannot_be_copied_is_compared_in_its_own_type():
             Explainer(other, "epsilon", dtype=dtype, device="cpu").predict(image(1, 3, 8, 8))
 
 
-def test_a_module_that_names_its_number_type_is_compared_in_that():
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_module_that_names_its_number_type_is_compared_in_that(dtype):
     for factor in (1, 1.001):
         net = nn.Sequential(Call(lambda x: x.float()), hidden(factor))
-        explain = Explainer(net, "epsilon", dtype=torch.float64, device="cpu")
+        explain = Explainer(net, "epsilon", dtype=dtype, device="cpu")
         with nullcontext() if factor == 1 else pytest.raises(ModelError, match=DIFFERS):
             explain.predict(image(1, 3, 8, 8))
 
