@@ -7,6 +7,7 @@ from io import BufferedIOBase
 
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
+from lrpcli.images.streams import stream_of
 from lrpcli.paths import STDIN
 from lrpcli.text_files import UTF8_MARK, marked_encoding
 
@@ -19,8 +20,9 @@ def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator
     """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
 
     A byte order mark of UTF-8 at the start is passed over. A result is named after the whole path, without "/", "."
-    and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file called "-" is a file here. UsageError for a path that has
-    no such name, and for what is no such list: UTF-16, lines with NUL, or longer than any path.
+    and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file called "-" is a file here; a stream such as "/dev/stdin"
+    has the path that stream_of gives it. UsageError for a path that has no such name, and for what is no such list:
+    UTF-16, lines with NUL, or longer than any path.
     """
     for number, item in enumerate(_items(stream, b"\0" if null else b"\n"), 1):
         entry = _without_mark(item) if number == 1 else item
@@ -37,7 +39,7 @@ def _source(path: str) -> Source:
     parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
     if not parts:
         raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
-    return Source("./-" if path == STDIN else path, "/".join(parts))
+    return Source("./-" if path == STDIN else stream_of(path) or path, "/".join(parts))
 
 
 def _without_mark(item: bytes) -> bytes:

@@ -109,7 +109,7 @@ class Explained(Record):
 
     @classmethod
     def outputs_of(cls, fields: Fields) -> Iterable[Outputs]:
-        """See Record."""
+        """The files that a journal's line names, without reading the rest. ValueError for anything else."""
         return (Outputs.from_json(part.inner("outputs")) for part in _parts(fields))
 
     def below(self, folder: str) -> "Explained":

@@ -23,6 +23,7 @@ from lrpcli.records.journal import (
     SKIPPED,
     UNFINISHED,
     Line,
+    failure_kind,
     open_journal,
     parse_line,
     read_lines,
@@ -207,5 +208,4 @@ def _last_times(names: NDArray[np.uint64], times: NDArray[np.float64]) -> NDArra
 
 
 def _is_crash(line: Line) -> bool:
-    error = line.fields.get("error")
-    return line.code == FAILED and isinstance(error, dict) and error.get("kind") == "crashed"
+    return line.code == FAILED and failure_kind(line.fields) == "crashed"

@@ -212,9 +212,14 @@ def _code(fields: Fields) -> int:
     if kind == "start":
         return ALONE if fields.get("alone") else START
     if kind == "done":
-        return OK if fields.get("status") == record.OK else _failure_code(fields.get("error"))
+        if fields.get("status") == record.OK:
+            return OK
+        return CLASHED if failure_kind(fields) == record.CLASH else FAILED
     return {"run": RUN, "skip": SKIPPED}.get(kind, DROPPED) if isinstance(kind, str) else DROPPED
 
 
-def _failure_code(error: object) -> int:
-    return CLASHED if isinstance(error, dict) and error.get("kind") == record.CLASH else FAILED
+def failure_kind(fields: Fields) -> str | None:
+    """The kind of the failure in a line, as in errors.ImageError; None if it holds none."""
+    error = fields.get("error")
+    kind = error.get("kind") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) else None

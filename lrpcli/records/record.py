@@ -1,7 +1,7 @@
 """What became of one image: the fields that every kind of work shares, to and from JSON."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -109,11 +109,6 @@ class Record:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the summary of a run shall say of it, as the end of a sentence; counted over all images."""
-        return ()
-
-    @classmethod
-    def outputs_of(cls, fields: Fields) -> "Iterable[Outputs]":  # noqa: ARG003 - subclasses read them
-        """The files that a journal's line names, without reading the rest. ValueError for anything else."""
         return ()
 
     def below(self: R, folder: str) -> R:

@@ -12,7 +12,7 @@ from lrpcli.errors import UsageError
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
 from lrpcli.records.explained import Explained
 from lrpcli.records.index import Index, identity
-from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, RunLine
+from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, RunLine, failure_kind
 from lrpcli.records.json_values import Fields
 from lrpcli.records.record import CLASH
 
@@ -115,13 +115,8 @@ def _count(line: Line | None, output: Path, status: Status) -> None:
     if line is not None and line.code == OK:
         status.done += _is_there(line.fields, output)
     elif line is not None and line.code == FAILED:
-        status.errors[_failure_kind(line.fields)] += 1
-
-
-def _failure_kind(fields: Fields) -> str:
-    error = fields.get("error")
-    kind = error.get("kind") if isinstance(error, dict) else None
-    return kind if isinstance(kind, str) and kind.isidentifier() else "unknown"
+        kind = failure_kind(line.fields) or ""
+        status.errors[kind if kind.isidentifier() else "unknown"] += 1
 
 
 def _is_there(fields: Fields, output: Path) -> bool:

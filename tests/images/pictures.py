@@ -31,13 +31,19 @@ def failure(source: object, policy: DecodePolicy | None = None) -> ImageError:
     return caught.value
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+def chunk(name: bytes, data: bytes, *, right: bool = True) -> bytes:
+    """A chunk of a PNG, with its right checksum or another."""
+    checksum = zlib.crc32(name + data) ^ (not right)
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes], interlaced: int = 0
+) -> bytes:
     """A PNG put together by hand: `rows` are the scan lines with their filter bytes."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in parts)
 
 
 def tiff(bits: int, photometric: int, data: bytes, width: int) -> bytes:

@@ -240,6 +240,8 @@ def test_the_reason_for_finding_nothing(tmp_path):
         (b"\xef\xbb\xbf", False, []),
         (b"\xef\xbb\xbfa.jpg\0 \0", True, [("a.jpg", "a.jpg"), (" ", " ")]),
         (b"a.jpg \nb\xef\xbb\xbf.jpg\n", False, [("a.jpg ", "a.jpg "), ("b\ufeff.jpg", "b\ufeff.jpg")]),
+        (b"/dev/stdin\n/dev/fd/0\n", False, [("-", "dev/stdin"), ("-", "dev/fd/0")]),
+        (b"/proc/self/fd/7\n/dev/fd/7\n", False, [("/dev/fd/7", "proc/self/fd/7"), ("/dev/fd/7", "dev/fd/7")]),
     ],
 )
 def test_lists(content, null, expected):

@@ -9,18 +9,13 @@ from PIL import Image
 
 from lrpcli.images.decode import DecodePolicy, decode
 from lrpcli.images.png import needed_chunks
-from tests.images.pictures import failure, saved, smooth
+from tests.images.pictures import chunk, failure, png, saved, smooth
 
 WHOLE = saved(smooth(), "PNG")
 BEHIND_HEADER = 33
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 EXIF = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 BOMB = zlib.compress(bytes(1 << 26), 9)
-
-
-def chunk(name: bytes, data: bytes, *, right: bool = True) -> bytes:
-    checksum = zlib.crc32(name + data) ^ (not right)
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
 
 
 def with_chunks(*chunks: bytes, last: bool = False) -> bytes:
@@ -137,9 +132,8 @@ def test_whole_pixels_without_the_end_of_the_file_can_be_accepted(cut):
 
 def with_pixels(width: int, height: int, depth: int, colour: int, interlaced: int, unpacked: bytes) -> bytes:
     """A PNG with right checksums throughout, whatever its pixels are."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
-    palette = chunk(b"PLTE", bytes(range(48))) if colour == 3 else b""
-    return WHOLE[:8] + header + palette + chunk(b"IDAT", zlib.compress(unpacked)) + chunk(b"IEND", b"")
+    palette = [(b"PLTE", bytes(range(48)))] if colour == 3 else []
+    return png(width, height, depth, colour, unpacked, *palette, interlaced=interlaced)
 
 
 def bytes_of_pixels(width: int, height: int, bits: int, interlaced: int) -> int:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pytest
 
 from lrpcli.images.find import Discovery
-from lrpcli.pipeline.workers import Workers
 from lrpcli.records.resume import BEGUN, DEATHS
 from tests.photos import photo
-from tests.pipeline.test_run import FILES, Averaging, run_of
+from tests.pipeline.test_run import FILES, Averaging, record_of, run_of
 from tests.resilience.runs import journal
 
+JOURNAL = FILES.journal("1-of-1")
 KILLS = BEGUN + DEATHS
 """So many runs in a row an image may end before it is `crashed`."""
 
@@ -30,19 +30,8 @@ class Deadly(Averaging):
     def __call__(self, batch):
         answers = super().__call__(batch)
         if self.kills(self.seen[-1]):
-            raise Killed((self.folder / ".lrp" / FILES.journal("1-of-1")).read_bytes())
+            raise Killed((self.folder / ".lrp" / JOURNAL).read_bytes())
         return answers
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(2) as running:
-        yield running
-
-
-@pytest.fixture
-def sources(tmp_path):
-    return photos(tmp_path, 10)
 
 
 def photos(tmp_path, count):
@@ -59,7 +48,7 @@ def attempt(out, sources, workers, kills, batch_size=4, **keywords):
     try:
         return list(run.records(sources, workers)), seen
     except Killed as killed:
-        (out / ".lrp" / FILES.journal("1-of-1")).write_bytes(killed.args[0])
+        (out / ".lrp" / JOURNAL).write_bytes(killed.args[0])
         return None, seen
 
 
@@ -78,9 +67,9 @@ def statuses(records):
 def test_one_kill_costs_nothing_but_the_work_that_was_under_way(tmp_path, workers, sources):
     records, seen = attempt(tmp_path / "out", sources, workers, of("4.png"))
     assert records is None and seen == [[f"{n}.png" for n in range(4)], [f"{n}.png" for n in range(4, 8)]]
-    started = {row["name"] for row in journal(tmp_path / "out", FILES.journal("1-of-1")) if row["type"] == "start"}
+    started = {row["name"] for row in journal(tmp_path / "out", JOURNAL) if row["type"] == "start"}
     assert started == {f"{n}.png" for n in range(8)}, "8.png and 9.png were decoded, but could not end the run"
-    done = {row["name"] for row in journal(tmp_path / "out", FILES.journal("1-of-1")) if row["type"] == "done"}
+    done = {row["name"] for row in journal(tmp_path / "out", JOURNAL) if row["type"] == "done"}
     records, seen = attempt(tmp_path / "out", sources, workers, never)
     left = [source.name for source in sources if source.name not in done]
     assert [name for batch in seen for name in batch] == left and {len(batch) for batch in seen[:-1]} <= {4}
@@ -95,7 +84,7 @@ def test_what_was_under_way_in_two_kills_is_tried_alone_and_then_done_in_full_ba
     assert seen == [*([f"{n}.png"] for n in range(4)), *([f"{n}.png" for n in part] for part in
                     (range(4), range(4, 8), range(8, 10)))]  # fmt: skip
     assert set(statuses(records).values()) == {"ok"}
-    alone = [row["name"] for row in journal(tmp_path / "out", FILES.journal("1-of-1")) if row.get("alone")]
+    alone = [row["name"] for row in journal(tmp_path / "out", JOURNAL) if row.get("alone")]
     assert alone == [f"{n}.png" for n in range(4)]
 
 
@@ -189,10 +178,8 @@ def test_a_writer_that_ends_the_run_is_found_too(tmp_path, workers):
     sources, out = photos(tmp_path, 4), tmp_path / "out"
 
     def write(item, mean, seconds):
-        from tests.pipeline.test_run import record_of
-
         if item.source.name == "3.png":
-            raise Killed((out / ".lrp" / FILES.journal("1-of-1")).read_bytes())
+            raise Killed((out / ".lrp" / JOURNAL).read_bytes())
         return record_of(item, mean, seconds)
 
     for _ in range(KILLS):
@@ -206,17 +193,15 @@ def test_an_orderly_end_leaves_no_suspects(tmp_path, workers, sources):
     for _ in range(KILLS):
         with contextlib.closing(run_of(out, Averaging([]), batch_size=4).records(sources, workers)) as records:
             assert all(next(records) for _ in range(3))
-    last = {row["name"]: row["type"] for row in journal(out, FILES.journal("1-of-1")) if "name" in row}
+    last = {row["name"]: row["type"] for row in journal(out, JOURNAL) if "name" in row}
     assert "drop" in last.values() and "start" not in last.values()
     records, _ = attempt(out, sources, workers, never)
-    assert not any("alone" in row for row in journal(out, FILES.journal("1-of-1"))) and len(records) == 10
+    assert not any("alone" in row for row in journal(out, JOURNAL)) and len(records) == 10
     assert set(statuses(records).values()) <= {"ok", "skipped"}
 
 
 def test_memory_that_is_full_while_an_image_is_written_is_its_own_failure(tmp_path, workers, sources):
     def write(item, mean, seconds):
-        from tests.pipeline.test_run import record_of
-
         if item.source.name == "3.png":
             raise MemoryError
         return record_of(item, mean, seconds)

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from lrpcli.errors import ImageError, OutputError, UsageError
-from lrpcli.images.find import Discovery, Source
+from lrpcli.images.find import Source
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
-from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import RunDescription, RunFiles
 from lrpcli.records.identity import hash_bytes
 from lrpcli.records.record import Record
@@ -71,19 +70,6 @@ def run_of(folder, work, batch_size=3, shard=WHOLE, force=False, write=record_of
     stages = Stages(Preparation(DecodePolicy(), Preprocessing((8, 8)), None, False), work, write, batch_size, 2)
     description = RunDescription("none", None, {}, {"work": "brightness"}, "0")
     return Run(folder, FILES, Brightness, description, stages, shard, force)
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(2) as running:
-        yield running
-
-
-@pytest.fixture
-def sources(tmp_path):
-    for number in range(10):
-        photo(tmp_path / "in" / f"{number}.png", number)
-    return list(Discovery([str(tmp_path / "in")]))
 
 
 def test_records_come_in_order_with_batches_of_one_size(tmp_path, workers, sources):

@@ -157,8 +157,13 @@ def test_results_of_other_settings_are_not_overwritten_by_another_image_either(t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("explain", "-", "out"), ("evaluate", "-", "-o", "out", "--steps", "2")])
+@pytest.mark.parametrize(
+    "command",
+    [("explain", "-", "out"), ("explain", "--files-from", "list", "out"),
+     ("evaluate", "-", "-o", "out", "--steps", "2")],
+)  # fmt: skip
 def test_standard_input_is_known_by_what_comes_in(tmp_path, command):
+    (tmp_path / "list").write_text("/dev/stdin\n")
     contents = [photo(tmp_path / "in.png", seed).read_bytes() for seed in (2, 2, 3)]
     found = []
     for content in contents:
