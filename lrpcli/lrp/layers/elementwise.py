@@ -157,8 +157,8 @@ class Pass(Rule[Operation]):
     relevance_at_zero = "passes"
 
     def relevance(self, step: Step[Operation], relevance: Tensor) -> Relevances:
-        """R_i = R_i."""
-        return (relevance,)
+        """R_i = R_i, summed where the input was broadcast, as by torch.maximum with a fixed tensor."""
+        return (relevance.sum_to_size(step.shapes[0]),)
 
 
 @dataclass(frozen=True)
