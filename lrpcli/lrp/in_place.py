@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rectifier, Sum, is_unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
+from lrpcli.lrp.layers.selection import Selection
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.rules import AnyRule
 from lrpcli.lrp.tracing.graph import Graph
@@ -57,6 +58,8 @@ def _quiet(graph: Graph, rules: Sequence[AnyRule], readers: list[list[int]]) -> 
 
 def _keeps_zero(operation: Operation) -> bool:
     """Whether an output is zero where all its inputs are; other layers whose rule passes relevance on do."""
+    if isinstance(operation, Selection):
+        return not operation.whole
     return not isinstance(operation, Activation) or isinstance(operation, Rectifier) or is_unchanged(operation)
 
 

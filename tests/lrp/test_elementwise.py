@@ -133,6 +133,12 @@ def test_activations_pass_relevance(number):
     check(ACTIVATIONS[number], image(2, 3, 4), lambda r: r)
 
 
+def test_an_activation_that_broadcasts_its_input_takes_back_the_sum():
+    x, bounds = image(2, 1, 4), image(3, 1, seed=1).abs()
+    for function in (lambda x: torch.maximum(x, bounds), lambda x: x.clamp(-bounds, bounds)):
+        check(function, x, lambda r: r.sum(1, keepdim=True))
+
+
 @pytest.mark.parametrize("layer", [nn.ReLU(inplace=True), nn.PReLU(3), nn.Hardswish(), nn.Dropout(), nn.Softplus(3)])
 def test_activation_modules_pass_relevance(layer):
     check(lambda self, x: self.layer(x), image(2, 3, 4), lambda r: r, layer=layer.double().eval())

@@ -8,6 +8,7 @@ from lrpcli import Explainer
 from lrpcli.lrp import propagate
 from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.lrp.in_place import overwritten
+from tests.lrp.helpers import Call
 from tests.lrp.nets import NETS, photos
 
 BOX = (torch.full((1, 3, 1, 1), -110.0), torch.full((1, 3, 1, 1), 145.0))
@@ -112,6 +113,25 @@ def test_relevance_may_come_from_a_zero_that_an_activation_made_large(function):
             return self.last(function(torch.relu(self.first(x))))
 
     assert plan(Net(), "epsilon") == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: torch.where(x > 0.1, x, 0.5), {}),  # an activation: the constant stands for x, and x gets R there
+        (lambda x: x.masked_fill(x < 0.1, 0.5), {}),
+        (lambda x: torch.where(torch.arange(4) < 2, x, 0.5), {"first": True}),  # the constant is no x, and R is lost
+    ],
+)
+def test_relevance_may_come_from_a_zero_for_which_a_choice_put_a_constant(function, expected, monkeypatch):
+    model = Call(
+        lambda self, x: self.last(function(torch.relu(self.first(x)))), first=nn.Linear(4, 4), last=nn.Linear(4, 2)
+    ).double()
+    assert plan(model, "epsilon") == expected
+    x = torch.randn(3, 4, dtype=torch.float64)
+    found = Explainer(model, "epsilon", dtype=torch.float64)(x).relevance
+    monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
+    torch.testing.assert_close(Explainer(model, "epsilon", dtype=torch.float64)(x).relevance, found)
 
 
 def test_a_view_of_the_input_is_not_written_over():

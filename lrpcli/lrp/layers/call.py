@@ -1,4 +1,4 @@
-"""A call of the traced model as a function of the layers that it reads."""
+"""A call of the traced model as a function of the layers that it reads, and layers that are such functions."""
 
 import copy
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from lrpcli.lrp.operation import Operation
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,21 @@ def moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if isinstance(value, nn.Module):
         return copy.deepcopy(value).to(device, dtype)
     return value.to(device, dtype) if isinstance(value, Call) else value
+
+
+class FunctionOperation(Operation):
+    """Base of the layers that are one function: a Call, a module or what torch has."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def run(self, *inputs: Any) -> tuple[Any, None]:
+        """What the function returns; what carries no relevance, such as a size or a mask, comes behind the tensors."""
+        return self.function(*inputs), None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Copies the parameters of a module and the fixed tensors of a Call."""
+        self.function = moved(self.function, device, dtype)
 
 
 def pull_back(function: Callable[[Tensor], Tensor], relevance: Tensor, shape: torch.Size) -> Tensor:

@@ -7,29 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrpcli.lrp.layers.call import moved
+from lrpcli.lrp.layers.call import FunctionOperation
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, bias_treatment, safe_divide
 
 Factor = Tensor | float
 
 
-class Activation(Operation):
+class Activation(FunctionOperation):
     """An elementwise activation, dropout, or anything else through which R passes unchanged."""
 
     kind = "activation"
 
     def __init__(self, function: Callable[..., Tensor], nonnegative: bool = False) -> None:
-        self.function = function
+        super().__init__(function)
         self.nonnegative = nonnegative
         """Whether its output is never negative, for any input."""
-
-    def run(self, *inputs: Any) -> tuple[Tensor, None]:
-        """The activation of the input; what the function further needs, such as a lower bound, comes behind it."""
-        return self.function(*inputs), None
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies a module such as PReLU with its parameters, and the fixed arguments of a function."""
-        self.function = moved(self.function, device, dtype)
 
 
 class Rectifier(Activation):
@@ -120,34 +112,16 @@ class Affine(Operation):
         self.shift = self.shift.to(device, dtype, copy=True) if isinstance(self.shift, Tensor) else self.shift
 
 
-class Rescaled(Operation):
+class Rescaled(FunctionOperation):
     """Product with, or quotient by, what carries no relevance: a size, a mask, zeros_like."""
 
     kind = "affine"
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
 
-    def run(self, *inputs: Any) -> tuple[Tensor, None]:
-        """The product; what carries no relevance comes behind the signal."""
-        return self.function(*inputs), None
-
-
-class Scalar(Operation):
+class Scalar(FunctionOperation):
     """What carries no relevance: sizes and arithmetic on them, masks, tensors made in the shape of others."""
 
     kind = "scalar"
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def run(self, *inputs: Any) -> tuple[Any, None]:
-        """What the function returns."""
-        return self.function(*inputs), None
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies the fixed tensors that it computes with."""
-        self.function = moved(self.function, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -157,8 +131,8 @@ class Pass(Rule[Operation]):
     relevance_at_zero = "passes"
 
     def relevance(self, step: Step[Operation], relevance: Tensor) -> Relevances:
-        """R_i = R_i."""
-        return (relevance,)
+        """R_i = R_i, summed where the input was broadcast, as by torch.maximum with a fixed tensor."""
+        return (relevance.sum_to_size(step.shapes[0]),)
 
 
 @dataclass(frozen=True)

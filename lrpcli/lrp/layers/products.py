@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from lrpcli.lrp.layers.call import moved
+from lrpcli.lrp.layers.call import FunctionOperation
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step
 
 
@@ -39,27 +37,19 @@ class Quotient(Product):
         return inputs[0] / inputs[1], None
 
 
-class Silent(Operation):
+class Silent(FunctionOperation):
     """A function without a rule of its own: it may make gates and divisors, and is refused where relevance arrives."""
 
     kind = "gate"
 
     def __init__(self, function: Callable[..., Tensor], refusal: str) -> None:
-        self.function = function
+        super().__init__(function)
         self.refusal = refusal
         """The sentence for where relevance arrives; empty for the one that a softmax gets."""
-
-    def run(self, *inputs: Any) -> tuple[Tensor, None]:
-        """The function of the input; sizes that it needs come behind it."""
-        return self.function(*inputs), None
 
     def receivers(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """None of its inputs."""
         return ()
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies fixed arguments."""
-        self.function = moved(self.function, device, dtype)
 
 
 class Softmax(Silent):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrpcli.lrp.layers.call import moved, pull_back
+from lrpcli.lrp.layers.call import FunctionOperation, pull_back
 from lrpcli.lrp.operation import Operation
 
 
@@ -89,13 +89,14 @@ class MaxOverAxes(AnyMaxPool):
         return Mean(self.axes, self.keep)
 
 
-class LinearMap(Operation):
+class LinearMap(FunctionOperation):
     """A linear function with fixed weights: bilinear upsampling, average pooling over one or three dimensions."""
 
     kind = "average-pool"
 
     def __init__(self, function: Callable[..., Tensor], *, signed: bool = False) -> None:
-        self.function, self.signed = function, signed
+        super().__init__(function)
+        self.signed = signed
 
     def settled(self, *scalars: Any) -> "LinearMap":
         """See Operation."""
@@ -109,10 +110,6 @@ class LinearMap(Operation):
     def spread(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """The transpose of `run`."""
         return pull_back(self.function, gradient, shape)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies fixed weights."""
-        self.function = moved(self.function, device, dtype)
 
 
 class Mean(Operation):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrpcli.lrp.layers.call import Call, Place, moved, pull_back
+from lrpcli.lrp.layers.call import Call, FunctionOperation, Place, moved, pull_back
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step
 
 
@@ -70,7 +70,7 @@ class Stack(Concat):
         return self.of_inputs(slices, len(step.shapes)) if self.parts else slices
 
 
-class View(Operation):
+class View(FunctionOperation):
     """Reshape, permute, slice, index, expand, one part of a split: every output element is one of the input's.
 
     Upsampling to the nearest pixel, shuffles and padding by reflection are views too, and so are windows padded by 0.
@@ -79,20 +79,13 @@ class View(Operation):
     kind = "view"
 
     def __init__(self, function: Callable[..., Any], *, many: bool = False, repeats: bool = False) -> None:
-        self.function, self.repeats = function, repeats
+        super().__init__(function)
+        self.repeats = repeats
         self.many = many
         """Whether the output is a tuple of views, which only a later getitem turns into one.
 
         `repeats` says that one number of the input may be several of the output in the same memory.
         """
-
-    def run(self, *inputs: Any) -> tuple[Any, None]:
-        """The view; inputs after the first are sizes read off other tensors."""
-        return self.function(*inputs), None
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Copies fixed indices."""
-        self.function = moved(self.function, device, dtype)
 
 
 class Pad(Operation):

@@ -128,7 +128,7 @@ def power(node: Node) -> Translated:
 
 def reduction(node: Node, kind: type[Mean] = Mean) -> Translated:
     """A mean or a sum over axes."""
-    return node.layer(kind(_axes(node), bool(node.get(2, "keepdim", False))))
+    return node.layer(kind(_axes(node), _keeps_axes(node)))
 
 
 def _axes(node: Node) -> tuple[int, ...]:
@@ -141,6 +141,10 @@ def _axes(node: Node) -> tuple[int, ...]:
     if 0 in axes and _holds_images_first(node):
         raise node.unsupported("It mixes the images of a batch; leave out axis 0.")
     return axes
+
+
+def _keeps_axes(node: Node) -> bool:
+    return bool(node.get(2, "keepdim", node.keywords.get("keepdims", False)))
 
 
 def _holds_images_first(node: Node) -> bool:
@@ -171,7 +175,7 @@ def extreme(node: Node, *, smallest: bool = False) -> Translated:
 
 def over_axes(node: Node, *, smallest: bool = False) -> Translated:
     """torch.amax and torch.amin."""
-    return node.layer(MaxOverAxes(_axes(node), bool(node.get(2, "keepdim", False)), smallest=smallest))
+    return node.layer(MaxOverAxes(_axes(node), _keeps_axes(node), smallest=smallest))
 
 
 def larger(node: Node, *, smallest: bool = False) -> Translated:

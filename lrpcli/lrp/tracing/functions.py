@@ -1,6 +1,7 @@
 """Functional calls and tensor methods -> operations. What HANDLERS and VIEWS do not list is refused by name."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,18 +132,22 @@ def _dropout(node: Node) -> Translated:
 
 def _cast(node: Node) -> Translated:
     """The same numbers: the engine keeps its own type and device."""
-    for value in (*node.arguments[1:], *node.keywords.values()):
-        whole = isinstance(value, torch.dtype) and not value.is_floating_point
-        if whole or (
-            isinstance(value, str) and any(name in value for name in ("Int", "Long", "Bool", "Byte", "Short"))
-        ):
-            raise node.unsupported("It rounds to whole numbers.")
+    if any(map(_is_whole, (*node.arguments[1:], *node.keywords.values()))):
+        raise node.unsupported("It rounds to whole numbers.")
     first = node.arguments[0]
     if not isinstance(first, Reference):  # self.mean.type_as(x)
         return Translated(node.label, value=first)
     if node.is_scalar(first):  # a mask as numbers
         return Translated(node.label, Scalar(node.replay()), (), read_by(node))
     return Translated(node.label, Activation(unchanged), (first.index,))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether what a cast is given is a type of whole numbers, its name, or a fixed tensor of them."""
+    kind = value.dtype if isinstance(value, Tensor) else value
+    if isinstance(kind, torch.dtype):
+        return not kind.is_floating_point
+    return isinstance(kind, str) and any(name in kind for name in ("Int", "Long", "Bool", "Byte", "Char", "Short"))
 
 
 def _without_rule(node: Node) -> Translated:
