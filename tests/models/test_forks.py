@@ -297,6 +297,18 @@ def test_unknown_fields_of_what_is_cut_away_do_not_matter(tmp_path) -> None:
     assert load_model(weights, prototxt=prototxt).outputs == 4
 
 
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_lines_end_where_they_end_for_protobuf(tmp_path, tiny_caffemodel, mark) -> None:
+    """In comments and in names, whatever else Python takes for the end of a line."""
+    prototxt = tmp_path / "net.prototxt"
+    text = f"# page {mark} two\n" + TINY.replace('name: "relu1"', f'name: "relu{mark}one"')
+    prototxt.write_text(text)
+    assert load_model(tiny_caffemodel, prototxt=prototxt).outputs == 4
+    prototxt.write_text(text.replace("local_size: 5", "local_size: 5 odd: 1"))
+    with pytest.raises(UnsupportedLayer, match=r"'norm1' .* 'lrn_param.odd' is not known"):
+        load_model(tiny_caffemodel, prototxt=prototxt)
+
+
 def _with_numbers(weights: Path, param: str, extra: bytes) -> None:
     """Adds bytes to the end of the hyper-parameters of the layer 'layer', as a writer with more fields would."""
     content = messages()["NetParameter"].FromString(weights.read_bytes())
