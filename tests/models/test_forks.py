@@ -484,7 +484,10 @@ CHOICES = [
     ("", ("aux", "fc2")),
     (PROB, ("prob", "aux")),  # what nothing reads is a head too
     (LOSS.format("aux", "loss_weight: 9").replace("SoftmaxWith", "Euclidean") + LOSS.format("fc2", ""), ("fc2", "aux")),
-]
+    # In training, another softmax makes the blob of that name.
+    (AUX_PROB.replace('"aux_prob" }', '"prob" include { phase: TRAIN } }')
+     + PROB.replace('"prob" }', '"prob" include { phase: TEST } }'), ("prob", "aux")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("losses", "heads"), CHOICES)
