@@ -12,7 +12,7 @@ from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models import load_model
 from lrpcli.models.caffe.files import read_weights
 from lrpcli.models.caffe.schema import messages
-from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel
+from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel, write_safetensors
 from tests.models.test_forward import assert_close, images, opencv, run
 from tests.models.test_layers import FIRST, FIRST_SHAPES, HEAD, TAIL, check, net
 from tests.photos import photo
@@ -490,14 +490,18 @@ CHOICES = [
 ]  # fmt: skip
 
 
+def heads_blobs() -> dict[str, list[np.ndarray]]:
+    """Weights for the net with several heads."""
+    random = np.random.default_rng(0)
+    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
+    return {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
+
+
 @pytest.mark.parametrize(("losses", "heads"), CHOICES)
 def test_the_head_with_the_highest_loss_weight_is_explained(tmp_path, losses, heads) -> None:
     prototxt = tmp_path / "heads.prototxt"
     prototxt.write_text(HEADS + losses)
-    random = np.random.default_rng(0)
-    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
-    blobs = {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
-    weights = write_caffemodel(tmp_path / "n.caffemodel", blobs, HEADS + losses)
+    weights = write_caffemodel(tmp_path / "n.caffemodel", heads_blobs(), HEADS + losses)
     for description in (prototxt, None):
         model = load_model(weights, prototxt=description)
         assert (model.head, set(model.heads)) == (heads[0], set(heads)) and model.heads[0] == heads[0]
@@ -507,6 +511,13 @@ def test_the_head_with_the_highest_loss_weight_is_explained(tmp_path, losses, he
         assert load_model(weights, prototxt=prototxt, output=name).outputs == outputs
     with pytest.raises(ModelError, match=r"has no head 'aux_fx'. Did you mean 'aux_fc'\? --output takes one of '"):
         load_model(weights, prototxt=prototxt, output="aux_fx")
+
+
+def test_a_file_cannot_say_which_head_is_explained(tmp_path) -> None:
+    prototxt = tmp_path / "heads.prototxt"
+    prototxt.write_text(HEADS + CHOICES[0][0])
+    weights = write_safetensors(tmp_path / "n.safetensors", heads_blobs(), prototxt=prototxt.read_text(), heads="'aux'")
+    assert load_model(weights).facts["heads"].startswith("'fc2' (loss weight 1) is explained")
 
 
 def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
@@ -524,10 +535,7 @@ def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
 def test_commands_choose_a_head(tmp_path) -> None:
     prototxt = tmp_path / "heads.prototxt"
     prototxt.write_text(HEADS + CHOICES[0][0])
-    random = np.random.default_rng(0)
-    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
-    blobs = {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
-    weights = write_caffemodel(tmp_path / "n.caffemodel", blobs)
+    weights = write_caffemodel(tmp_path / "n.caffemodel", heads_blobs())
     options = ("--prototxt", prototxt, "--save", "none", "--json")
     shown = json.loads(lrp("models", "show", weights, "--prototxt", prototxt, "--json").stdout)
     assert shown["outputs"] == 4
