@@ -20,8 +20,7 @@ class UnusableFile(ValueError):
 def read_small(path: str | Path, most: int = MOST) -> bytes:
     """The content of a regular file of at most `most` bytes. UnusableFile for any other, and if it cannot be read."""
     try:
-        # Opening a pipe must not wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(most + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
@@ -33,6 +32,11 @@ def read_small(path: str | Path, most: int = MOST) -> bytes:
     if len(content) > most:
         raise UnusableFile(f"is longer than {most:,} bytes; give the right file")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """An opener for open that does not wait for who writes to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def import_safetensors(path: Path, description: Description) -> Model:
             "--prototxt FILE."
         )
     model = assemble(found.weights, complete)
-    return replace(model, facts={**model.facts, **found.facts})
+    # What was chosen here is not for a file to say.
+    return replace(model, facts={**found.facts, **model.facts})
 
 
 def read_safetensors(path: str | Path) -> SafetensorsFile:

@@ -189,6 +189,14 @@ def test_numbers_that_are_not_packed_are_read(tmp_path, tiny_caffemodel) -> None
     assert np.array_equal(read_weights(tiny_caffemodel).blobs["conv1"][0], expected)
 
 
+def test_many_numbers_that_are_not_packed_take_little_memory(tmp_path) -> None:
+    numbers = (b"\x2d" + struct.pack("<f", 1)) * 1_500_000
+    layer = b"\x0a\x01x\x3a" + varint(len(numbers)) + numbers
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(b"\xa2\x06" + varint(len(layer)) + layer)
+    assert read_weights(path).blobs["x"][0].shape == (1_500_000,)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite(tmp_path, tiny_blobs, value) -> None:
     tiny_blobs["fc2"][1][2] = value

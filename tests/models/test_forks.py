@@ -12,7 +12,7 @@ from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models import load_model
 from lrpcli.models.caffe.files import read_weights
 from lrpcli.models.caffe.schema import messages
-from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel
+from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel, write_safetensors
 from tests.models.test_forward import assert_close, images, opencv, run
 from tests.models.test_layers import FIRST, FIRST_SHAPES, HEAD, TAIL, check, net
 from tests.photos import photo
@@ -297,6 +297,18 @@ def test_unknown_fields_of_what_is_cut_away_do_not_matter(tmp_path) -> None:
     assert load_model(weights, prototxt=prototxt).outputs == 4
 
 
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_lines_end_where_they_end_for_protobuf(tmp_path, tiny_caffemodel, mark) -> None:
+    """In comments and in names, whatever else Python takes for the end of a line."""
+    prototxt = tmp_path / "net.prototxt"
+    text = f"# page {mark} two\n" + TINY.replace('name: "relu1"', f'name: "relu{mark}one"')
+    prototxt.write_text(text)
+    assert load_model(tiny_caffemodel, prototxt=prototxt).outputs == 4
+    prototxt.write_text(text.replace("local_size: 5", "local_size: 5 odd: 1"))
+    with pytest.raises(UnsupportedLayer, match=r"'norm1' .* 'lrn_param.odd' is not known"):
+        load_model(tiny_caffemodel, prototxt=prototxt)
+
+
 def _with_numbers(weights: Path, param: str, extra: bytes) -> None:
     """Adds bytes to the end of the hyper-parameters of the layer 'layer', as a writer with more fields would."""
     content = messages()["NetParameter"].FromString(weights.read_bytes())
@@ -472,17 +484,24 @@ CHOICES = [
     ("", ("aux", "fc2")),
     (PROB, ("prob", "aux")),  # what nothing reads is a head too
     (LOSS.format("aux", "loss_weight: 9").replace("SoftmaxWith", "Euclidean") + LOSS.format("fc2", ""), ("fc2", "aux")),
-]
+    # In training, another softmax makes the blob of that name.
+    (AUX_PROB.replace('"aux_prob" }', '"prob" include { phase: TRAIN } }')
+     + PROB.replace('"prob" }', '"prob" include { phase: TEST } }'), ("prob", "aux")),
+]  # fmt: skip
+
+
+def heads_blobs() -> dict[str, list[np.ndarray]]:
+    """Weights for the net with several heads."""
+    random = np.random.default_rng(0)
+    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
+    return {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
 
 
 @pytest.mark.parametrize(("losses", "heads"), CHOICES)
 def test_the_head_with_the_highest_loss_weight_is_explained(tmp_path, losses, heads) -> None:
     prototxt = tmp_path / "heads.prototxt"
     prototxt.write_text(HEADS + losses)
-    random = np.random.default_rng(0)
-    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
-    blobs = {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
-    weights = write_caffemodel(tmp_path / "n.caffemodel", blobs, HEADS + losses)
+    weights = write_caffemodel(tmp_path / "n.caffemodel", heads_blobs(), HEADS + losses)
     for description in (prototxt, None):
         model = load_model(weights, prototxt=description)
         assert (model.head, set(model.heads)) == (heads[0], set(heads)) and model.heads[0] == heads[0]
@@ -492,6 +511,13 @@ def test_the_head_with_the_highest_loss_weight_is_explained(tmp_path, losses, he
         assert load_model(weights, prototxt=prototxt, output=name).outputs == outputs
     with pytest.raises(ModelError, match=r"has no head 'aux_fx'. Did you mean 'aux_fc'\? --output takes one of '"):
         load_model(weights, prototxt=prototxt, output="aux_fx")
+
+
+def test_a_file_cannot_say_which_head_is_explained(tmp_path) -> None:
+    prototxt = tmp_path / "heads.prototxt"
+    prototxt.write_text(HEADS + CHOICES[0][0])
+    weights = write_safetensors(tmp_path / "n.safetensors", heads_blobs(), prototxt=prototxt.read_text(), heads="'aux'")
+    assert load_model(weights).facts["heads"].startswith("'fc2' (loss weight 1) is explained")
 
 
 def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
@@ -509,10 +535,7 @@ def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
 def test_commands_choose_a_head(tmp_path) -> None:
     prototxt = tmp_path / "heads.prototxt"
     prototxt.write_text(HEADS + CHOICES[0][0])
-    random = np.random.default_rng(0)
-    shapes = {"conv1": [(8, 3, 3, 3), (8,)], "fc2": [(4, 392), (4,)], "aux_fc": [(3, 392), (3,)]}
-    blobs = {name: [random.normal(size=shape).astype(np.float32) for shape in s] for name, s in shapes.items()}
-    weights = write_caffemodel(tmp_path / "n.caffemodel", blobs)
+    weights = write_caffemodel(tmp_path / "n.caffemodel", heads_blobs())
     options = ("--prototxt", prototxt, "--save", "none", "--json")
     shown = json.loads(lrp("models", "show", weights, "--prototxt", prototxt, "--json").stdout)
     assert shown["outputs"] == 4

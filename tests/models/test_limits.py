@@ -219,6 +219,16 @@ def test_pipes_and_devices_are_not_read(tmp_path, tiny_caffemodel) -> None:
             load_model(tiny_caffemodel, **options)
 
 
+def test_a_folder_in_place_of_a_text_leaves_nothing_open(tmp_path) -> None:
+    from lrpcli.errors import ModelError
+    from lrpcli.models.labels import read_labels
+
+    before = list(Path("/proc/self/fd").iterdir())
+    with pytest.raises(ModelError, match="Is a directory"):
+        read_labels(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
+
+
 def test_what_is_within_the_limits_loads(tmp_path) -> None:
     prototxt = tmp_path / "net.prototxt"
     prototxt.write_text(TINY)

@@ -40,8 +40,9 @@ def blob_array(blob: Any, raw: bool, where: str, allowance: Allowance) -> np.nda
 
 def holds_numbers(blob: Any) -> bool:
     """Whether a BlobProto with raw bytes for numbers holds all of them so: packed, or in NVIDIA's raw_data."""
-    unpacked = any(name.endswith("data") for name in unread_in_message(blob, None))
-    return bool(blob.data or blob.double_data or blob.raw_data) and not unpacked
+    if not (blob.data or blob.double_data or blob.raw_data):
+        return False  # asked first: each number that is not packed is an unknown field
+    return not any(name.endswith("data") for name in unread_in_message(blob, None))
 
 
 def _numbers(blob: Any, raw: bool, where: str) -> np.ndarray:

@@ -81,7 +81,7 @@ def find_heads(network: Network, working: list[SourceLayer]) -> list[Head]:
     makers = {top: layer for layer in working for top in layer.tops}
     losses = [layer for layer in network.layers if _is_loss(layer) and layer.bottoms]
     found: dict[str, Head] = {}
-    for layer in network.layers:
+    for layer in working:
         if layer.type == "Softmax" and layer.tops and layer.bottoms and layer.tops[0] in unread:
             found[layer.bottoms[0]] = _head(layer.bottoms[0], layer.tops[0], True, losses, makers)
     for layer in losses:
