@@ -81,9 +81,9 @@ def compare(fields: Fields, path: str, content: Content | None = None) -> int:
 def relation(fields: Fields, path: str) -> int:
     """What compare says, where needed after reading the file at `path`; one that cannot be read is CHANGED.
 
-    Standard input, which only one process can read, is taken for the one that was measured.
+    A stream, which only one process can read, is taken for the one that was measured.
     """
-    if path == STDIN == recorded_path(fields):
+    if is_stream(path) and recorded_path(fields) == absolute(path):
         return SAME
     found = compare(fields, path)
     if found != UNKNOWN:

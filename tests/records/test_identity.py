@@ -88,12 +88,14 @@ def test_what_needs_no_reading(tmp_path):
     assert compare(known, os.fspath(other)) == OTHER  # that the other's file is gone does not make it this one
 
 
-def test_standard_input_is_known_by_its_bytes():
-    known = Fields({"input": "-", "content": hash_bytes(b"one")})
-    assert FileState.of(STDIN) is None and recorded_path(known) == "-" == absolute("-")
-    assert compare(known, "-") == UNKNOWN
-    assert compare(known, "-", Content(hash_bytes(b"one"))) == SAME
-    assert compare(known, "-", Content(hash_bytes(b"two"))) == OTHER
+@pytest.mark.parametrize("stream", [STDIN, "/dev/fd/7"])
+def test_a_stream_is_known_by_its_bytes(stream):
+    known = Fields({"input": stream, "content": hash_bytes(b"one")})
+    assert FileState.of(stream) is None and recorded_path(known) == stream == absolute(stream)
+    assert compare(known, stream) == UNKNOWN
+    assert compare(known, stream, Content(hash_bytes(b"one"))) == SAME
+    assert compare(known, stream, Content(hash_bytes(b"two"))) == OTHER
+    assert relation(known, stream) == SAME  # for a process that cannot read it any more
 
 
 @pytest.mark.parametrize(
