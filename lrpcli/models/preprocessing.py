@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
 
 CHOICES = tuple(PreprocessingFields.__annotations__)
-NPY_MAGIC = b"\x93NUMPY"
 BINARYPROTO = "lrpcli.models.caffe.files:parse_mean"
 """Reads Caffe's mean images; by name, as formats build on this module and not the other way round."""
 MEAN_HELP = "Give a mean image as .binaryproto or .npy."
@@ -79,7 +78,7 @@ def read_mean_image(path: str | Path) -> np.ndarray:
     if found is not None and found.name != "numpy":
         sentence = "it is text." if found.name == "text" else found.sentence
         raise ModelError(f"{str(path)!r} is no mean image: {sentence} {MEAN_HELP}")
-    mean = _parse_npy(data, path) if data.startswith(NPY_MAGIC) else _parse_binaryproto(data, path)
+    mean = _parse_binaryproto(data, path) if found is None else _parse_npy(data, path)
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or mean.shape[0] not in (1, 3) or not np.isfinite(mean).all():
@@ -121,8 +120,9 @@ def _parse_npy(data: bytes, path: Path) -> np.ndarray:
 def _check_npy_size(data: bytes) -> None:
     """ValueError if the header claims more numbers than there are, for which NumPy would set memory aside."""
     file = io.BytesIO(data)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, kind = read.get(np.lib.format.read_magic(file), np.lib.format.read_array_header_2_0)(file)
+    first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
     if math.prod(shape) * kind.itemsize > len(data):
         raise ValueError(f"it claims the shape {shape}, which is more than it holds")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lrpcli.text_files import LFS_POINTER
 
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PRINTABLE = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
 
 
@@ -36,7 +37,7 @@ def _archive(name: str) -> Kind:
 
 BEGINNINGS = (
     (LFS_POINTER, POINTER),
-    (b"\x89HDF\r\n\x1a\n", HDF5),
+    (HDF5_MAGIC, HDF5),
     (b"\x93NUMPY", NUMPY),
     (b"PK\x03\x04", _archive("zip")),
     (b"\x1f\x8b", _archive("gzip")),
@@ -76,6 +77,6 @@ def recognise(head: bytes, size: int) -> Kind | None:
     start = head.lstrip()[:200].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return PAGE
-    if len(head) > 8 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size:
+    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size:
         return SAFETENSORS
     return TEXT if PRINTABLE.fullmatch(head) else None

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import png
+from tests.models.files import varint
 from tests.photos import folder_of_photos, photo
 from tests.resilience.runs import TINY_OPTIONS, command, environment, explain, lrp, process, rows
 
@@ -54,12 +55,6 @@ def test_a_mean_image_is_no_way_in_for_a_pickle(tmp_path):
 
 @pytest.mark.parametrize("length", [2**31 - 1, 2**40, 2**63])
 def test_a_caffemodel_that_lies_about_lengths_takes_neither_time_nor_memory(tmp_path, length):
-    def varint(number):
-        parts = b""
-        while number > 127:
-            parts, number = parts + bytes([number & 127 | 128]), number >> 7
-        return parts + bytes([number])
-
     path = tmp_path / "liar.caffemodel"
     path.write_bytes(b"\x0a\x04liar" + b"\xa2\x06" + varint(length) + b"\x0a\x01x")  # field 100, a layer
     started = time.process_time()

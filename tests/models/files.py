@@ -67,6 +67,15 @@ def write_caffemodel(path: Path, blobs: Blobs, text: str = "", *, version: int =
     return path
 
 
+def varint(value: int) -> bytes:
+    """A number as protobuf writes lengths and tags."""
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
 def as_v1(text: str) -> str:
     """A V2 net description in V1 spelling."""
     for name in ENUMS["V1LayerType"]:

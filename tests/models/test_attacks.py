@@ -16,7 +16,7 @@ from lrpcli.models.caffe.files import read_prototxt, read_weights
 from lrpcli.models.caffe.schema import messages
 from lrpcli.models.importers import TABLE
 from lrpcli.models.reading import LONGEST_TEXT
-from tests.models.files import TINY, write_caffemodel, write_hdf5, write_safetensors
+from tests.models.files import TINY, varint, write_caffemodel, write_hdf5, write_safetensors
 
 SECONDS = 20  # of this process: what else the machine does costs none
 MEGABYTES = 200
@@ -44,12 +44,12 @@ def refused(path, match: str | None = None, **options) -> str:
     return str(caught.value)
 
 
-def varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
+def refused_description(path, text: str, weights, match: str) -> None:
+    """A net description with that text is refused for those weights; the message names it."""
+    path.write_text(text)
+    with pytest.raises(ModelError, match=match) as caught:
+        load_model(weights, prototxt=path)
+    assert str(path) in str(caught.value)
 
 
 def test_truncated_caffemodels(tmp_path, tiny_caffemodel) -> None:
@@ -306,11 +306,7 @@ PROTOTXTS = [
 
 @pytest.mark.parametrize(("text", "match"), PROTOTXTS)
 def test_hostile_net_descriptions(tmp_path, tiny_caffemodel, text, match) -> None:
-    prototxt = tmp_path / "net.prototxt"
-    prototxt.write_text(text)
-    with pytest.raises(ModelError, match=match) as caught:
-        load_model(tiny_caffemodel, prototxt=prototxt)
-    assert str(prototxt) in str(caught.value)
+    refused_description(tmp_path / "net.prototxt", text, tiny_caffemodel, match)
 
 
 def test_a_net_description_that_is_none(tmp_path, tiny_caffemodel) -> None:

@@ -12,19 +12,12 @@ from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models import load_model
 from lrpcli.models.caffe.files import read_weights
 from lrpcli.models.caffe.schema import messages
-from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel, write_safetensors
+from tests.models.files import TINY, as_v1, random_blobs, varint, write_caffemodel, write_safetensors
+from tests.models.test_attacks import refused_description
 from tests.models.test_forward import assert_close, images, opencv, run
 from tests.models.test_layers import FIRST, FIRST_SHAPES, HEAD, TAIL, check, net
 from tests.photos import photo
 from tests.resilience.runs import lrp
-
-
-def varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def refused(tmp_path: Path, text: str, shapes=None) -> str:
@@ -34,6 +27,22 @@ def refused(tmp_path: Path, text: str, shapes=None) -> str:
         load_model(weights, prototxt=prototxt)
     assert str(prototxt) in str(caught.value) or str(weights) in str(caught.value)
     return str(caught.value)
+
+
+def refused_layer(tmp_path: Path, layer: str, shapes=()) -> str:
+    """The message with which a net is refused for one layer; it names it."""
+    text = f'layer {{ name: "odd one" bottom: "x" top: "y" {layer} }}' + TAIL
+    message = refused(tmp_path, text, {"odd one": shapes} if shapes else {})
+    assert "'odd one'" in message
+    return message
+
+
+def in_double(weights: Path, x: np.ndarray) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
+    """The blobs of a file in double precision, and what FIRST makes of x."""
+    blobs = {
+        name: [array.astype(np.float64) for array in arrays] for name, arrays in read_weights(weights).blobs.items()
+    }
+    return blobs, np.einsum("oi,nihw->nohw", blobs["first"][0][:, :, 0, 0], x) + blobs["first"][1][:, None, None]
 
 
 @pytest.mark.parametrize("rounding", ["ceil_mode: false", "ceil_mode: true", "round_mode: FLOOR", "round_mode: CEIL"])
@@ -76,10 +85,7 @@ def test_batch_norm_with_five_blobs(tmp_path) -> None:
     for text in (bn, filled):
         _, weights = net(tmp_path, HEAD + FIRST + text + TAIL, {**FIRST_SHAPES, "bn": five})
         x = images((4, 9, 8)).astype(np.float64) / 50
-        blobs = {
-            name: [array.astype(np.float64) for array in arrays] for name, arrays in read_weights(weights).blobs.items()
-        }
-        maps = np.einsum("oi,nihw->nohw", blobs["first"][0][:, :, 0, 0], x) + blobs["first"][1][:, None, None]
+        blobs, maps = in_double(weights, x)
         mean, variance, _, scale, bias = (array.reshape(-1, 1, 1) for array in blobs["bn"])
         expected = ((maps - mean) / np.sqrt(variance + 0.001) * scale + bias).mean((2, 3))
         assert_close(run(load_model(weights), x.astype(np.float32)), expected)
@@ -194,10 +200,7 @@ def test_axpy_scales_and_adds(tmp_path) -> None:
     _, weights = net(tmp_path, text + TAIL, {**FIRST_SHAPES, "squeeze": [(4, 4, 1, 1), (4,)]})
     model = load_model(weights)
     x = images((4, 9, 8)).astype(np.float64) / 50
-    blobs = {
-        name: [array.astype(np.float64) for array in arrays] for name, arrays in read_weights(weights).blobs.items()
-    }
-    maps = np.einsum("oi,nihw->nohw", blobs["first"][0][:, :, 0, 0], x) + blobs["first"][1][:, None, None]
+    blobs, maps = in_double(weights, x)
     squeezed = maps.mean((2, 3)) @ blobs["squeeze"][0][:, :, 0, 0].T + blobs["squeeze"][1]
     gate = 1 / (1 + np.exp(-squeezed))
     expected = (gate[:, :, None, None] * maps + x).mean((2, 3))
@@ -259,8 +262,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("layer", UNKNOWN)
 def test_unknown_fields_are_named(tmp_path, layer) -> None:
-    message = refused(tmp_path, f'layer {{ name: "odd one" bottom: "x" top: "y" {layer} }}' + TAIL)
-    assert "'odd one'" in message and UNKNOWN[layer] in message
+    assert UNKNOWN[layer] in refused_layer(tmp_path, layer)
 
 
 HARMLESS = [
@@ -356,9 +358,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("layer", REFUSED)
 def test_what_cannot_be_known_to_be_right_is_refused(tmp_path, layer) -> None:
-    message = refused(tmp_path, f'layer {{ name: "odd one" bottom: "x" top: "y" {layer} }}' + TAIL,
-                      {"odd one": [(4,), (4,), (1,)]} if "BatchNorm" in layer else {})  # fmt: skip
-    assert "'odd one'" in message and REFUSED[layer] in message
+    assert REFUSED[layer] in refused_layer(tmp_path, layer, [(4,), (4,), (1,)] if "BatchNorm" in layer else [])
 
 
 def test_a_variance_that_cannot_be_one(tmp_path) -> None:
@@ -384,11 +384,7 @@ CONNECTIONS = [
 
 @pytest.mark.parametrize(("text", "match"), CONNECTIONS)
 def test_nets_that_caffe_refuses(tmp_path, tiny_caffemodel, text, match) -> None:
-    prototxt = tmp_path / "net.prototxt"
-    prototxt.write_text(text)
-    with pytest.raises(ModelError, match=match) as caught:
-        load_model(tiny_caffemodel, prototxt=prototxt)
-    assert str(prototxt) in str(caught.value)
+    refused_description(tmp_path / "net.prototxt", text, tiny_caffemodel, match)
 
 
 def test_weights_for_two_layers_of_one_name(tmp_path, tiny_blobs, tiny_prototxt) -> None:

@@ -8,10 +8,12 @@ By hand: python -m tests.resilience.mutations [TARGET]... [--count 300]
 
 import argparse
 import collections
+import io
 import json
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,26 +102,27 @@ def _part(chance: random.Random, data: bytes) -> tuple[int, int]:
 KINDS = (_flip_bits, _overwrite, _cut_off, _cut_out, _duplicate, _splice, _inflate)
 
 
-def _tiny_files(folder: Path) -> tuple[dict, Path, str]:
+def _tiny_blobs(folder: Path) -> dict:
+    """The weights of a tiny net, whose description is written beside them."""
     from tests.models.files import TINY, random_blobs
 
     prototxt = folder / "net.prototxt"
     prototxt.write_text(TINY)
-    return random_blobs(prototxt), prototxt, TINY
+    return random_blobs(prototxt)
 
 
 def _caffemodels(folder: Path) -> tuple[bytes, bytes]:
-    from tests.models.files import as_v1, write_caffemodel
+    from tests.models.files import TINY, as_v1, write_caffemodel
 
-    blobs, _, text = _tiny_files(folder)
-    second = write_caffemodel(folder / "second.caffemodel", blobs, as_v1(text), version=1)
-    return write_caffemodel(folder / "first.caffemodel", blobs, text).read_bytes(), second.read_bytes()
+    blobs = _tiny_blobs(folder)
+    second = write_caffemodel(folder / "second.caffemodel", blobs, as_v1(TINY), version=1)
+    return write_caffemodel(folder / "first.caffemodel", blobs, TINY).read_bytes(), second.read_bytes()
 
 
 def _hdf5(folder: Path) -> tuple[bytes, bytes]:
     from tests.models.files import write_hdf5
 
-    blobs, *_ = _tiny_files(folder)
+    blobs = _tiny_blobs(folder)
     second = write_hdf5(folder / "second.caffemodel.h5", {f"a/{name}": arrays for name, arrays in blobs.items()})
     return write_hdf5(folder / "first.caffemodel.h5", blobs).read_bytes(), second.read_bytes()
 
@@ -127,12 +130,12 @@ def _hdf5(folder: Path) -> tuple[bytes, bytes]:
 def _safetensors(folder: Path) -> tuple[bytes, bytes]:
     import numpy as np
 
-    from tests.models.files import write_safetensors
+    from tests.models.files import TINY, write_safetensors
 
-    blobs, _, text = _tiny_files(folder)
+    blobs = _tiny_blobs(folder)
     known = {"preprocessing": {"resize": [20, 20], "mean": [1.0, 2.0, 3.0]}, "labels": "a\nb\nc\nd", "licence": "CC0"}
-    second = write_safetensors(folder / "second.safetensors", blobs, np.float16, prototxt=text)
-    first = write_safetensors(folder / "first.safetensors", blobs, prototxt=text, **known)
+    second = write_safetensors(folder / "second.safetensors", blobs, np.float16, prototxt=TINY)
+    first = write_safetensors(folder / "first.safetensors", blobs, prototxt=TINY, **known)
     return first.read_bytes(), second.read_bytes()
 
 
@@ -140,8 +143,7 @@ def _prototxts(folder: Path) -> tuple[bytes, bytes]:
     from lrpcli.models.zoo.caffe import PACKAGE
     from tests.models.files import TINY, write_caffemodel
 
-    blobs, *_ = _tiny_files(folder)
-    write_caffemodel(folder / "weights.caffemodel", blobs)
+    write_caffemodel(folder / "weights.caffemodel", _tiny_blobs(folder))
     return TINY.encode(), (PACKAGE / "architectures" / "cifar10-full.prototxt").read_bytes()
 
 
@@ -176,8 +178,6 @@ def _read_labels(path: Path) -> object:
 
 
 def _means(folder: Path) -> tuple[bytes, bytes]:
-    import io
-
     import numpy as np
 
     from lrpcli.models.caffe.schema import messages
@@ -243,8 +243,6 @@ def _journals(folder: Path) -> tuple[bytes, bytes]:
 
 def _read_journal(path: Path) -> object:
     """What a second run and `lrp status` do with it."""
-    import shutil
-
     from lrpcli.pipeline.shard import WHOLE
     from lrpcli.records.description import EXPLAIN_FILES, read_description
     from lrpcli.records.explained import Explained
@@ -283,8 +281,6 @@ def _evaluations(folder: Path) -> tuple[bytes, bytes]:
 
 def _read_evaluation(path: Path) -> object:
     """What the same command makes of a damaged journal."""
-    import shutil
-
     output = path.parent / "evaluated-first"
     shutil.copyfile(path, output / ".lrp" / "evaluate-1-of-1.jsonl")
     (output / "results.json").unlink(missing_ok=True)

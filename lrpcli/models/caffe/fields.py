@@ -5,6 +5,7 @@ unusable, and is named by its path in the layer, such as "pooling_param.ceil_mod
 in place of names, such as "field 14 of pooling_param".
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -153,14 +154,14 @@ def unread_in_message(message: Any, kind: str | None) -> tuple[str, ...]:
 def _unread_numbers(message: Any, place: str, searched: set[str] | None) -> Iterator[str]:
     harmless = HARMLESS_NUMBERS.get(message.DESCRIPTOR.name, set())
     unknowns = UnknownFieldSet(message)
-    for unknown in (unknowns[place] for place in range(len(unknowns))):
+    for unknown in map(unknowns.__getitem__, range(len(unknowns))):
         if unknown.field_number not in harmless:
             known = message.DESCRIPTOR.fields_by_number.get(unknown.field_number)
             name = f"field {unknown.field_number}" if known is None else f"an unknown value of {known.name}"
             yield f"{name} of {place}" if place else name
     for descriptor, value in message.ListFields():
         if descriptor.message_type is not None and (searched is None or descriptor.name in searched):
-            for inner in value if isinstance(value, (list, tuple)) or hasattr(value, "add") else [value]:
+            for inner in _values(value):
                 yield from _unread_numbers(inner, descriptor.name, None)
 
 
@@ -169,9 +170,13 @@ def odd_numbers(message: Any, kind: str) -> Iterator[str]:
     own = OWN.get(kind, "")
     if own in message.DESCRIPTOR.fields_by_name and message.HasField(own):
         for descriptor, value in getattr(message, own).ListFields():
-            values = value if hasattr(value, "extend") else [value]
-            if any(isinstance(number, float) and number - number != 0 for number in values):
+            if any(isinstance(number, float) and not math.isfinite(number) for number in _values(value)):
                 yield f"{own}.{descriptor.name}"
+
+
+def _values(value: Any) -> Iterable[Any]:
+    """The values of a field, which may be repeated."""
+    return value if hasattr(value, "extend") else [value]
 
 
 def decimal(value: float) -> float:

@@ -22,8 +22,8 @@ from lrpcli.models.caffe.hdf5 import hdf5_blobs
 from lrpcli.models.caffe.network import Network, SourceLayer, network_from_message
 from lrpcli.models.caffe.schema import messages
 from lrpcli.models.reading import LONGEST_TEXT, Allowance, name_damage, read_text_file, read_weights_file
+from lrpcli.models.recognise import HDF5_MAGIC
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HELP = "Give an undamaged .caffemodel or .caffemodel.h5 file."
 
 

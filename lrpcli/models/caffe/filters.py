@@ -82,18 +82,15 @@ def pooling(builder: CaffeBuilder, layer: SourceLayer) -> None:
         raise builder.unsupported(layer, "it pads by more than half of its window")
     kind: type[nn.MaxPool2d | nn.AvgPool2d] = nn.MaxPool2d if method == "MAX" else nn.AvgPool2d
     ceil = _rounds_up(builder, layer)
-    results = [
-        [_pooled_size(*sizes, up) for sizes in zip(plane, kernel, stride, pad, strict=True)] for up in (False, True)
-    ]
-    result = results[True if ceil is None else ceil]
-    if ceil is None and results[0] != results[1]:
+    sizes = list(zip(plane, kernel, stride, pad, strict=True))
+    down, up = ([_pooled_size(*size, rounded) for size in sizes] for rounded in (False, True))
+    if ceil is None and down != up:
         raise builder.unsupported(
             layer,
             "its field 13 is round_mode in BVLC's Caffe and ceil_mode in forks, which say the opposite; a net "
             "description as text (--prototxt FILE) says which",
         )
-    ceil = bool(ceil)
-    builder.module(layer, kind(kernel, stride, pad, ceil_mode=ceil), node, (channels, *result))
+    builder.module(layer, kind(kernel, stride, pad, ceil_mode=bool(ceil)), node, (channels, *(up if ceil else down)))
 
 
 def _rounds_up(builder: CaffeBuilder, layer: SourceLayer) -> bool | None:

@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 
 from lrpcli.errors import ModelError, suggestion
-from lrpcli.models.caffe.network import (
-    Network,
-    SourceLayer,
-    input_of,
-    layers_leading_to,
-    working_layers,
-)
+from lrpcli.models.caffe.network import Network, SourceLayer, input_of, is_loss, layers_leading_to, working_layers
 
 CLASSIFYING = {
     "SoftmaxWithLoss", "MultinomialLogisticLoss", "InfogainLoss", "HingeLoss", "SigmoidCrossEntropyLoss",
@@ -27,7 +21,6 @@ class Head:
 
     scores: str
     output: str
-    softmax: bool
     weight: float | None
     names: tuple[str, ...]
     classifies: bool = True
@@ -52,11 +45,6 @@ class Classifier:
         """The blob of the scores, or of what a softmax makes of them."""
         return self.head.output
 
-    @property
-    def softmax(self) -> bool:
-        """Whether `output` is the top of a softmax and not scores."""
-        return self.head.softmax
-
 
 def cut_to_classifier(network: Network, head: str | None = None) -> Classifier:
     """The part of a net that is used on one image: no training-only layers, no losses, one of its heads.
@@ -79,7 +67,7 @@ def find_heads(network: Network, working: list[SourceLayer]) -> list[Head]:
     """
     unread = _unread_blobs(working)
     makers = {top: layer for layer in working for top in layer.tops}
-    losses = [layer for layer in network.layers if _is_loss(layer) and layer.bottoms]
+    losses = [layer for layer in network.layers if is_loss(layer) and layer.bottoms]
     found: dict[str, Head] = {}
     for layer in working:
         if layer.type == "Softmax" and layer.tops and layer.bottoms and layer.tops[0] in unread:
@@ -120,11 +108,7 @@ def _head(scores: str, output: str, softmax: bool, losses: list[SourceLayer], ma
     layers = [makers[blob].name for blob in (scores, output) if blob in makers]
     names = dict.fromkeys((output, scores, *layers, *(layer.name for layer in own)))
     classifies = softmax or any(layer.type in CLASSIFYING for layer in own)
-    return Head(scores, output, softmax, max(weights, default=None), tuple(names), classifies)
-
-
-def _is_loss(layer: SourceLayer) -> bool:
-    return layer.type in CLASSIFYING or layer.type.endswith("Loss")
+    return Head(scores, output, max(weights, default=None), tuple(names), classifies)
 
 
 def _rank(head: Head) -> tuple[bool, float]:

@@ -18,7 +18,7 @@ DATA_TYPES = {
     "Input", "Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "WindowData", "AnnotatedData",
 }  # fmt: skip
 MAXIMAL_LAYERS = 10_000
-NOT_FOR_USE = {"Accuracy", "ArgMax", "Silence", "HDF5Output", "SoftmaxWithLoss"}
+NOT_FOR_USE = {"Accuracy", "ArgMax", "Silence", "HDF5Output"}
 """What a training net measures, and ArgMax, which makes one class of the scores."""
 
 
@@ -191,12 +191,17 @@ def is_data(layer: SourceLayer) -> bool:
     return layer.type in DATA_TYPES
 
 
+def is_loss(layer: SourceLayer) -> bool:
+    """Whether a layer measures in training how wrong the net is."""
+    return layer.type.endswith("Loss")
+
+
 def working_layers(network: Network) -> list[SourceLayer]:
     """The layers that compute something when the net is used: no data, losses, measures or training-only layers.
 
     Raises ModelError if two of them make one blob: Caffe refuses that too, unless a layer overwrites what it reads.
     """
-    found = [layer for layer in network.layers if network.is_used(layer) and not is_data(layer) and not _is_loss(layer)]
+    found = [layer for layer in network.layers if network.is_used(layer) and not is_data(layer) and _works(layer)]
     makers: dict[str, SourceLayer] = {}
     for layer in found:
         for place, top in enumerate(layer.tops):
@@ -246,7 +251,7 @@ def _explain_missing(blob: str, reader: SourceLayer, declared: set[str], network
     """ModelError for a blob that is read and comes from nowhere; a net without any input may have one such blob."""
     makers = [layer for layer in network.layers if blob in layer.tops]
     where = f"The layer {reader.name!r} of {str(network.path)!r} reads {blob!r}"
-    if makers and network.is_used(makers[0]) and not _is_loss(makers[0]):
+    if makers and network.is_used(makers[0]) and _works(makers[0]):
         raise ModelError(
             f"{where} before the layer {makers[0].name!r} makes it. Write the layers in the order in which they run; "
             "a net cannot have loops."
@@ -280,5 +285,5 @@ def _declared_inputs(net: Any, layers: tuple[SourceLayer, ...]) -> dict[str, tup
     return inputs
 
 
-def _is_loss(layer: SourceLayer) -> bool:
-    return layer.type in NOT_FOR_USE or layer.type.endswith("Loss")
+def _works(layer: SourceLayer) -> bool:
+    return layer.type not in NOT_FOR_USE and not is_loss(layer)
