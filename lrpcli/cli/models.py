@@ -60,7 +60,8 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 
     layers = [{"layer": row.name, "kind": row.kind, "output": row.output, "details": row.details}
               for row in layer_table(loaded)]  # fmt: skip
-    facts = _facts(loaded, as_json) | _zoo_facts(model) | _own_facts(loaded)
+    found, told = _facts(loaded, as_json), _zoo_facts(model) | _own_facts(loaded)
+    facts = found | {heading: value for heading, value in told.items() if heading not in found}
     if as_json:
         say_json({**facts, "layers": layers}, indent=2)
         return

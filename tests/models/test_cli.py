@@ -63,6 +63,14 @@ def test_show_as_json() -> None:
                     "details": "n=5 alpha=0.0005 beta=0.75 k=2 across-channels"}  # fmt: skip
 
 
+def test_show_says_what_was_found_and_not_what_a_file_claims_instead(tmp_path, tiny_blobs) -> None:
+    claims = dict.fromkeys(("sha256", "outputs", "source", "parameters", "input"), "claimed")
+    path = write_safetensors(tmp_path / "net.safetensors", tiny_blobs, prototxt=TINY, made="by hand", **claims)
+    facts = json.loads(lrp("show", path, "--json").stdout)
+    assert "claimed" not in facts.values() and facts["made"] == "by hand"
+    assert facts["source"] == str(path) and facts["outputs"] == 4
+
+
 def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caffemodel, tiny_prototxt) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\nc\nd\n")
