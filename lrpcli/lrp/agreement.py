@@ -14,6 +14,7 @@ from torch.nn import functional
 from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.propagate import Plan, forward
+from lrpcli.lrp.targets import HEADS
 from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.refusals import eval_mode, unwrapped
 from lrpcli.lrp.tracing.translate import build_graph
@@ -22,7 +23,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
 """Differences of logits, as a share of the largest, that are rounding; what is larger in float32 float64 decides."""
 SMALLEST = 1e-30
 """Probabilities below this share of the largest are taken for it; float32 ends not far below."""
-SATURATED = {"sigmoid": torch.sigmoid, "logsigmoid": functional.logsigmoid, "hardsigmoid": functional.hardsigmoid}
+SATURATED = {**HEADS, "logsigmoid": functional.logsigmoid}
 """What a model puts out for logits when it ends in a layer of such a type."""
 _Tensors = tuple[tuple[int, int], ...]
 
