@@ -1,6 +1,5 @@
 """A torch.nn.Module -> the graph of its layers: traced by torch.fx, each node translated, what is unknown refused."""
 
-import copy
 from typing import Any
 
 import torch
@@ -52,21 +51,25 @@ def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
     builder, checks = _Builder(module, traced), _checks(traced)
     for node in traced.nodes:
         if node.op == "output":
-            output = builder.output(node)
-            last = _last(builder.layers, output)
-            layer, by_hand = copy.copy(builder.layers[last]), _is_probability_by_hand(builder.layers, last)
-            graph = make_graph(builder.layers, output)
-            if by_hand:
-                raise UnsupportedLayer(
-                    f"Layer {layer.name!r} of type {layer.type} ends the model, and what it puts out is a probability "
-                    "that is written by hand: maps of classes below one half would have the wrong sign. Write it as "
-                    "torch.sigmoid or torch.softmax, which are stripped, or let the model return the logits."
-                )
-            graph.ending = layer.type
-            return graph
+            return _finished(builder.layers, builder.output(node))
         if node not in checks:
             builder.add(node)
     raise ModelError("The model's graph has no output.")
+
+
+def _finished(layers: list[Layer], output: int) -> Graph:
+    """The graph of all layers; UnsupportedLayer if the last one is a probability that is written by hand."""
+    last = _last(layers, output)
+    layer, by_hand = layers[last], _is_probability_by_hand(layers, last)  # before the graph strips its head
+    graph = make_graph(layers, output)
+    if by_hand:
+        raise UnsupportedLayer(
+            f"Layer {layer.name!r} of type {layer.type} ends the model, and what it puts out is a probability that is "
+            "written by hand: maps of classes below one half would have the wrong sign. Write it as torch.sigmoid or "
+            "torch.softmax, which are stripped, or let the model return the logits."
+        )
+    graph.ending = layer.type
+    return graph
 
 
 def _checks(traced: fx.Graph) -> set[fx.Node]:
