@@ -13,6 +13,8 @@ from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.graph import Layer
 from lrpcli.lrp.tracing.names import IN_PLACE_OPERATORS, function_name
 
+ONLY_FIRST = "Only its first argument may come from other layers, and the rest must be fixed numbers."
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -114,18 +116,14 @@ class Node:
         """Its first argument, the one layer that it reads; UnsupportedLayer if it reads others."""
         first = self.first()
         if self.references() != [first]:
-            raise self.unsupported(
-                "Only its first argument may come from other layers, and the rest must be fixed numbers."
-            )
+            raise self.unsupported(ONLY_FIRST)
         return first
 
     def first(self) -> Reference:
         """Its first argument, the one layer with relevance that it reads; sizes may be read off others."""
         first = self.arguments[0] if self.arguments else None
         if not isinstance(first, Reference) or self.tensors() != (first.index,):
-            raise self.unsupported(
-                "Only its first argument may come from other layers, and the rest must be fixed numbers."
-            )
+            raise self.unsupported(ONLY_FIRST)
         return first
 
     def unsupported(self, why: str = "") -> UnsupportedLayer:
