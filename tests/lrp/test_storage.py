@@ -8,7 +8,7 @@ from torch.nn import functional
 from lrpcli import Explainer
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.tracing.translate import build_graph
-from tests.lrp.helpers import Call
+from tests.lrp.helpers import Call, agree, image
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -74,3 +74,24 @@ def test_in_place_counting_of_sizes_changes_no_tensor():
         return x.view(x.size(0), n, -1).flatten(1) * 1.0
 
     torch.testing.assert_close(explainer(Call(function))(X).logits, X.flatten(1))
+
+
+WRITTEN_OVER = {
+    "squeeze_": (lambda y: y.unsqueeze_(1).squeeze_(1), lambda y: y),
+    "transpose_": (lambda y: y.transpose_(2, 3), lambda y: y.transpose(2, 3)),
+    "mul_ by a mask": (lambda y: y.mul_((y > 0.3) * 3.0 + 1), lambda y: y * ((y > 0.3) * 3.0 + 1)),
+    "div_ by a mask": (lambda y: y.div_((y > 0.3) * 3.0 + 1), lambda y: y / ((y > 0.3) * 3.0 + 1)),
+    "torch.cos_": (lambda y: y * 2 * torch.sigmoid(torch.cos_(y.clone())), lambda y: y * 2 * torch.sigmoid(y.cos())),
+}
+
+
+@pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.parametrize("kind", WRITTEN_OVER)
+def test_functions_that_write_over_their_input_leave_what_rules_remember(kind, exported):
+    """torch.export keeps the operators in place, and torch has functions such as cos_."""
+    x, parts = image(2, 3, 8, 8), {"conv": nn.Conv2d(3, 4, 3).double(), "fc": nn.Linear(144, 3).double()}
+    net, expected = (
+        Call(lambda self, x, f=f: self.fc(f(self.conv(x)).flatten(1)), **parts).eval() for f in WRITTEN_OVER[kind]
+    )
+    found = Explainer(torch.export.export(net, (x,)) if exported else net, "epsilon", dtype=x.dtype, device="cpu")(x, 0)
+    agree(found.relevance, Explainer(expected, "epsilon", dtype=x.dtype, device="cpu")(x, 0).relevance, 1e-12)

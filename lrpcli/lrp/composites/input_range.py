@@ -1,7 +1,6 @@
 """The range of pixels, carried through the preprocessing inside a model to a layer that reads its result."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from lrpcli.errors import ModelError
 from lrpcli.lrp.layers.elementwise import Affine, is_unchanged
 from lrpcli.lrp.layers.linear import Convolution, LinearOperation
 from lrpcli.lrp.propagate import Plan, forward
-from lrpcli.lrp.tracing.graph import Graph, Layer
+from lrpcli.lrp.tracing.graph import Graph, Layer, alone, leading_to
 
 Range = tuple[Tensor, Tensor]
 """Smallest and largest value, broadcastable to a layer's input (1, C, H, W)."""
@@ -26,30 +25,23 @@ def input_range(layer: Layer, graph: Graph, pixel_range: Range | None) -> Range 
     """
     if pixel_range is None or not layer.inputs or layer.inputs[0] not in graph.preprocessing:
         return None
-    path = _path(graph, layer.inputs[0])
+    path = leading_to(graph.layers, layer.inputs[0])
     if all(is_unchanged(graph.layers[index].operation) for index in path):
         return pixel_range
-    if not isinstance(layer.operation, LinearOperation) or _dimensions(layer.operation, pixel_range) < 0:
+    if not isinstance(layer.operation, LinearOperation):
         return None
+    dimensions = _dimensions(layer.operation, pixel_range)
+    if dimensions < 0:
+        return None
+    plan = Plan(Graph(alone(graph.layers, path), len(path) - 1))
     found: list[Range] = []
-    for sides in _sides(graph, path, pixel_range, _dimensions(layer.operation, pixel_range)):
-        bounds = _carried(layer.operation, _alone(graph, path), pixel_range, sides)
+    for sides in _sides(graph, path, pixel_range, dimensions):
+        bounds = _carried(layer.operation, plan, pixel_range, sides)
         if bounds is None:
             return None
         found.append(bounds)
     low, high = found[0]
     return (low, high) if all(_equal(low, first) and _equal(high, second) for first, second in found[1:]) else None
-
-
-def _path(graph: Graph, index: int) -> list[int]:
-    """The layers of the preprocessing that lead to one of them, in order, the input among them."""
-    needed, stack = {0}, [index]
-    while stack:
-        index = stack.pop()
-        if index not in needed:
-            needed.add(index)
-            stack.extend(graph.layers[index].sources)
-    return sorted(needed)
 
 
 def _dimensions(operation: LinearOperation, pixel_range: Range) -> int:
@@ -71,20 +63,6 @@ def _sides(graph: Graph, path: list[int], pixel_range: Range, count: int) -> tup
     shapes = [tuple(tensor.shape[tensor.dim() - count :]) for tensor in tensors if tensor.dim() >= count > 0]
     fixed = [sides for sides in shapes if min(sides) > 1]
     return (fixed[0],) if fixed else tuple(sides[:count] for sides in SIDES)
-
-
-def _alone(graph: Graph, path: list[int]) -> Plan:
-    """These layers as a graph of their own."""
-    order = {old: new for new, old in enumerate(path)}
-    layers = [
-        replace(
-            graph.layers[index],
-            inputs=tuple(order[source] for source in graph.layers[index].inputs),
-            scalars=tuple(order[source] for source in graph.layers[index].scalars),
-        )
-        for index in path
-    ]
-    return Plan(Graph(layers, len(layers) - 1))
 
 
 def _carried(operation: LinearOperation, plan: Plan, pixel_range: Range, sides: tuple[int, ...]) -> Range | None:

@@ -1,7 +1,7 @@
 """Layers in execution order, and what is done to them once they are all there: folding, forgetting, numbering."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -217,20 +217,32 @@ def _folded(linear: LinearOperation, affine: Affine) -> LinearOperation:
 
 def _drop_unreachable(graph: Graph) -> None:
     """Forgets layers that the logits do not depend on, such as a stripped softmax or an auxiliary head."""
-    layers = graph.layers
-    keep = {0}
-    stack = [graph.output]
+    graph.layers = alone(graph.layers, leading_to(graph.layers, graph.output))
+    graph.output = len(graph.layers) - 1
+
+
+def leading_to(layers: list[Layer], index: int) -> list[int]:
+    """The layers that one of them depends on, in order; itself, which is the last, and the input are among them."""
+    needed, stack = {0}, [index]
     while stack:
         index = stack.pop()
-        if index not in keep or index == graph.output:
-            keep.add(index)
-            stack.extend(i for i in layers[index].sources if i not in keep)
-    order = {old: new for new, old in enumerate(sorted(keep))}
-    graph.layers = [layers[old] for old in order]
-    for layer in graph.layers:
-        layer.inputs = tuple(order[i] for i in layer.inputs)
-        layer.scalars = tuple(order[i] for i in layer.scalars)
-    graph.output = order[graph.output]
+        if index not in needed:
+            needed.add(index)
+            stack.extend(layers[index].sources)
+    return sorted(needed)
+
+
+def alone(layers: list[Layer], path: list[int]) -> list[Layer]:
+    """Copies of the layers of a path that holds all that they read, numbered anew."""
+    order = {old: new for new, old in enumerate(path)}
+    return [
+        replace(
+            layers[index],
+            inputs=tuple(order[source] for source in layers[index].inputs),
+            scalars=tuple(order[source] for source in layers[index].scalars),
+        )
+        for index in path
+    ]
 
 
 def _refuse_silent(graph: Graph) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-QUOTIENTS = {"div", "truediv", "divide", "true_divide", "itruediv"}
-PRODUCTS = {"mul", "multiply", "imul"}
+from lrpcli.lrp.tracing.names import function_name, plain_name
+
+QUOTIENTS = {"div", "truediv", "divide", "true_divide"}
+PRODUCTS = {"mul", "multiply"}
 POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}
 VIEWS = {"squeeze", "unsqueeze", "view", "reshape", "contiguous", "flatten", "unflatten", "permute", "transpose",
          "expand", "clone", "Identity", "Dropout", "Flatten", "Unflatten"}  # fmt: skip
@@ -20,8 +22,7 @@ CASTS = {"float", "double", "to", "type_as"}
 WINDOWS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "conv1d", "conv2d",
            "conv3d", "Conv1d", "Conv2d", "Conv3d", "unfold", "Unfold", "cumsum", "cat", "concat", "stack", "narrow",
            "getitem", "slice", "select", "roll", "lp_pool1d", "lp_pool2d", "LPPool1d", "LPPool2d"}  # fmt: skip
-IN_PLACE = {"iadd", "isub", "imul", "itruediv"}
-OTHERS = {"pow", "square", "add", "iadd", "sub", "isub", "sum", "pad", "constant_pad_nd", "ZeroPad1d", "ZeroPad2d",
+OTHERS = {"pow", "square", "add", "sub", "sum", "pad", "constant_pad_nd", "ZeroPad1d", "ZeroPad2d",
           "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "zeros", "zeros_like", "new_zeros", "ones",
           "new_ones", "full", "new_full", "eye", "tril", "triu", "clamp", "clamp_min", "abs", "exp", "log",
           "neg"}  # fmt: skip
@@ -178,8 +179,8 @@ def _double(value: Tensor) -> Tensor:
 
 def writes_over(node: fx.Node) -> bool:
     """Whether a call changes its first argument: pow_, or x /= y."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return node.op != "call_module" and (name in IN_PLACE or name.partition(".")[0].endswith("_"))
+    name = function_name(node)
+    return node.op != "call_module" and plain_name(name) != name
 
 
 def label_of(module: nn.Module, node: fx.Node) -> str:
@@ -188,8 +189,7 @@ def label_of(module: nn.Module, node: fx.Node) -> str:
         return type(module.get_submodule(str(node.target))).__name__
     if node.op not in ("call_function", "call_method"):
         return node.op
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return str(name).partition(".")[0].rstrip("_")
+    return plain_name(function_name(node))
 
 
 def argument_of(node: fx.Node, index: int, keyword: str = "") -> Any:

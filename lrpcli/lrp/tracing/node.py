@@ -11,8 +11,9 @@ from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.graph import Layer
+from lrpcli.lrp.tracing.names import IN_PLACE_OPERATORS, function_name
 
-IN_PLACE_OPERATORS = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+ONLY_FIRST = "Only its first argument may come from other layers, and the rest must be fixed numbers."
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ class Node:
         return fx.node.map_aggregate(arguments, place)
 
     def _called(self) -> Callable[..., Any]:
-        """What was traced; of what writes over its first argument, the one of the same name that does not."""
+        """What was traced, made to leave its first argument as it is where it writes over that."""
         if self.traced.op == "call_method":
             return _method(self.label)
         function: Any = self.traced.target
         if function in IN_PLACE_OPERATORS:
-            function = getattr(operator, self.label)
-        return cast(Callable[..., Any], function)
+            return cast(Callable[..., Any], getattr(operator, self.label))
+        return cast(Callable[..., Any], function) if function_name(self.traced) == self.label else _on_copy(function)
 
     def insert(self, suffix: str, operation: Operation, *inputs: Reference) -> Reference:
         """Puts a layer of its own before this one, for calls that are several layers; `suffix` ends its name."""
@@ -115,18 +116,14 @@ class Node:
         """Its first argument, the one layer that it reads; UnsupportedLayer if it reads others."""
         first = self.first()
         if self.references() != [first]:
-            raise self.unsupported(
-                "Only its first argument may come from other layers, and the rest must be fixed numbers."
-            )
+            raise self.unsupported(ONLY_FIRST)
         return first
 
     def first(self) -> Reference:
         """Its first argument, the one layer with relevance that it reads; sizes may be read off others."""
         first = self.arguments[0] if self.arguments else None
         if not isinstance(first, Reference) or self.tensors() != (first.index,):
-            raise self.unsupported(
-                "Only its first argument may come from other layers, and the rest must be fixed numbers."
-            )
+            raise self.unsupported(ONLY_FIRST)
         return first
 
     def unsupported(self, why: str = "") -> UnsupportedLayer:
@@ -136,6 +133,10 @@ class Node:
 
 def _method(name: str) -> Callable[..., Any]:
     return lambda value, *arguments, **keywords: getattr(value, name)(*arguments, **keywords)
+
+
+def _on_copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda first, *arguments, **keywords: function(first.clone(), *arguments, **keywords)
 
 
 def unsupported_layer(name: str, kind: str, why: str = "") -> UnsupportedLayer:

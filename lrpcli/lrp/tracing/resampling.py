@@ -98,12 +98,8 @@ def pad(node: Node) -> Translated:
     if mode != "constant":
         return node.layer(View(node.replay()), node.first())
     if node.scalars():
-        return node.layer(Pad(Call(_same, (node.placed(sizes),), {}), float(value or 0)), node.first())
+        return node.layer(Pad(Call(tuple, (node.placed(sizes),), {}), float(value or 0)), node.first())
     return node.layer(Pad(tuple(sizes), float(value or 0)))
-
-
-def _same(sizes: Any) -> tuple[int, ...]:
-    return tuple(sizes)
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from lrpcli.errors import LrpError, ModelError
 from lrpcli.lrp.tracing.checks import passing_value
 from lrpcli.lrp.tracing.lrn_patterns import hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf
+from lrpcli.lrp.tracing.names import plain_name
 from lrpcli.lrp.tracing.refusals import require_no_hooks, unwrapped
 
 MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
@@ -83,7 +84,7 @@ def _recorded(function: Callable[[Any, Any], Any]) -> Callable[["_Proxy", Any], 
     """An operator such as += that is traced as what it is, under the name of the plain one."""
 
     def record(proxy: "_Proxy", other: Any) -> fx.Proxy:
-        name = function.__name__.removeprefix("i")
+        name = plain_name(function.__name__)
         return proxy.tracer.create_proxy("call_function", function, (proxy, other), {}, name)
 
     return record

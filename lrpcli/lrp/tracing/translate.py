@@ -1,11 +1,9 @@
 """A torch.nn.Module -> the graph of its layers: traced by torch.fx, each node translated, what is unknown refused."""
 
-import copy
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
@@ -17,6 +15,7 @@ from lrpcli.lrp.tracing.gates import is_gate
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph, probability
 from lrpcli.lrp.tracing.lrn_patterns import find_norms
 from lrpcli.lrp.tracing.modules import translate_module
+from lrpcli.lrp.tracing.names import function_name, plain_name
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
@@ -30,9 +29,6 @@ from lrpcli.lrp.tracing.refusals import (
 )
 from lrpcli.lrp.tracing.storage import Storage
 from lrpcli.lrp.tracing.tracer import trace
-
-IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
-
 
 CHECKS = {"_assert", "_assert_is_none", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
 """Calls that may raise an error and put out nothing."""
@@ -55,28 +51,32 @@ def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
     builder, checks = _Builder(module, traced), _checks(traced)
     for node in traced.nodes:
         if node.op == "output":
-            output = builder.output(node)
-            last = _last(builder.layers, output)
-            layer, by_hand = copy.copy(builder.layers[last]), _is_probability_by_hand(builder.layers, last)
-            graph = make_graph(builder.layers, output)
-            if by_hand:
-                raise UnsupportedLayer(
-                    f"Layer {layer.name!r} of type {layer.type} ends the model, and what it puts out is a probability "
-                    "that is written by hand: maps of classes below one half would have the wrong sign. Write it as "
-                    "torch.sigmoid or torch.softmax, which are stripped, or let the model return the logits."
-                )
-            graph.ending = layer.type
-            return graph
+            return _finished(builder.layers, builder.output(node))
         if node not in checks:
             builder.add(node)
     raise ModelError("The model's graph has no output.")
+
+
+def _finished(layers: list[Layer], output: int) -> Graph:
+    """The graph of all layers; UnsupportedLayer if the last one is a probability that is written by hand."""
+    last = _last(layers, output)
+    layer, by_hand = layers[last], _is_probability_by_hand(layers, last)  # before the graph strips its head
+    graph = make_graph(layers, output)
+    if by_hand:
+        raise UnsupportedLayer(
+            f"Layer {layer.name!r} of type {layer.type} ends the model, and what it puts out is a probability that is "
+            "written by hand: maps of classes below one half would have the wrong sign. Write it as torch.sigmoid or "
+            "torch.softmax, which are stripped, or let the model return the logits."
+        )
+    graph.ending = layer.type
+    return graph
 
 
 def _checks(traced: fx.Graph) -> set[fx.Node]:
     """Assertions, and what only they read: no layers."""
     found: set[fx.Node] = set()
     for node in reversed(traced.nodes):
-        name = _function_name(node)
+        name = function_name(node)
         read_by_checks = node.op != "placeholder" and all(user in found for user in node.users)
         if name in CHECKS or (read_by_checks and (node.users or name in QUESTIONS)):
             found.add(node)
@@ -163,8 +163,8 @@ class _Builder:
         if node.op == "call_module":
             module = self._module.get_submodule(str(node.target))
             return _called(module, Node(node, name, type(module).__name__, arguments, keywords, self.layers))
-        target = _function_name(node)
-        label = _label(target)
+        target = function_name(node)
+        label = plain_name(target)
         call = Node(node, name, label, arguments, keywords, self.layers)
         if label == "batch_norm" and call.references():  # or else it computes a weight
             result = translate_module(batch_norm(call), call)
@@ -177,8 +177,8 @@ class _Builder:
         """LRN that is written by hand and ends in this node."""
         source, norm = self._norms.layers[node]
         result = Translated("LocalResponseNorm", NormalizationOperation(norm), (self._values[source].index,))
-        target = getattr(node.target, "__name__", str(node.target))
-        result.in_place = _writes_over_input(target, _label(target), node.args, node.kwargs)
+        target = function_name(node)
+        result.in_place = _writes_over_input(target, plain_name(target), node.args, node.kwargs)
         return result
 
     def _append(self, name: str, translated: Translated) -> Any:
@@ -215,20 +215,6 @@ def _layer_name(node: fx.Node) -> str:
     if "layer" in node.meta:
         return str(node.meta["layer"])
     return str(node.target) if node.op == "call_module" else node.name
-
-
-def _function_name(node: fx.Node) -> str:
-    """The name of a function, a method or an operator of torch.export, or where a module lies."""
-    if isinstance(node.target, OpOverload):
-        return node.target._schema.name.rpartition("::")[2]
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-def _label(target: str) -> str:
-    """What a function or method is called without the mark of writing over its input: add for add_ and iadd."""
-    if target in IN_PLACE_OPERATORS:
-        return target.removeprefix("i")
-    return target if target.startswith("_") else target.rstrip("_")
 
 
 def _writes_over_input(target: str, label: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
