@@ -51,9 +51,9 @@ class _Explain(Configurable):
     """The command, which refuses a second --config rather than to take the last one in silence."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """UsageError if --config is given twice."""
+        """UsageError if --config is given twice, except while a shell completes the line."""
         _, _, order = self.make_parser(context).parse_args(list(args))
-        if sum(parameter.name == "config" for parameter in order) > 1:
+        if sum(parameter.name == "config" for parameter in order) > 1 and not context.resilient_parsing:
             raise UsageError(
                 "--config is given twice, but lrp explain makes maps of one config. Explain into one folder each, or "
                 "measure which is better with lrp evaluate, which takes several."

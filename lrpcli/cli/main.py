@@ -111,17 +111,21 @@ def _harmless(error: click.ClickException) -> click.ClickException:
     """The error with where its value came from, and with everything in it escaped that may come from a file's name."""
     if isinstance(error, click.BadParameter):
         error = with_origin(error)
-    return _Refused(one_line(error.format_message()), getattr(error, "ctx", None))
+    if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # which is the help of a group
+        error = click.UsageError(one_line(error.format_message()), getattr(error, "ctx", None))
+    text = io.StringIO()
+    error.show(text)
+    return _Refused(text.getvalue().rstrip())
 
 
-class _Refused(click.UsageError):
+class _Refused(click.ClickException):
     """Shown also where standard error cannot be written, which click would take for an error of its own."""
+
+    exit_code = UsageError.exit_code
 
     def show(self, file: IO[Any] | None = None) -> None:
         """See click."""
-        text = io.StringIO()
-        super().show(text)
-        note(text.getvalue().rstrip())
+        note(self.message)
 
 
 def _die_by(number: signal.Signals) -> None:

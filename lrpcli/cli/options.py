@@ -28,27 +28,28 @@ def grouped(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated],
     return decorate
 
 
-EMPTY = "It is empty. Where it comes from a variable of a script, that may not be set."
+if TYPE_CHECKING:
+    _Values = click.ParamType[Any]
+else:
+    _Values = click.ParamType  # it takes no argument before click 8.4
 
 
-class Filled(click.types.StringParamType):
-    """Text that is not empty."""
+class _NotEmpty(_Values):
+    """What a script gives for a variable that is not set is no value."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuses the empty text."""
         if value == "":
-            self.fail(EMPTY, param, ctx)
+            self.fail("It is empty. Where it comes from a variable of a script, that may not be set.", param, ctx)
         return super().convert(value, param, ctx)
 
 
-class FilledPath(click.Path):
+class Filled(_NotEmpty, click.types.StringParamType):
+    """Text that is not empty."""
+
+
+class FilledPath(_NotEmpty, click.Path):
     """A path that is not empty, which would stand for the current folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuses the empty path."""
-        if value == "":
-            self.fail(EMPTY, param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class Texts(Filled):
@@ -66,12 +67,6 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is no number.", param, ctx)
         return number
-
-
-if TYPE_CHECKING:
-    _Values = click.ParamType[Any]
-else:
-    _Values = click.ParamType  # it takes no argument before click 8.4
 
 
 class Converted(_Values):

@@ -122,11 +122,11 @@ class Evaluator:
         curves = [curve for orders in measurement.curves.values() for curve in orders.values()]
         if found != wanted or {len(curve) for curve in curves} != {self.steps + 1}:
             return False
-        scores, highest = np.stack(curves), 1 if self.settings.perturbation.score == "softmax" else np.inf
-        if highest == 1 and scores.min() < 0:
-            return False
+        scores = np.stack(curves)
+        low, high = (0.0, 1.0) if self.settings.perturbation.score == "softmax" else (-np.inf, np.inf)
         # Up to rounding: a curve may be a mean over repeats.
-        return bool(scores.max() <= highest + TINY and np.allclose(scores[:, 0], scores[0, 0], rtol=TINY, atol=TINY))
+        alike = np.allclose(scores[:, 0], scores[0, 0], rtol=TINY, atol=TINY)
+        return bool(low <= scores.min() and scores.max() <= high + TINY and alike)
 
     def _has_localisation(self, measurement: Measurement, path: str) -> bool:
         """Where there are boxes, results hold for images with the same ones."""

@@ -217,9 +217,10 @@ def _mean(values: Floats) -> MeanOf | None:
 
 def _warnings(images: int, with_boxes: int) -> list[str]:
     """What is too few to bear an interval."""
-    counts = {"measured": images} if images < FEWEST else {"with boxes": with_boxes} if with_boxes else {}
-    return [
-        f"{count} image{'' if count == 1 else 's'} {what}: too few for intervals, which need {FEWEST}."
-        for what, count in counts.items()
-        if count < FEWEST
-    ]
+    if images < FEWEST:
+        count, what = images, "measured"
+    elif 0 < with_boxes < FEWEST:
+        count, what = with_boxes, "with boxes"
+    else:
+        return []
+    return [f"{count} image{'' if count == 1 else 's'} {what}: too few for intervals, which need {FEWEST}."]

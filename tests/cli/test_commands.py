@@ -61,6 +61,13 @@ def test_a_misspelt_command_or_option_is_exit_2_with_a_suggestion():
     assert lrp("explian").exit_code == 2
 
 
+@pytest.mark.parametrize("group", ["", "configs", "models"])
+def test_a_group_without_a_command_shows_its_help_in_lines(group):
+    result = lrp(*group.split())
+    assert result.exit_code == 2 and result.stderr == lrp(*group.split(), "--help").stdout
+    assert result.stderr.startswith("Usage: ") and "\nCommands:\n" in result.stderr
+
+
 def test_configs_list_names_every_file_and_alias():
     names = sorted([*(path.stem for path in (DOCS.parent / "configs").glob("*.toml")), "composite"])
     starts = [line.split()[0] for line in lrp("configs", "list").stdout.splitlines() if not line.startswith("   ")]

@@ -111,8 +111,10 @@ def test_completion_scripts(shell):
     assert result.exit_code == 0 and "_LRP_COMPLETE" in result.stdout
 
 
-def test_completion_completes():
-    env = environment(_LRP_COMPLETE="bash_complete", COMP_WORDS="lrp explain --tim", COMP_CWORD="2")
+@pytest.mark.parametrize("line", ["lrp explain --tim", "lrp explain --config epsilon --config beta-0 --tim"])
+def test_completion_completes(line):
+    """Also a line that will be refused."""
+    env = environment(_LRP_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")))
     code = "from lrpcli.cli import main; main(prog_name='lrp')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=False)
     assert b"--timeout" in result.stdout, result
