@@ -16,7 +16,7 @@ from lrpcli.pictures.picture import Box
 from lrpcli.records.identity import Unchanged, hash_bytes
 
 BYTES_PER_PIXEL = 64
-"""More than any decoder, conversion and picture takes at once: the greediest, WEBP and grey with alpha, take 17."""
+"""More than any decoder, conversion and picture takes at once: the greediest, WEBP and grey with alpha, take 26."""
 BYTES_PER_IMAGE = 1 << 30
 """For the encoded file, which some decoders hold in memory, and for all that does not grow with the pixels."""
 
