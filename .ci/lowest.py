@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
@@ -10,7 +11,8 @@ PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 def lowest_versions() -> dict[str, str]:
     """Name of each dependency, optional ones too, and the version after its ">="."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["hdf5"]]
+    extras = [lines for extra, lines in project["optional-dependencies"].items() if extra != "dev"]
+    needed = chain(project["dependencies"], *extras)
     bounds = (re.match(r"([\w-]+)>=([\w.]+)", line) for line in needed)
     return {bound[1]: bound[2] for bound in bounds if bound}
 
