@@ -150,7 +150,7 @@ REFUSED = {
     "quotient": (lambda x: x / (1 + x.mean((2, 3), keepdim=True)), "It divides by a signal"),
     "quotient, sign": (lambda x: x / torch.tanh(x), "It divides by a signal"),
     "normalize": (functional.normalize, "It divides by a norm"),
-    "std": (lambda x: x.std((2, 3)), "It divides by a norm"),
+    "std": (lambda x: x.std((2, 3)), "It divides by a signal"),
     "cumsum": (lambda x: x.cumsum(1), "sums of slices"),
     "einsum": (lambda x: torch.einsum("nchw,nchw->nc", x, x), "It mixes signals"),
     "topk": (lambda x: x.topk(2, 1)[0], "Which values it takes"),

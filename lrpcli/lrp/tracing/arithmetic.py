@@ -10,12 +10,14 @@ from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Scalar, 
 from lrpcli.lrp.layers.products import Product, Quotient, Silent
 from lrpcli.lrp.layers.reductions import MaxOverAxes, Mean, SumOverAxes
 from lrpcli.lrp.layers.selection import Maximum, Selection
+from lrpcli.lrp.tracing.deviations import is_deviation
 from lrpcli.lrp.tracing.gates import is_function_of, is_gate, values_at_probes
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 
 NO_DIVISOR = (
-    "It divides by a signal, which is known for a constant and for x / f(x) with a positive f alone. Write a gate as a "
-    "product with a sigmoid, a response normalisation as torch.nn.LocalResponseNorm."
+    "It divides by a signal, which is known for a constant, for x / f(x) with a positive f, and for the standard "
+    "deviation or root mean square of x. Write a gate as a product with a sigmoid, a response normalisation as "
+    "torch.nn.LocalResponseNorm, a layer normalisation as torch.nn.LayerNorm, GroupNorm or RMSNorm."
 )
 
 IMAGES_FIRST = {"convolution", "lrn"}
@@ -91,6 +93,9 @@ def _signal(node: Node, first: int, second: int) -> int | None:
         return 0
     if is_function_of(node.layers, second, first):
         return 1
+    for place, (signal, other) in enumerate(((first, second), (second, first))):
+        if is_deviation(node.layers, signal, other, reciprocal=True):
+            return place
     gates = [is_gate(node.layers, first), is_gate(node.layers, second)]
     return None if gates[0] == gates[1] else gates.index(False)
 
@@ -105,9 +110,18 @@ def quotient(node: Node) -> Translated:
     if not _is_signal(node, first):
         return without_rule(node, NO_DIVISOR, second)
     divisor = values_at_probes(node.layers, first.index, second.index)
-    if divisor is None or not bool((divisor > 0).all()):
+    positive = divisor is not None and bool((divisor > 0).all())
+    if not positive and not is_deviation(node.layers, first.index, second.index):
         raise node.unsupported(NO_DIVISOR)
     return node.layer(Quotient(), first, second)
+
+
+def deviation(node: Node) -> Translated:
+    """Variance or standard deviation over axes, which may only divide."""
+    axes = node.get(1, "dim")
+    if not isinstance(axes, (int, list, tuple)) or isinstance(axes, bool):
+        raise node.unsupported(f"Name the axes of the {node.label}.")
+    return without_rule(node, NO_DIVISOR, node.first())
 
 
 def without_rule(node: Node, why: str, *inputs: Reference) -> Translated:

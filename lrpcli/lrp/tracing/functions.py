@@ -64,7 +64,8 @@ _ORDER = "Which values it takes depends on all of them."
 _MIXES = "It mixes signals in a way that no rule here knows."
 _RANDOM = "It is random."
 REFUSALS = {
-    **dict.fromkeys(("normalize", "norm", "vector_norm", "std", "var", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("normalize", "norm", "vector_norm", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("var_mean", "std_mean"), arithmetic.NO_DIVISOR),
     **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
     **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
     **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
@@ -202,6 +203,7 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     "lerp": arithmetic.interpolation,
     "mean": arithmetic.reduction,
     "sum": arithmetic.total,
+    **dict.fromkeys(("var", "std"), arithmetic.deviation),
     "max": arithmetic.extreme,
     "min": lambda node: arithmetic.extreme(node, smallest=True),
     "amax": arithmetic.over_axes,
