@@ -15,6 +15,7 @@ import lrpcli
 from lrpcli.cli import main
 from lrpcli.images.find import Source
 from lrpcli.images.sources import choose_images
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from tests.photos import TINY, folder_of_photos, photo
 
 TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--region", "8", "--steps", "12")
@@ -76,9 +77,8 @@ def test_json_and_a_broken_image(tmp_path):
     first, broken, second, summary = rows_of(result)  # 0.png, 0a.png, cats/1.png
     assert [first["status"], broken["status"], second["status"]] == ["ok", "failed", "ok"]
     assert broken["error"]["kind"] == "decode" and broken["input"].endswith("0a.png")
-    assert first["score"] - first["methods"]["composite"]["auc"] == pytest.approx(
-        first["methods"]["composite"]["aopc"], abs=1e-6
-    )
+    measured = first["methods"][DEFAULT_CONFIG]
+    assert first["score"] - measured["auc"] == pytest.approx(measured["aopc"], abs=1e-6)
     assert {key: summary[key] for key in ("type", "images", "ok", "skipped", "failed", "errors", "passes")} == {
         "type": "summary", "images": 3, "ok": 2, "skipped": 0, "failed": 1, "errors": {"decode": 1},
         "passes": 2 * 37}  # fmt: skip
@@ -255,7 +255,7 @@ def test_as_a_real_process_and_without_a_terminal(tmp_path):
     command = [sys.executable, "-W", "error", "-m", "lrpcli", "evaluate", *TINY_OPTIONS, path, "-o", tmp_path / "out"]
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert "composite" in result.stdout and "|" not in result.stderr
+    assert DEFAULT_CONFIG in result.stdout and "|" not in result.stderr
 
 
 def test_the_measure_is_that_of_the_library(tmp_path):

@@ -19,8 +19,9 @@ from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
 
 BUILT_IN = {
-    "alpha2-beta1-epsilon", "beta-0", "beta-1", "composite", "epsilon", "epsilon-1", "epsilon-alpha2-beta1",
-    "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "epsilon-plus", "epsilon-plus-flat", "gradient",
+    "alpha2-beta1-epsilon", "alpha2-beta1-relative", "beta-0", "beta-1", "composite", "epsilon", "epsilon-1",
+    "epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "epsilon-plus", "epsilon-plus-flat",
+    "gradient",
     "gradient-times-input", "identity-beta-0", "identity-beta-1", "identity-epsilon", "identity-epsilon-1",
 }  # fmt: skip
 PIXELS = (torch.full((1, 3, 1, 1), -2.0), torch.full((1, 3, 1, 1), 2.0))
@@ -82,6 +83,7 @@ def test_built_in_composites_say_what_the_specification_says(graph):
         "beta-1": (("alpha-beta", beta1), ("alpha-beta", beta1), ("alpha-beta", beta1)),
         "beta-0": (("alpha-beta", beta0), ("alpha-beta", beta0), ("alpha-beta", beta0)),
         "alpha2-beta1-epsilon": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", one)),
+        "alpha2-beta1-relative": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", "relative=1.0")),
         "composite": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", one)),
         "epsilon-plus": (("z-plus", ""), ("z-plus", ""), ("epsilon", epsilon)),
         "epsilon-plus-flat": (("flat", ""), ("z-plus", ""), ("epsilon", epsilon)),

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from tests.photos import folder_of_photos, photo
 from tests.resilience.kill_rounds import lines_so_far, rounds
 from tests.resilience.runs import (
@@ -84,7 +85,7 @@ def test_other_settings_are_refused_with_what_differs_and_forced_with_force(tmp_
     other = explain(source, out, "--config", "epsilon", "--cmap", "seismic")
     assert other.returncode == 2 and tree(out) == before
     text = other.stderr.decode()
-    assert 'explain.config was "composite" and is now "epsilon"' in text and "--force" in text
+    assert f'explain.config was "{DEFAULT_CONFIG}" and is now "epsilon"' in text and "--force" in text
     assert "rules." not in text
     assert 'output.picture.cmap was "bwr" and is now "seismic"' in text or "more" in text
     forced = explain(source, out, "--config", "epsilon", "--force", "--json")
