@@ -45,7 +45,7 @@ VIEWS = {
     "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "pixel_shuffle",
     "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view",
 }  # fmt: skip
-SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement"}
+SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement", "sym_size"}
 MADE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 """Tensors of a number in the shape of another: they carry no relevance."""
 MASKS = {
