@@ -23,7 +23,7 @@ from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
 from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
 from lrpcli.lrp.tracing.graph import Graph
-from lrpcli.lrp.tracing.translate import build_graph
+from lrpcli.lrp.tracing.translate import build_graph_in
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Explainer:
         check_start(start or composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         with engine_mode(self.device):
-            self.graph = _with_weights(module, shape).to(self.device, dtype)
+            self.graph = _with_weights(module, shape, dtype).to(self.device, dtype)
         self._pixel_range = pixel_range
         self._agreement = Agreement(module) if check else None
         self._logits_plan = Plan(self.graph)
@@ -225,14 +225,14 @@ def _checked_shape(shape: Any) -> tuple[int, ...] | None:
     return sides
 
 
-def _with_weights(module: nn.Module, input_shape: tuple[int, ...] | None) -> Graph:
+def _with_weights(module: nn.Module, input_shape: tuple[int, ...] | None, dtype: torch.dtype) -> Graph:
     """The graph of a module; ModelError if its weights are on the meta device, where they have no values."""
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         raise ModelError(
             f"The model {type(module).__name__} has weights without values: it is on the meta device. Load its weights "
             "(load_state_dict with assign=True) before you make the Explainer."
         )
-    return build_graph(module, input_shape)
+    return build_graph_in(dtype, module, input_shape)
 
 
 def _chosen(config: str | Path | Mapping[str, Any] | Composite, lrn: str | None) -> Composite:

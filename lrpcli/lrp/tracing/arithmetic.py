@@ -7,16 +7,19 @@ from torch import Tensor
 
 from lrpcli.lrp.layers.call import Place
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Scalar, Sum
-from lrpcli.lrp.layers.products import Product, Quotient, Silent
+from lrpcli.lrp.layers.products import Deviation, Product, Quotient, Silent
 from lrpcli.lrp.layers.reductions import MaxOverAxes, Mean, SumOverAxes
 from lrpcli.lrp.layers.selection import Maximum, Selection
+from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.gates import is_function_of, is_gate, values_at_probes
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
+from lrpcli.lrp.tracing.normalisers import is_measure, is_normaliser
 
 NO_DIVISOR = (
-    "It divides by a signal, which is known for a constant and for x / f(x) with a positive f alone. Write a gate as a "
-    "product with a sigmoid, a response normalisation as torch.nn.LocalResponseNorm."
+    "It divides by a signal, which is known for a constant, for x / f(x) with a positive f, and for x / (a norm of x) "
+    "alone. Write a gate as a product with a sigmoid, a response normalisation as torch.nn.LocalResponseNorm."
 )
+NO_NORM = "A norm is known where it divides or multiplies what it is the norm of, and nowhere else."
 
 IMAGES_FIRST = {"convolution", "lrn"}
 AXES_MAY_MOVE = {"view", "concat", "average-pool", "max-pool", "fully-connected"}
@@ -86,17 +89,21 @@ def product(node: Node) -> Translated:
 
 
 def _signal(node: Node, first: int, second: int) -> int | None:
-    """Which of two factors is the signal: x in x * f(x), else the one that is not a gate; None if both are signals."""
+    """Which of two factors is the signal: x in x * f(x) and in x * (a norm of x), else what is no gate; None: both."""
     if is_function_of(node.layers, first, second):
         return 0
     if is_function_of(node.layers, second, first):
+        return 1
+    if is_normaliser(node.layers, second, first):
+        return 0
+    if is_normaliser(node.layers, first, second):
         return 1
     gates = [is_gate(node.layers, first), is_gate(node.layers, second)]
     return None if gates[0] == gates[1] else gates.index(False)
 
 
 def quotient(node: Node) -> Translated:
-    """A signal divided by a constant, or by a positive function of itself."""
+    """A signal divided by a constant, by a positive function of itself, or by a measure of its size."""
     if node.keywords.keys() - {"other", "input"}:
         raise node.unsupported("Only a plain division is known.")
     first, second = _operands(node)
@@ -104,6 +111,10 @@ def quotient(node: Node) -> Translated:
         return node.layer(Rescaled(node.replay()) if isinstance(second, Reference) else Affine(1.0 / second), first)
     if not _is_signal(node, first):
         return without_rule(node, NO_DIVISOR, second)
+    if is_normaliser(node.layers, second.index, first.index) or (
+        is_measure(node.layers, first.index) and is_measure(node.layers, second.index)
+    ):
+        return node.layer(Quotient(), first, second)
     divisor = values_at_probes(node.layers, first.index, second.index)
     if divisor is None or not bool((divisor > 0).all()):
         raise node.unsupported(NO_DIVISOR)
@@ -131,9 +142,31 @@ def reduction(node: Node, kind: type[Mean] = Mean) -> Translated:
     return node.layer(kind(_axes(node), _keeps_axes(node)))
 
 
-def _axes(node: Node) -> tuple[int, ...]:
-    axes = node.get(1, "dim", node.keywords.get("axis"))
-    if axes is None or axes in ((), []):
+def deviation(node: Node) -> Translated:
+    """A standard deviation, a variance or a norm over axes."""
+    _axes(node, 1 if node.label in ("std", "var") else 2)
+    return node.layer(Deviation(node.replay(), str(node.unsupported(NO_NORM))))
+
+
+def product_added(node: Node) -> Translated:
+    """torch.addcmul: the first plus `value` times the product of two others."""
+    first, factor = node.get(0, "input"), node.get(3, "value", 1)
+    factors = (node.get(1, "tensor1"), node.get(2, "tensor2"))
+    signals = [value for value in factors if _is_signal(node, value)]
+    if isinstance(factor, Reference) or any(node.is_scalar(each) for each in node.references()):
+        raise node.unsupported("Its numbers must be fixed.")
+    if not signals:
+        return _sum(node, (first, 1.0), (factors[0] * factors[1], float(factor)))
+    if len(signals) == 2:
+        operation: Operation = Product(_signal(node, signals[0].index, signals[1].index))
+    else:
+        operation = Affine(factors[1] if factors[0] is signals[0] else factors[0])
+    return _sum(node, (first, 1.0), (node.insert("product", operation, *signals), float(factor)))
+
+
+def _axes(node: Node, place: int = 1) -> tuple[int, ...]:
+    axes = node.get(place, "dim", node.keywords.get("axis"))
+    if axes is None or axes in ((), []) or isinstance(axes, bool):
         raise node.unsupported(f"Name the axes of the {node.label}.")
     axes = tuple(axes) if isinstance(axes, (list, tuple)) else (axes,)
     if not all(isinstance(axis, int) for axis in axes):

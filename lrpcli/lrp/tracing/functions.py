@@ -64,7 +64,7 @@ _ORDER = "Which values it takes depends on all of them."
 _MIXES = "It mixes signals in a way that no rule here knows."
 _RANDOM = "It is random."
 REFUSALS = {
-    **dict.fromkeys(("normalize", "norm", "vector_norm", "std", "var", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("normalize", "cosine_similarity", "std_mean", "var_mean"), _DIVIDES),
     **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
     **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
     **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
@@ -200,6 +200,8 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **dict.fromkeys(("neg", "negative"), lambda node: node.layer(Affine(-1.0))),
     **dict.fromkeys(("pos", "positive"), lambda node: node.layer(Affine(1.0))),
     "lerp": arithmetic.interpolation,
+    "addcmul": arithmetic.product_added,
+    **dict.fromkeys(("std", "var", "norm", "linalg_norm", "linalg_vector_norm"), arithmetic.deviation),
     "mean": arithmetic.reduction,
     "sum": arithmetic.total,
     "max": arithmetic.extreme,

@@ -10,6 +10,7 @@ from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.batch_norms import batch_norm
+from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.exported import Shape, export, readable, traced_shape
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.gates import is_gate
@@ -56,6 +57,22 @@ def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
         else:
             return _translated(module, traced)
         return _translated(*export(module, input_shape))
+
+
+def build_graph_in(dtype: torch.dtype, module: nn.Module, input_shape: Shape | None = None) -> Graph:
+    """The same; what the module computes of its weights alone is computed in float64 if that is the `dtype` wanted."""
+    if dtype == torch.float64 and not isinstance(module, fx.GraphModule):
+        try:
+            return build_graph(converted(module, _device(module), dtype), input_shape)
+        except UnsupportedLayer:
+            raise
+        except Exception:  # it cannot be copied, or names another type itself
+            pass
+    return build_graph(module, input_shape)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
 
 
 def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
