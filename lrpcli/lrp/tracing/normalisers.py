@@ -6,13 +6,14 @@ the layers of torch.nn that normalise, relevance goes to what they divide or mul
 
 import torch
 
-from lrpcli.lrp.layers.elementwise import Activation, Affine, Sum, is_unchanged
+from lrpcli.lrp.layers.elementwise import Activation, Affine, Factor, Sum, is_unchanged
 from lrpcli.lrp.layers.products import Deviation, Quotient, Silent, Softmax
 from lrpcli.lrp.layers.reductions import Mean
 from lrpcli.lrp.layers.views import View
 from lrpcli.lrp.tracing.gates import PROBES, values_at_probes
 from lrpcli.lrp.tracing.graph import Layer
 
+SMALLEST = 1e-30
 POSITIVE = tuple(probe for probe in PROBES if probe > 0)
 
 
@@ -46,14 +47,18 @@ def _keeps_positive(layer: Layer) -> bool:
     if isinstance(operation, (View, Mean, Quotient)) or is_unchanged(operation):
         return True
     if isinstance(operation, Sum):
-        constant = torch.as_tensor(0.0 if operation.constant is None else operation.constant)
-        return min(operation.signs) > 0 and operation.fixed == 0 and bool((constant >= 0).all())
+        return min(operation.signs) > 0 and operation.fixed == 0 and _at_least(operation.constant, 0.0)
     if isinstance(operation, Affine):
-        shift = torch.as_tensor(0.0 if operation.shift is None else operation.shift)
-        return bool((torch.as_tensor(operation.scale) > 0).all() and (shift >= 0).all())
+        return _at_least(operation.scale, SMALLEST) and _at_least(operation.shift, 0.0)
     if not isinstance(operation, (Activation, Silent)) or isinstance(operation, Softmax) or layer.scalars:
         return False
     return bool((operation.run(torch.tensor(POSITIVE).view(1, 1, 1, -1))[0] > 0).all())
+
+
+def _at_least(value: Factor | None, least: float) -> bool:
+    """Whether all numbers of a constant are known and as large; None is 0."""
+    numbers = torch.as_tensor(0.0 if value is None else value)
+    return not numbers.is_meta and bool((numbers >= least).all())
 
 
 def _is_square(layers: list[Layer], index: int) -> bool:
