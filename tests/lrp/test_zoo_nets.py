@@ -1,4 +1,4 @@
-"""The nets of torchvision and timm: their own logits, autograd's gradient, the linearised net's relevance, its total."""
+"""Nets of torchvision and timm: their logits, their gradient, the relevance of the linearised net, and its total."""
 
 import pytest
 import torch

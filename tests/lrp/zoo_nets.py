@@ -1,59 +1,69 @@
 """Which nets of torchvision and timm are explained, and small versions of them with random weights."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torchvision import models
 
-TIMM = """
-    convformer_s18 convmixer_768_32 convnext_atto convnext_zepto_rms convnextv2_atto cs3darknet_focus_s cspdarknet53
-    cspnext_tiny cspresnet50 darknet17 darknet53 densenet121 densenetblur121d dla34 dm_nfnet_f0 dpn48b dpn68
-    ecaresnet26t efficientnet_b0 efficientnet_lite0 efficientnet_x_b3 efficientnetv2_rw_t ese_vovnet19b_slim_dw
-    ese_vovnet39b fasternet_t0 fastvit_t8 fbnetc_100 fbnetv3_b gcresnext26ts gernet_s ghostnet_100 ghostnetv2_100
-    ghostnetv3_100 hardcorenas_a hgnet_tiny hgnetv2_b0 hrnet_w18_small inception_next_atto inception_resnet_v2
-    inception_v3 inception_v4 lcnet_050 lcnetv2_small legacy_senet154 legacy_seresnet18 legacy_xception
-    mambaout_femto mixnet_s mnasnet_small mobilenet_edgetpu_v2_s mobilenetv1_100 mobilenetv2_100
-    mobilenetv3_small_100 mobilenetv4_conv_blur_medium mobilenetv4_conv_small mobileone_s0 nasnetalarge nf_resnet26
-    nfnet_l0 pnasnet5large poolformer_s12 poolformerv2_s12 rdnet_tiny regnetv_040 regnetx_002 regnety_002
-    regnetz_005 regnetz_b16 repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_14w_8s res2next50 resnest14d resnest26d
-    resnet10t resnet18 resnet26d resnet32ts resnet50_clip_gap resnet50_gn resnetaa34d resnetblur18 resnetv2_18
-    resnetv2_50 resnetv2_50d_gn resnetv2_50x1_bit rexnet_100 rexnetr_100 selecsls42b semnasnet_050 seresnet18
-    skresnet18 spnasnet_100 starnet_s050 tf_efficientnet_b0 tf_efficientnetv2_b0 tf_mixnet_s tinynet_e tresnet_m
-    vgg11 vgg11_bn vovnet39a xception41
-""".split()
+TIMM = [
+    "convformer_s18", "convmixer_768_32", "convnext_atto", "convnext_zepto_rms", "convnextv2_atto",
+    "cs3darknet_focus_s", "cspdarknet53", "cspnext_tiny", "cspresnet50", "darknet17", "darknet53", "densenet121",
+    "densenetblur121d", "dla34", "dm_nfnet_f0", "dpn48b", "dpn68", "ecaresnet26t", "efficientnet_b0",
+    "efficientnet_lite0", "efficientnet_x_b3", "efficientnetv2_rw_t", "ese_vovnet19b_slim_dw", "ese_vovnet39b",
+    "fasternet_t0", "fastvit_t8", "fbnetc_100", "fbnetv3_b", "gcresnext26ts", "gernet_s", "ghostnet_100",
+    "ghostnetv2_100", "ghostnetv3_100", "hardcorenas_a", "hgnet_tiny", "hgnetv2_b0", "hrnet_w18_small",
+    "inception_next_atto", "inception_resnet_v2", "inception_v3", "inception_v4", "lcnet_050", "lcnetv2_small",
+    "legacy_senet154", "legacy_seresnet18", "legacy_xception", "mambaout_femto", "mixnet_s", "mnasnet_small",
+    "mobilenet_edgetpu_v2_s", "mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_small_100",
+    "mobilenetv4_conv_blur_medium", "mobilenetv4_conv_small", "mobileone_s0", "nasnetalarge", "nf_resnet26",
+    "nfnet_l0", "pnasnet5large", "poolformer_s12", "poolformerv2_s12", "rdnet_tiny", "regnetv_040", "regnetx_002",
+    "regnety_002", "regnetz_005", "regnetz_b16", "repghostnet_050", "repvgg_a0", "repvit_m0_9", "res2net50_14w_8s",
+    "res2next50", "resnest14d", "resnest26d", "resnet10t", "resnet18", "resnet26d", "resnet32ts",
+    "resnet50_clip_gap", "resnet50_gn", "resnetaa34d", "resnetblur18", "resnetv2_18", "resnetv2_50",
+    "resnetv2_50d_gn", "resnetv2_50x1_bit", "rexnet_100", "rexnetr_100", "selecsls42b", "semnasnet_050",
+    "seresnet18", "skresnet18", "spnasnet_100", "starnet_s050", "tf_efficientnet_b0", "tf_efficientnetv2_b0",
+    "tf_mixnet_s", "tinynet_e", "tresnet_m", "vgg11", "vgg11_bn", "vovnet39a", "xception41",
+]  # fmt: skip
 """Small nets of convolutions, one or two a family, as of timm 1.0.31; all are explained."""
 EXPORTED = {
-    f"timm:{name}"
-    for name in """
-    dm_nfnet_f0 efficientnet_x_b3 nasnetalarge pnasnet5large tf_efficientnet_b0 tf_efficientnetv2_b0 tf_mixnet_s vgg11 vgg11_bn
-""".split()
-}
+    "timm:dm_nfnet_f0", "timm:efficientnet_x_b3", "timm:nasnetalarge", "timm:pnasnet5large",
+    "timm:tf_efficientnet_b0", "timm:tf_efficientnetv2_b0", "timm:tf_mixnet_s", "timm:vgg11", "timm:vgg11_bn",
+}  # fmt: skip
 """Those of them that torch.fx cannot trace and torch.export can."""
-TORCHVISION = """
-    alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
-    densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5
-    efficientnet_b6 efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3
-    mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_16gf
-    regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf
-    regnet_y_16gf regnet_y_1_6gf regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101
-    resnet152 resnet18 resnet34 resnet50 resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5
-    shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 vgg11 vgg11_bn vgg13
-    vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn wide_resnet101_2 wide_resnet50_2
-""".split()
+TORCHVISION = [
+    "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121", "densenet161",
+    "densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
+    "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_l",
+    "efficientnet_v2_m", "efficientnet_v2_s", "googlenet", "inception_v3", "mnasnet0_5", "mnasnet0_75",
+    "mnasnet1_0", "mnasnet1_3", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "regnet_x_16gf",
+    "regnet_x_1_6gf", "regnet_x_32gf", "regnet_x_3_2gf", "regnet_x_400mf", "regnet_x_800mf", "regnet_x_8gf",
+    "regnet_y_128gf", "regnet_y_16gf", "regnet_y_1_6gf", "regnet_y_32gf", "regnet_y_3_2gf", "regnet_y_400mf",
+    "regnet_y_800mf", "regnet_y_8gf", "resnet101", "resnet152", "resnet18", "resnet34", "resnet50",
+    "resnext101_32x8d", "resnext101_64x4d", "resnext50_32x4d", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0",
+    "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg11_bn", "vgg13",
+    "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "wide_resnet101_2", "wide_resnet50_2",
+]  # fmt: skip
 """Those of torchvision's nets for classification that are explained; the others have attention."""
-ATTENTION = """
-    maxvit_t swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32
-""".split()
+ATTENTION = [
+    "maxvit_t", "swin_b", "swin_s", "swin_t", "swin_v2_b", "swin_v2_s", "swin_v2_t", "vit_b_16", "vit_b_32",
+    "vit_h_14", "vit_l_16", "vit_l_32",
+]  # fmt: skip
 QUICK = {
-    "timm:resnet18", "timm:vgg11_bn", "timm:convnextv2_atto", "timm:starnet_s050", "timm:resnest14d", "timm:tf_efficientnet_b0",
-    "timm:gcresnext26ts", "timm:ghostnet_100", "torchvision:densenet121", "torchvision:convnext_tiny",
-    "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5",
+    "timm:resnet18", "timm:vgg11_bn", "timm:convnextv2_atto", "timm:starnet_s050", "timm:resnest14d",
+    "timm:tf_efficientnet_b0", "timm:gcresnext26ts", "timm:ghostnet_100", "torchvision:densenet121",
+    "torchvision:convnext_tiny", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5",
 }  # fmt: skip
 """Those that are tried every time."""
-SIDES = {"torchvision:inception_v3": 80, "timm:inception_v3": 80, "timm:inception_v4": 80, "timm:inception_resnet_v2": 80,
-         "timm:nasnetalarge": 96, "timm:pnasnet5large": 96, "timm:legacy_xception": 96}  # fmt: skip
+SIDES = {
+    **dict.fromkeys(("timm:inception_v3", "timm:inception_v4", "timm:inception_resnet_v2"), 80),
+    **dict.fromkeys(("timm:nasnetalarge", "timm:pnasnet5large", "timm:legacy_xception"), 96),
+    "torchvision:inception_v3": 80,
+}
 """Sides of the images, where 64 pixels are too few."""
 SMALLER = {
-    **dict.fromkeys(("timm:vgg11", "timm:vgg11_bn"), {"mlp_ratio": 1 / 64}),
+    "timm:vgg11": {"mlp_ratio": 1 / 64},
+    "timm:vgg11_bn": {"mlp_ratio": 1 / 64},
     "timm:nasnetalarge": {"num_features": 336, "stem_size": 16},
     "torchvision:googlenet": {"aux_logits": False, "init_weights": False},
     "torchvision:inception_v3": {"aux_logits": False, "init_weights": False},
@@ -82,12 +92,12 @@ def shortened(net):
     for part in list(net.modules()):
         if isinstance(part, nn.Sequential):
             blocks = list(part.named_children())
-            for (_, first), (_, before), (name, block) in zip(blocks, blocks[1:], blocks[2:]):
+            for (_, first), (_, before), (name, block) in zip(blocks, blocks[1:], blocks[2:], strict=False):
                 same = type(first) is type(before) is type(block) and type(block).__module__.startswith("torchvision.")
                 if same and list(map(_shapes, before.parameters())) == list(map(_shapes, block.parameters())):
                     delattr(part, name)
     head = [part for part in getattr(net, "classifier", net).children() if isinstance(part, nn.Linear)]
-    for before, behind in zip(head, head[1:]):
+    for before, behind in pairwise(head):
         before.weight, before.bias = (nn.Parameter(value[:32]) for value in (before.weight, before.bias))
         behind.weight = nn.Parameter(behind.weight[:, :32])
     return net
@@ -98,7 +108,7 @@ def _shapes(parameter):
 
 
 def randomised(net):
-    """Statistics as after some training, scales about 1, small biases, and weights that keep the size of activations."""
+    """Statistics as after some training, scales about 1, small biases; weights that keep activations as large."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
         if not tensor.is_floating_point():

@@ -4,16 +4,20 @@ It is the second tracer, for forward functions that torch.fx cannot trace becaus
 them on an input without values, at one fixed shape and with any number of images.
 """
 
+import logging
 import operator
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
-from lrpcli.errors import LrpError, ModelError
+from lrpcli.errors import ModelError
 from lrpcli.lrp.tracing.copies import copied
 from lrpcli.lrp.tracing.lrn_patterns import hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf
@@ -33,17 +37,11 @@ _Call = tuple[str, str]
 def export(module: nn.Module, shape: Shape) -> tuple[nn.Module, fx.Graph]:
     """A copy of the module that shares its tensors, and the calls that it makes for images of `shape` (C, H, W).
 
-    ModelError names the line that cannot be traced, or the number of images that it depends on.
+    ModelError names the line that cannot be traced.
     """
     twin = copied(module)
-    weight = next((tensor for tensor in twin.parameters() if tensor.is_floating_point()), torch.zeros(()))
-    images = torch.zeros((IMAGES, *shape), dtype=weight.dtype, device=weight.device)
-    number = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
     try:
-        program = torch.export.export(twin, (images,), dynamic_shapes=({0: number},), strict=False)
-        traced = program.module()
-    except LrpError:
-        raise
+        traced = _program(twin, shape)
     except Exception as error:
         raise ModelError(_failure(module, shape, error)) from error
     assert isinstance(traced, fx.GraphModule)
@@ -55,11 +53,36 @@ def export(module: nn.Module, shape: Shape) -> tuple[nn.Module, fx.Graph]:
     return twin, with_modules(twin, traced.graph)
 
 
+def _program(module: nn.Module, shape: Shape) -> nn.Module:
+    """What torch.export makes of a module, for any number of images; for one where it depends on that number."""
+    weight = next((tensor for tensor in module.parameters() if tensor.is_floating_point()), torch.zeros(()))
+    images = torch.zeros((IMAGES, *shape), dtype=weight.dtype, device=weight.device)
+    number = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    with _quiet():
+        try:
+            return torch.export.export(module, (images,), dynamic_shapes=({0: number},), strict=False).module()
+        except Exception:  # len(x) is a number, as is int(x.shape[0])
+            return torch.export.export(module, (images[:1],), strict=False).module()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what torch.export prints where it fails, such as the program so far; the error says it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _failure(module: nn.Module, shape: Shape, error: Exception) -> str:
     return (
         f"The forward function of {type(module).__name__} cannot be traced for images of shape {shape} by torch.export "
-        f"either{described(error)}. Write it without control flow that depends on the values of tensors or on the "
-        f"number of images.{hint_at_norms(module)}"
+        f"either{described(error)}. Write it without control flow that depends on the values of tensors."
+        f"{hint_at_norms(module)}"
     )
 
 
@@ -77,10 +100,10 @@ def _add_constants(module: nn.Module, traced: fx.GraphModule) -> None:
 def with_modules(module: nn.Module, graph: fx.Graph) -> fx.Graph:
     """The graph with calls of the layers of torch.nn in place of what they compute, as torch.fx has them.
 
-    A layer with several tensors in or out stays what it computes, under the layer's name.
+    A layer with several tensors in or out stays what it computes, under the layer's name. See `readable` for the rest.
     """
     result, made, groups = fx.Graph(), {}, _groups(module, graph)
-    names = _names(graph)
+    names, images = _names(graph), _images_traced(graph)
     for node in graph.nodes:
         group = groups.get(node)
         if node is (group and group.output):
@@ -89,6 +112,7 @@ def with_modules(module: nn.Module, graph: fx.Graph) -> fx.Graph:
             made[node].meta = dict(node.meta)
         elif group is None and node.op != "call_module":  # torch.export calls its own checks of the input's shape
             made[node] = _copied(result, node, made, names)
+            _free_images(made[node], images)
     return result
 
 
@@ -99,12 +123,10 @@ def readable(graph: fx.Graph) -> fx.Graph:
     """
     if not any(isinstance(node.target, OpOverload) for node in graph.nodes):
         return graph
-    result, made, names = fx.Graph(), {}, _names(graph)
-    images = next((_images(node) for node in graph.nodes if node.op == "placeholder"), None)
+    result, made, names, images = fx.Graph(), {}, _names(graph), _images_traced(graph)
     for node in graph.nodes:
         made[node] = _copied(result, node, made, names)
-        if images is not None:
-            _free_images(made[node], images)
+        _free_images(made[node], images)
     return result
 
 
@@ -116,6 +138,11 @@ def traced_shape(graph: fx.Graph) -> tuple[int | None, ...]:
     return tuple(side if isinstance(side, int) else None for side in value.shape[1:])
 
 
+def _images_traced(graph: fx.Graph) -> int | None:
+    """For how many images alone a graph was traced; None if for any number."""
+    return next((_images(node) for node in graph.nodes if node.op == "placeholder"), None)
+
+
 def _images(node: fx.Node) -> int | None:
     """The length of the first axis of a value, where it is fixed."""
     value = _value(node)
@@ -123,9 +150,9 @@ def _images(node: fx.Node) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def _free_images(node: fx.Node, images: int) -> None:
+def _free_images(node: fx.Node, images: int | None) -> None:
     """Makes a reshape to a fixed number of images one to as many as there are."""
-    if plain_name(function_name(node)) not in RESHAPES or not isinstance(node.args[0], fx.Node):
+    if images is None or plain_name(function_name(node)) not in RESHAPES or not isinstance(node.args[0], fx.Node):
         return
     kept = _images(node.args[0]) == _images(node) == images
     if kept and all(isinstance(side, int) for side in _value(node).shape):
@@ -154,7 +181,7 @@ def _calls(graph: fx.Graph, wanted: Callable[[str, str], bool]) -> dict[_Call, l
 
 
 def _names(graph: fx.Graph) -> dict[fx.Node, str]:
-    """The names of functions that are parts of layers of torch.nn: the last has the layer's, those before it its own."""
+    """Names of functions that are parts of layers of torch.nn: the last has the layer's, those before it their own."""
     calls = _calls(graph, lambda _, kind: kind.startswith("torch.nn.modules.") and not kind.endswith(CONTAINERS))
     names: dict[fx.Node, str] = {}
     for (_, path), nodes in calls.items():

@@ -63,12 +63,18 @@ _DIVIDES = "It divides by a norm; leave that out, or write a response normalisat
 _ORDER = "Which values it takes depends on all of them."
 _MIXES = "It mixes signals in a way that no rule here knows."
 _RANDOM = "It is random."
+ASSIGNMENT = (
+    "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
+    "one factor per channel."
+)
+_ASSIGNS = f"It writes over a part of a tensor. {ASSIGNMENT}"
 REFUSALS = {
     **dict.fromkeys(("normalize", "cosine_similarity", "std_mean", "var_mean"), _DIVIDES),
     **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
     **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
     **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "Pool by the mean or the maximum."),
+    **dict.fromkeys(("copy", "fill", "zero", "index_put", "slice_scatter", "select_scatter"), _ASSIGNS),
     "cumsum": "Write it as sums of slices, or leave it out.",
     "logsumexp": "Pool by the mean or the maximum.",
     "logcumsumexp": "Pool by the mean or the maximum.",

@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from lrpcli.errors import LrpError, ModelError
 from lrpcli.lrp.tracing.checks import passing_value
+from lrpcli.lrp.tracing.functions import ASSIGNMENT
 from lrpcli.lrp.tracing.lrn_patterns import hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf
 from lrpcli.lrp.tracing.names import plain_name
@@ -26,10 +27,6 @@ CONTROL_FLOW = (
     "Write it without control flow that depends on tensors, their shapes or their types (to flatten: "
     "torch.flatten(x, 1)), or say which shape the images have, Explainer(model, input_shape=(3, 224, 224)): then it is "
     "traced for that shape by torch.export."
-)
-ASSIGNMENT = (
-    "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
-    "one factor per channel."
 )
 
 
