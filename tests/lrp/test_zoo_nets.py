@@ -18,7 +18,7 @@ OLD_TIMM = "the nets are those of timm 1.0.31, and an older one has fewer or oth
 
 def old_timm():
     timm = pytest.importorskip("timm", reason="timm is an extra")
-    return tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 20)
+    return tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 31)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,17 @@ def test_a_net_of_a_zoo(name):
     net, side = make(name), SIDES.get(name, 64)
     x = torch.randn(1, 3, side, side, dtype=torch.float64)
     explainer = Explainer(net, LRP_0, dtype=x.dtype, device="cpu", input_shape=x.shape[1:])
-    result = explainer(x)
+    result = explainer(x, strict=False)  # gradients and relevances of random nets may be large
     assert float(result.start.abs()) > 0
     with torch.no_grad():
         agree(result.logits, net(x), 1e-10)
-    plain = explainer.with_config({"kind": {"any": "gradient"}}, start="one")(x, target=result.target)
+    plain = explainer.with_config({"kind": {"any": "gradient"}}, start="one")(x, target=result.target, strict=False)
     agree(plain.relevance, gradient(net, x, result.target), 1e-8)
     agree(result.relevance, x * linearised_gradient(net, x, result.target), 1e-8)
     assert bool(explainer.graph.shape) == (name in EXPORTED)
     again = Explainer(
         without_biases(net), LRP_0 | {"bias": "ignore"}, dtype=x.dtype, device="cpu", input_shape=x.shape[1:]
-    )(x)
+    )(x, strict=False)
     lost = again.relevance.sum() - again.start.sum()
     assert float(lost.abs() / again.relevance.abs().sum()) < 1e-9
 
