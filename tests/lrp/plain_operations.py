@@ -49,15 +49,6 @@ def radix(x, part):
     return torch.split(attention, 2, dim=1)[part].view(-1, 2, 1, 1)
 
 
-def spread(x, axes):
-    """1 / the standard deviation over axes."""
-    return torch.rsqrt(x.var(axes, keepdim=True) + 1e-6)
-
-
-def root_mean_square(x, axes):
-    return (x.pow(2).mean(axes, keepdim=True) + 1e-6).sqrt()
-
-
 def response(x):
     """The factor of global response normalisation: the norm of each channel over the mean of all."""
     norm = x.norm(p=2, dim=(2, 3), keepdim=True)
@@ -97,16 +88,6 @@ def sized(f):
 
 # fmt: off
 NORMALISED = {
-    "x / rms": sized(lambda x, m: x / m)(lambda x: root_mean_square(x, 1)),
-    "x / sqrt of a mean square": sized(lambda x, m: x / m)(lambda x: ((x * x).sum((1, 2, 3), keepdim=True) / 9).sqrt()),
-    "x * rsqrt(var)": sized(lambda x, m: x * m)(lambda x: spread(x, (1, 2))),
-    "rsqrt(var) * x": sized(lambda x, m: m * x)(lambda x: spread(x, -3)),
-    "x / std": sized(lambda x, m: x / m)(lambda x: x.std(dim=(1, 2, 3), keepdim=True) + 0.1),
-    "x / clamped norm": sized(lambda x, m: x / m)(lambda x: x.norm(2, 1, keepdim=True).clamp(min=1e-3)),
-    "x / vector norm": sized(lambda x, m: x / m)(lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True)),
-    "(x - mean) / std": sized(lambda x, m: (x - x.mean(1, keepdim=True)) / m)(lambda x: 1 / spread(x, 1)),
-    "(x - mean) / its rms": sized(lambda x, m: (x - x.mean(1, keepdim=True)) / m)(
-        lambda x: root_mean_square(x - x.mean(1, keepdim=True), 1)),
     "global response norm": sized(lambda x, m: x + torch.addcmul(GAMMA, GAMMA, x * m))(response),
     "global response norm, a sum": sized(lambda x, m: x * m * GAMMA + GAMMA + x)(response),
     "attention pooling": sized(lambda x, m: x.flatten(2).unsqueeze(1) @ m.unsqueeze(3))(attention),

@@ -334,3 +334,85 @@ def test_the_layer_table_says_what_is_normalised():
                          (nn.InstanceNorm2d(6), "over each channel by standard deviation eps=1e-05"),
                          (nn.RMSNorm(5), "over 5 by root mean square")):  # fmt: skip
         assert build_graph(nn.Sequential(module)).layers[1].operation.describe() == text
+
+
+def channels(x):
+    return x.mean(1, keepdim=True)
+
+
+def convnext(x):
+    """As the authors of ConvNeXt write it, for channels first."""
+    u = x.mean(1, keepdim=True)
+    s = (x - u).pow(2).mean(1, keepdim=True)
+    return WEIGHT[:, None, None] * ((x - u) / torch.sqrt(s + 1e-6)) + BIAS[:, None, None]
+
+
+def grouped(x):
+    """Group normalisation by views."""
+    rows = x.view(x.size(0), 3, -1)
+    mean, variance = rows.mean(-1, keepdim=True), rows.var(-1, unbiased=False, keepdim=True)
+    return ((rows - mean) / (variance + 1e-5).sqrt()).view(x.shape)
+
+
+def of_channels(*parameters):
+    return lambda x: F.layer_norm(x.movedim(1, 3), (6,), *parameters, eps=1e-6).movedim(3, 1)
+
+
+HAND = {
+    "ConvNeXt": (convnext, of_channels(WEIGHT, BIAS)),
+    "a product with rsqrt": (lambda x: (x - channels(x)) * torch.rsqrt(x.var(1, unbiased=False, keepdim=True) + 1e-6),
+                             of_channels()),
+    "rsqrt first": (lambda x: ((x * x).mean(1, keepdim=True) - channels(x) ** 2 + 1e-6).rsqrt() * (x - channels(x)),
+                    of_channels()),
+    "a power": (lambda x: (x - channels(x)) * (x.var(1, correction=0, keepdim=True) + 1e-6) ** -0.5, of_channels()),
+    "groups": (grouped, lambda x: F.group_norm(x, 3)),
+    "instances": (lambda x: (x - x.mean((2, 3), keepdim=True)) / torch.sqrt(
+        torch.var(x, dim=(2, 3), unbiased=False, keepdim=True) + 1e-5), F.instance_norm),
+    "root mean square": (lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6),
+                         lambda x: F.rms_norm(x.movedim(1, 3), (6,), eps=1e-6).movedim(3, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_a_norm_by_hand_is_the_function(name):
+    function, same = HAND[name]
+    got, arrived = redistributed(Call(function), {}, X)
+    agree(got, redistributed(Call(same), {}, X, arrived)[0], 1e-8)
+
+
+UNBIASED = {
+    "std": lambda held: lambda x: (x - channels(x)) / held(x.std(1, keepdim=True) + 1e-3),
+    "simple": lambda held: lambda x: x * held(torch.rsqrt(x.var(1, keepdim=True) + 1e-6)),
+}
+
+
+@pytest.mark.parametrize("name", UNBIASED)
+def test_the_other_forms_hold_what_they_divide_by(name):
+    x = X.clone().requires_grad_()
+    got, arrived = redistributed(Call(UNBIASED[name](lambda value: value)), {}, X)
+    output = UNBIASED[name](torch.Tensor.detach)(x)
+    agree(got, X * torch.autograd.grad(output, x, arrived / output.detach())[0], 1e-9)
+
+
+NOT_A_NORM = {
+    "another signal's": lambda x: x[:, :3] / (x[:, 3:].var(1, keepdim=True) + 1e-5).sqrt(),
+    "squared": lambda x: (x - channels(x)) / (x.var(1, keepdim=True) + 1e-5),
+    "of the images": lambda x: (x + 0) / (x.var(0, keepdim=True) + 1e-5).sqrt(),
+    "of all": lambda x: x / x.std(),
+    "the norm": lambda x: x / (x.square().sum(1, keepdim=True) + 1e-6).sqrt(),
+    "by var_mean": lambda x: x * torch.rsqrt(torch.var_mean(x, 1)[0]),
+    "passed on": lambda x: x.var((2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", NOT_A_NORM)
+def test_what_only_looks_like_a_norm_is_refused(name):
+    with pytest.raises(UnsupportedLayer, match=r"as torch\.nn\.LayerNorm, GroupNorm|Name the axes|leave out axis 0"):
+        build_graph(Call(lambda self, x: NOT_A_NORM[name](self.conv(x)), conv=nn.Conv2d(6, 6, 1)))
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_the_gradient_of_a_norm_by_hand_is_the_derivative(name):
+    x = X.clone().requires_grad_()
+    got, arrived = redistributed(Call(HAND[name][0]), {"kind": {"any": "gradient"}}, X)
+    agree(got, torch.autograd.grad(HAND[name][0](x), x, arrived)[0], 1e-8)

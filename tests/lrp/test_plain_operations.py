@@ -10,7 +10,7 @@ from lrpcli import Explainer
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp.helpers import Call, agree, image, redistributed
-from tests.lrp.plain_operations import OF_ONE_SIZE, OLD, OPERATIONS, spread
+from tests.lrp.plain_operations import OF_ONE_SIZE, OLD, OPERATIONS, response
 
 X = image(2, 4, 8, 8)
 LRP_0 = {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
@@ -150,17 +150,16 @@ REFUSED = {
     "quotient": (lambda x: x / (1 + x.mean((2, 3), keepdim=True)), "It divides by a signal"),
     "quotient, sign": (lambda x: x / torch.tanh(x), "It divides by a signal"),
     "normalize": (functional.normalize, "It divides by a norm"),
-    "std": (lambda x: x.std((2, 3)), "A norm is known where it divides or multiplies what it is the norm of"),
-    "std of all": (lambda x: x / x.std(), "Name the axes of the std"),
-    "var without axes": (lambda x: x * torch.rsqrt(x.var(unbiased=False)), "Name the axes of the var"),
-    "norm of all": (lambda x: x / x.norm(), "Name the axes of the norm"),
+    "std": (lambda x: x.std((2, 3)), "It divides by a signal"),
+    "norm of all": (lambda x: x * (x.norm() / x.norm()), "Name the axes of the norm"),
     "norm over images": (lambda x: torch.relu(x).div(torch.relu(x).norm(2, 0)), "It mixes the images of a batch"),
-    "norm of another signal": (lambda x: x[:, :2] / x[:, 2:].norm(2, 1, keepdim=True), "It divides by a signal"),
-    "factor of another signal": (lambda x: x[:, :2] * spread(x[:, 2:], 1), "has no relevance rule"),
-    "norm less a number": (lambda x: x * (x.norm(2, 1, keepdim=True) - 3), "A norm is known where it divides"),
-    "norm over another": (lambda x: x.norm(2, 1) / x.std(1), "A norm is known where it divides"),
-    "var_mean": (lambda x: x / torch.var_mean(x, 1)[0], "It divides by a norm"),
-    "matmul of a gate and a gate": (lambda x: x.softmax(-1) @ x.softmax(-2), "must be fixed"),
+    "norm": (lambda x: x / x.norm(2, 1, keepdim=True), "It divides by a signal"),
+    "factor of another signal": (lambda x: x[:, :2] * response(x[:, 2:]), "has no relevance rule"),
+    "response less a number": (lambda x: x * (response(x) - 3), "A norm is known in the factor"),
+    "norm as a factor": (lambda x: x * x.norm(2, 1, keepdim=True), "A norm is known in the factor"),
+    "std less a number": (lambda x: x * (x.std(1, keepdim=True) - 3), "It divides by a signal"),
+    "norm over std": (lambda x: x.norm(2, 1) / x.std(1), "It divides by a signal"),
+    "matmul of a gate and a gate": (lambda x: x.softmax(-1) @ x.softmax(-2), "Attention has no rule here"),
     "cumsum": (lambda x: x.cumsum(1), "sums of slices"),
     "einsum": (lambda x: torch.einsum("nchw,nchw->nc", x, x), "It mixes signals"),
     "topk": (lambda x: x.topk(2, 1)[0], "Which values it takes"),

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, stabilise, wide
+from lrpcli.lrp.epsilon import Stabilised, stabilise
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, wide
 
 REGIONS = ("across-channels", "within-channel")
 
@@ -264,16 +265,15 @@ class Identity(Rule[NormalizationOperation]):
 
 
 @dataclass(frozen=True)
-class NormalizationEpsilon(NormalizationRule):
+class NormalizationEpsilon(Stabilised[NormalizationOperation], NormalizationRule):
     """The epsilon rule over the Taylor terms: z_jk / (z_k + epsilon sign(z_k)), z_k the sum of the terms."""
 
     relevance_at_zero = "zero"
-    epsilon: float = number(0.01, least=0)
 
     def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = x_j u_j t_j + x_j^2 W[c x t]_j with t = R / (z + epsilon sign(z))."""
         total = terms.x * terms.total
-        weighted = terms.x * safe_divide(relevance, stabilise(total, self.epsilon))
+        weighted = terms.x * safe_divide(relevance, stabilise(total, self.epsilon_for(total)))
         return terms.centre * weighted + terms.squares * layer.reader_sum(terms.slope * weighted)
 
 

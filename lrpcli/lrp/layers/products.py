@@ -64,7 +64,11 @@ class Softmax(Silent):
 
 
 class Deviation(Silent):
-    """A standard deviation, variance or norm over axes: a factor that counts as a constant, as in LayerNorm [A22]."""
+    """A standard deviation or variance over axes: a divisor that counts as a constant, as in LayerNorm [A22]."""
+
+
+class Norm(Deviation):
+    """A norm over axes, of which global response normalisation makes its factor."""
 
 
 class GatedSum(Operation):

@@ -7,19 +7,21 @@ from torch import Tensor
 
 from lrpcli.lrp.layers.call import Place
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Scalar, Sum
-from lrpcli.lrp.layers.products import Deviation, Product, Quotient, Silent
+from lrpcli.lrp.layers.products import Deviation, Norm, Product, Quotient, Silent
 from lrpcli.lrp.layers.reductions import MaxOverAxes, Mean, SumOverAxes
 from lrpcli.lrp.layers.selection import Maximum, Selection
 from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.tracing.deviations import is_deviation
 from lrpcli.lrp.tracing.gates import is_function_of, is_gate, values_at_probes
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
-from lrpcli.lrp.tracing.normalisers import is_measure, is_normaliser
+from lrpcli.lrp.tracing.responses import is_response, is_size
 
 NO_DIVISOR = (
-    "It divides by a signal, which is known for a constant, for x / f(x) with a positive f, and for x / (a norm of x) "
-    "alone. Write a gate as a product with a sigmoid, a response normalisation as torch.nn.LocalResponseNorm."
+    "It divides by a signal, which is known for a constant, for x / f(x) with a positive f, and for the standard "
+    "deviation or root mean square of x. Write a gate as a product with a sigmoid, a response normalisation as "
+    "torch.nn.LocalResponseNorm, a layer normalisation as torch.nn.LayerNorm, GroupNorm or RMSNorm."
 )
-NO_NORM = "A norm is known where it divides or multiplies what it is the norm of, and nowhere else."
+NO_NORM = "A norm is known in the factor of a global response normalisation, x * (norm of x) / (mean of norms of x)."
 
 IMAGES_FIRST = {"convolution", "lrn"}
 AXES_MAY_MOVE = {"view", "concat", "average-pool", "max-pool", "fully-connected"}
@@ -89,21 +91,24 @@ def product(node: Node) -> Translated:
 
 
 def _signal(node: Node, first: int, second: int) -> int | None:
-    """Which of two factors is the signal: x in x * f(x) and in x * (a norm of x), else what is no gate; None: both."""
+    """Which of two factors is the signal: x in x * f(x) and x / deviation, else what is no gate; None: both."""
     if is_function_of(node.layers, first, second):
         return 0
     if is_function_of(node.layers, second, first):
         return 1
-    if is_normaliser(node.layers, second, first):
+    for place, (signal, other) in enumerate(((first, second), (second, first))):
+        if is_deviation(node.layers, signal, other, reciprocal=True):
+            return place
+    if is_response(node.layers, second, first):
         return 0
-    if is_normaliser(node.layers, first, second):
+    if is_response(node.layers, first, second):
         return 1
     gates = [is_gate(node.layers, first), is_gate(node.layers, second)]
     return None if gates[0] == gates[1] else gates.index(False)
 
 
 def quotient(node: Node) -> Translated:
-    """A signal divided by a constant, by a positive function of itself, or by a measure of its size."""
+    """A signal divided by a constant, by a positive function of itself, or by its deviation; a norm by another."""
     if node.keywords.keys() - {"other", "input"}:
         raise node.unsupported("Only a plain division is known.")
     first, second = _operands(node)
@@ -111,12 +116,11 @@ def quotient(node: Node) -> Translated:
         return node.layer(Rescaled(node.replay()) if isinstance(second, Reference) else Affine(1.0 / second), first)
     if not _is_signal(node, first):
         return without_rule(node, NO_DIVISOR, second)
-    if is_normaliser(node.layers, second.index, first.index) or (
-        is_measure(node.layers, first.index) and is_measure(node.layers, second.index)
-    ):
+    if is_size(node.layers, first.index) and is_size(node.layers, second.index):
         return node.layer(Quotient(), first, second)
     divisor = values_at_probes(node.layers, first.index, second.index)
-    if divisor is None or not bool((divisor > 0).all()):
+    positive = divisor is not None and bool((divisor > 0).all())
+    if not positive and not is_deviation(node.layers, first.index, second.index):
         raise node.unsupported(NO_DIVISOR)
     return node.layer(Quotient(), first, second)
 
@@ -143,9 +147,15 @@ def reduction(node: Node, kind: type[Mean] = Mean) -> Translated:
 
 
 def deviation(node: Node) -> Translated:
-    """A standard deviation, a variance or a norm over axes."""
-    _axes(node, 1 if node.label in ("std", "var") else 2)
-    return node.layer(Deviation(node.replay(), str(node.unsupported(NO_NORM))))
+    """Variance or standard deviation over axes, which may only divide."""
+    _axes(node)
+    return node.layer(Deviation(node.replay(), str(node.unsupported(NO_DIVISOR))))
+
+
+def norm(node: Node) -> Translated:
+    """A norm over axes."""
+    _axes(node, 2)
+    return node.layer(Norm(node.replay(), str(node.unsupported(NO_NORM))))
 
 
 def product_added(node: Node) -> Translated:

@@ -69,7 +69,8 @@ ASSIGNMENT = (
 )
 _ASSIGNS = f"It writes over a part of a tensor. {ASSIGNMENT}"
 REFUSALS = {
-    **dict.fromkeys(("normalize", "cosine_similarity", "std_mean", "var_mean"), _DIVIDES),
+    **dict.fromkeys(("normalize", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("var_mean", "std_mean"), arithmetic.NO_DIVISOR),
     **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
     **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
     **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
@@ -207,9 +208,10 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **dict.fromkeys(("pos", "positive"), lambda node: node.layer(Affine(1.0))),
     "lerp": arithmetic.interpolation,
     "addcmul": arithmetic.product_added,
-    **dict.fromkeys(("std", "var", "norm", "linalg_norm", "linalg_vector_norm"), arithmetic.deviation),
+    **dict.fromkeys(("norm", "linalg_norm", "linalg_vector_norm"), arithmetic.norm),
     "mean": arithmetic.reduction,
     "sum": arithmetic.total,
+    **dict.fromkeys(("var", "std"), arithmetic.deviation),
     "max": arithmetic.extreme,
     "min": lambda node: arithmetic.extreme(node, smallest=True),
     "amax": arithmetic.over_axes,

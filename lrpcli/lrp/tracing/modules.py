@@ -20,7 +20,7 @@ from lrpcli.lrp.layers.views import Pad, View
 from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.batch_norms import fixed_norm
 from lrpcli.lrp.tracing.functions import gated_linear_unit
-from lrpcli.lrp.tracing.node import Node, Translated, unsupported_layer
+from lrpcli.lrp.tracing.node import Node, Translated
 from lrpcli.lrp.tracing.norms import NORMS, norm_module
 from lrpcli.lrp.tracing.resampling import indexed_adaptive_max_pool, indexed_max_pool, pair, resized
 from lrpcli.lrp.tracing.weights import convolved
@@ -94,18 +94,18 @@ def translate_module(module: nn.Module, node: Node) -> Translated:
         return convolved(node, module)
     if isinstance(module, nn.GLU):
         return gated_linear_unit(node, module.dim)
-    return node.layer(_operation(module, node.name))
+    return node.layer(_operation(module, node))
 
 
-def _operation(module: nn.Module, name: str) -> Operation:
+def _operation(module: nn.Module, node: Node) -> Operation:
     for kinds, make in OPERATIONS:
         if isinstance(module, kinds):
             return make(module)
     if isinstance(module, BATCH_NORMS):
-        return _batch_norm(module, name)
+        return _batch_norm(module, node)
     if is_normalize(module):
         return _normalize(module)
-    raise unsupported_layer(name, type(module).__name__, REFUSALS.get(type(module).__name__, ""))
+    raise node.unsupported(REFUSALS.get(node.label, ""))
 
 
 def _pooling(module: Any) -> Operation:
@@ -134,9 +134,9 @@ def _max_pool(module: Any) -> AnyMaxPool:
     return indexed_max_pool(1 if isinstance(module, nn.MaxPool1d) else 3, window, module.dilation, module.ceil_mode)
 
 
-def _batch_norm(module: _NormBase, name: str) -> Affine:
+def _batch_norm(module: _NormBase, node: Node) -> Affine:
     if module.running_mean is None or module.running_var is None:
-        raise unsupported_layer(name, type(module).__name__, "It keeps no running statistics.")
+        raise node.unsupported("It keeps no running statistics.")
     return fixed_norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
 
 
