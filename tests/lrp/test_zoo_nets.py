@@ -27,7 +27,8 @@ def old_timm():
 def test_a_net_of_a_zoo(name):
     if name.startswith("timm:") and old_timm():
         pytest.skip(OLD_TIMM)
-    net, side = make(name), SIDES.get(name, 64)
+    side = SIDES.get(name, 64)
+    net = make(name, side)
     x = torch.randn(1, 3, side, side, dtype=torch.float64)
     explainer = Explainer(net, LRP_0, dtype=x.dtype, device="cpu", input_shape=x.shape[1:])
     result = explainer(x, strict=False)  # gradients and relevances of random nets may be large

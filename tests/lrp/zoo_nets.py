@@ -71,20 +71,34 @@ SMALLER = {
 """What makes a net smaller, or leaves out what is no part of the logits."""
 
 
-def make(name):
+def make(name, side=64):
     """A net by zoo and name, for ten classes, in float64 and eval mode, with random numbers in all that it holds."""
-    zoo, _, plain = name.partition(":")
-    torch.manual_seed(0)
-    if zoo == "timm":
-        import timm
-
-        return randomised(timm.create_model(plain, pretrained=False, num_classes=10, **SMALLER.get(name, {})))
+    if name.startswith("timm:"):
+        return randomised(short_timm(name, side))
     with torch.device("meta"):
+        plain = name.partition(":")[2]
         net = models.get_model(plain, weights=None, num_classes=10, **SMALLER.get(name, {}))
     net = shortened(net).to_empty(device="cpu")
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
     return randomised(net)
+
+
+def short_timm(name, side):
+    """A net of timm with fewer blocks, or as it is where it counts them."""
+    import timm
+
+    for shorten in (shortened, lambda net: net):
+        torch.manual_seed(0)
+        plain = name.partition(":")[2]
+        net = shorten(timm.create_model(plain, pretrained=False, num_classes=10, **SMALLER.get(name, {}))).eval()
+        try:
+            with torch.no_grad():
+                net(torch.zeros(1, 3, side, side))
+        except (RuntimeError, IndexError, ValueError):
+            continue
+        return net
+    raise ValueError(f"{name} takes no image of {side} pixels")
 
 
 def shortened(net):
@@ -93,18 +107,15 @@ def shortened(net):
         if isinstance(part, nn.Sequential):
             blocks = list(part.named_children())
             for (_, first), (_, before), (name, block) in zip(blocks, blocks[1:], blocks[2:], strict=False):
-                same = type(first) is type(before) is type(block) and type(block).__module__.startswith("torchvision.")
-                if same and list(map(_shapes, before.parameters())) == list(map(_shapes, block.parameters())):
+                shapes = [parameter.shape for parameter in block.parameters()]
+                same = type(first) is type(before) is type(block)
+                if same and shapes and shapes == [parameter.shape for parameter in before.parameters()]:
                     delattr(part, name)
     head = [part for part in getattr(net, "classifier", net).children() if isinstance(part, nn.Linear)]
     for before, behind in pairwise(head):
         before.weight, before.bias = (nn.Parameter(value[:32]) for value in (before.weight, before.bias))
         behind.weight = nn.Parameter(behind.weight[:, :32])
     return net
-
-
-def _shapes(parameter):
-    return parameter.shape
 
 
 def randomised(net):
