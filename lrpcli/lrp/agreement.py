@@ -15,9 +15,10 @@ from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.propagate import Plan, forward
 from lrpcli.lrp.targets import HEADS
+from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.refusals import eval_mode, unwrapped
-from lrpcli.lrp.tracing.translate import build_graph
+from lrpcli.lrp.tracing.translate import build_graph_in
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
 """Differences of logits, as a share of the largest, that are rounding; what is larger in float32 float64 decides."""
@@ -97,7 +98,7 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     """The same in float64, where what is left of rounding is far below the tolerance: model and graph anew."""
     device = torch.device("cpu") if x.device.type == "mps" else x.device
     x = x.to(device, torch.float64)
-    graph = build_graph(module).to(device, torch.float64)
+    graph = build_graph_in(torch.float64, module, tuple(x.shape[1:])).to(device, torch.float64)
     expected, _ = _expected(module, x, place)
     # With another image before it, so that what mixes the images of a batch shows here too.
     pair = x.roll(-place - 1, 0)[-2:]
@@ -189,17 +190,8 @@ def _differ_by(found: Tensor, expected: Tensor) -> float:
 
 def _twin(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """The module itself if it is there in that type already, or else a copy that shares what need not be converted."""
-    floating = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
-    if all(tensor.device == device and tensor.dtype == dtype for tensor in floating):
-        return module
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for tensor in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
-            if isinstance(tensor, Tensor):
-                kept = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
-                memo[id(tensor)] = nn.Parameter(kept, False) if isinstance(tensor, nn.Parameter) else kept
     try:
-        return copy.deepcopy(module, memo)
+        return converted(module, device, dtype)
     except Exception as error:
         raise ModelError(
             f"The logits of {_name(module)} cannot be compared with those of its trace, as it cannot be copied "

@@ -49,6 +49,21 @@ def radix(x, part):
     return torch.split(attention, 2, dim=1)[part].view(-1, 2, 1, 1)
 
 
+def response(x):
+    """The factor of global response normalisation: the norm of each channel over the mean of all."""
+    norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return norm / (norm.mean(dim=1, keepdim=True) + 1e-6)
+
+
+def pooled_by(x, weights):
+    """Attention pooling: places weighed by a softmax over them."""
+    return x.flatten(2).unsqueeze(1) @ weights(x).unsqueeze(3)
+
+
+def attention(x):
+    return F.softmax(x.mean(1, keepdim=True).flatten(2), -1)
+
+
 def branches(x):
     return torch.stack([x, x * 2], 1)
 
@@ -65,7 +80,19 @@ def fixed(*shape):
 GAMMA, CHANNELS, MATRIX, KERNEL = fixed(4, 1, 1), fixed(4), fixed(6, 5), fixed(3, 4, 3, 3)
 ONE = torch.tensor([0.2], dtype=torch.float64)
 
+
+def sized(f):
+    """A function of a signal and a measure of its size, which is held fixed; and the measure."""
+    return lambda measure: (lambda x: f(x, measure(x)), lambda x: f(x, measure(x).detach()))
+
+
 # fmt: off
+NORMALISED = {
+    "global response norm": sized(lambda x, m: x + torch.addcmul(GAMMA, GAMMA, x * m))(response),
+    "global response norm, a sum": sized(lambda x, m: x * m * GAMMA + GAMMA + x)(response),
+    "attention pooling": sized(lambda x, m: x.flatten(2).unsqueeze(1) @ m.unsqueeze(3))(attention),
+    "attention pooling from the left": sized(lambda x, m: torch.matmul(m, x.flatten(2).mT))(attention),
+}
 ACTIVATIONS = {
     "clip": lambda x: torch.clip(x, 0.2, 0.9),
     "clip of a lower bound": lambda x: x.clip(min=-0.3),
@@ -323,7 +350,7 @@ if OLD:
     for name in ("over size", "parts joined again", "parts stacked"):
         next(table for table in (POOLING, JOINS) if name in table).pop(name)
 
-TABLES = (PRODUCTS, SUMS, JOINS, WINNERS, VIEWS, POOLING, LINEAR, MODULES)
+TABLES = (NORMALISED, PRODUCTS, SUMS, JOINS, WINNERS, VIEWS, POOLING, LINEAR, MODULES)
 OPERATIONS = {name: (f, held(f)) for name, f in ACTIVATIONS.items()} | {
     name: entry if isinstance(entry, tuple) else (entry, entry) for table in TABLES for name, entry in table.items()
 }

@@ -10,7 +10,7 @@ from lrpcli import Explainer
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp.helpers import Call, agree, image, redistributed
-from tests.lrp.plain_operations import OF_ONE_SIZE, OLD, OPERATIONS
+from tests.lrp.plain_operations import OF_ONE_SIZE, OLD, OPERATIONS, response
 
 X = image(2, 4, 8, 8)
 LRP_0 = {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
@@ -151,6 +151,15 @@ REFUSED = {
     "quotient, sign": (lambda x: x / torch.tanh(x), "It divides by a signal"),
     "normalize": (functional.normalize, "It divides by a norm"),
     "std": (lambda x: x.std((2, 3)), "It divides by a signal"),
+    "norm of all": (lambda x: x * (x.norm() / x.norm()), "Name the axes of the norm"),
+    "norm over images": (lambda x: torch.relu(x).div(torch.relu(x).norm(2, 0)), "It mixes the images of a batch"),
+    "norm": (lambda x: x / x.norm(2, 1, keepdim=True), "It divides by a signal"),
+    "factor of another signal": (lambda x: x[:, :2] * response(x[:, 2:]), "has no relevance rule"),
+    "response less a number": (lambda x: x * (response(x) - 3), "A norm is known in the factor"),
+    "norm as a factor": (lambda x: x * x.norm(2, 1, keepdim=True), "A norm is known in the factor"),
+    "std less a number": (lambda x: x * (x.std(1, keepdim=True) - 3), "It divides by a signal"),
+    "norm over std": (lambda x: x.norm(2, 1) / x.std(1), "It divides by a signal"),
+    "matmul of a gate and a gate": (lambda x: x.softmax(-1) @ x.softmax(-2), "Attention has no rule here"),
     "cumsum": (lambda x: x.cumsum(1), "sums of slices"),
     "einsum": (lambda x: torch.einsum("nchw,nchw->nc", x, x), "It mixes signals"),
     "topk": (lambda x: x.topk(2, 1)[0], "Which values it takes"),

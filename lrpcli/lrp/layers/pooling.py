@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrpcli.lrp.layers.products import GatedSum
 from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap, Mean, PoolByIndex
 from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide
 
@@ -122,7 +123,7 @@ class AdaptiveAveragePool(Operation):
         return result
 
 
-AnyAveragePool = AveragePool | AdaptiveAveragePool | Mean | LinearMap
+AnyAveragePool = AveragePool | AdaptiveAveragePool | Mean | LinearMap | GatedSum
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,9 @@ class Proportional(Rule[AnyAveragePool]):
 
     def relevance(self, step: Step[AnyAveragePool], relevance: Tensor) -> Relevances:
         """R_i = sum_j x_i / (n_j y_j) R_j."""
-        (x,), total = step.inputs, step.output
+        layer, total = step.operation, step.output
         assert total is not None
-        return (x * step.operation.spread(safe_divide(relevance, total), x.shape),)
+        if isinstance(layer, GatedSum):
+            return layer.shares(step.inputs, safe_divide(relevance, total))
+        (x,) = step.inputs
+        return (x * layer.spread(safe_divide(relevance, total), x.shape),)

@@ -27,7 +27,7 @@ class Product(Operation):
 
 
 class Quotient(Product):
-    """Elementwise quotient of a signal and a positive function of it, such as x / (1 + exp(-x))."""
+    """Elementwise quotient of a signal and a positive function of it, such as x / (1 + exp(-x)) or x / |x|."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -61,6 +61,41 @@ class Softmax(Silent):
         super().__init__(function, "")
         self.logarithm = logarithm
         """Whether it is a log-softmax, which is negative and gates nothing."""
+
+
+class Deviation(Silent):
+    """A standard deviation or variance over axes: a divisor that counts as a constant, as in LayerNorm [A22]."""
+
+
+class Norm(Deviation):
+    """A norm over axes, of which global response normalisation makes its factor."""
+
+
+class GatedSum(Operation):
+    """Matrix product of a signal and a gate, whose values count as fixed weights: attention pooling.
+
+    `signal` is the index of the signal among the two.
+    """
+
+    kind = "average-pool"
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
+        """The first times the second."""
+        return inputs[0] @ inputs[1], None
+
+    def receivers(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """The signal."""
+        return (inputs[self.signal],)
+
+    def shares(self, inputs: tuple[Tensor, ...], share: Tensor) -> Relevances:
+        """x_i sum_j g_ij share_j of the signal, summed where it was broadcast; nothing of the gate."""
+        x, gate = inputs[self.signal], inputs[1 - self.signal].mT
+        spread = share @ gate if self.signal == 0 else gate @ share
+        received = (x * spread).sum_to_size(x.shape)
+        return (received, None) if self.signal == 0 else (None, received)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,21 @@ from torch import Tensor
 
 from lrpcli.lrp.layers.call import Place
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Scalar, Sum
-from lrpcli.lrp.layers.products import Product, Quotient, Silent
+from lrpcli.lrp.layers.products import Deviation, Norm, Product, Quotient, Silent
 from lrpcli.lrp.layers.reductions import MaxOverAxes, Mean, SumOverAxes
 from lrpcli.lrp.layers.selection import Maximum, Selection
+from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.deviations import is_deviation
 from lrpcli.lrp.tracing.gates import is_function_of, is_gate, values_at_probes
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
+from lrpcli.lrp.tracing.responses import is_response, is_size
 
 NO_DIVISOR = (
     "It divides by a signal, which is known for a constant, for x / f(x) with a positive f, and for the standard "
     "deviation or root mean square of x. Write a gate as a product with a sigmoid, a response normalisation as "
     "torch.nn.LocalResponseNorm, a layer normalisation as torch.nn.LayerNorm, GroupNorm or RMSNorm."
 )
+NO_NORM = "A norm is known in the factor of a global response normalisation, x * (norm of x) / (mean of norms of x)."
 
 IMAGES_FIRST = {"convolution", "lrn"}
 AXES_MAY_MOVE = {"view", "concat", "average-pool", "max-pool", "fully-connected"}
@@ -88,7 +91,7 @@ def product(node: Node) -> Translated:
 
 
 def _signal(node: Node, first: int, second: int) -> int | None:
-    """Which of two factors is the signal: x in x * f(x), else the one that is not a gate; None if both are signals."""
+    """Which of two factors is the signal: x in x * f(x) and x / deviation, else what is no gate; None: both."""
     if is_function_of(node.layers, first, second):
         return 0
     if is_function_of(node.layers, second, first):
@@ -96,12 +99,16 @@ def _signal(node: Node, first: int, second: int) -> int | None:
     for place, (signal, other) in enumerate(((first, second), (second, first))):
         if is_deviation(node.layers, signal, other, reciprocal=True):
             return place
+    if is_response(node.layers, second, first):
+        return 0
+    if is_response(node.layers, first, second):
+        return 1
     gates = [is_gate(node.layers, first), is_gate(node.layers, second)]
     return None if gates[0] == gates[1] else gates.index(False)
 
 
 def quotient(node: Node) -> Translated:
-    """A signal divided by a constant, or by a positive function of itself."""
+    """A signal divided by a constant, by a positive function of itself, or by its deviation; a norm by another."""
     if node.keywords.keys() - {"other", "input"}:
         raise node.unsupported("Only a plain division is known.")
     first, second = _operands(node)
@@ -109,19 +116,13 @@ def quotient(node: Node) -> Translated:
         return node.layer(Rescaled(node.replay()) if isinstance(second, Reference) else Affine(1.0 / second), first)
     if not _is_signal(node, first):
         return without_rule(node, NO_DIVISOR, second)
+    if is_size(node.layers, first.index) and is_size(node.layers, second.index):
+        return node.layer(Quotient(), first, second)
     divisor = values_at_probes(node.layers, first.index, second.index)
     positive = divisor is not None and bool((divisor > 0).all())
     if not positive and not is_deviation(node.layers, first.index, second.index):
         raise node.unsupported(NO_DIVISOR)
     return node.layer(Quotient(), first, second)
-
-
-def deviation(node: Node) -> Translated:
-    """Variance or standard deviation over axes, which may only divide."""
-    axes = node.get(1, "dim")
-    if not isinstance(axes, (int, list, tuple)) or isinstance(axes, bool):
-        raise node.unsupported(f"Name the axes of the {node.label}.")
-    return without_rule(node, NO_DIVISOR, node.first())
 
 
 def without_rule(node: Node, why: str, *inputs: Reference) -> Translated:
@@ -145,9 +146,37 @@ def reduction(node: Node, kind: type[Mean] = Mean) -> Translated:
     return node.layer(kind(_axes(node), _keeps_axes(node)))
 
 
-def _axes(node: Node) -> tuple[int, ...]:
-    axes = node.get(1, "dim", node.keywords.get("axis"))
-    if axes is None or axes in ((), []):
+def deviation(node: Node) -> Translated:
+    """Variance or standard deviation over axes, which may only divide."""
+    _axes(node)
+    return node.layer(Deviation(node.replay(), str(node.unsupported(NO_DIVISOR))))
+
+
+def norm(node: Node) -> Translated:
+    """A norm over axes."""
+    _axes(node, 2)
+    return node.layer(Norm(node.replay(), str(node.unsupported(NO_NORM))))
+
+
+def product_added(node: Node) -> Translated:
+    """torch.addcmul: the first plus `value` times the product of two others."""
+    first, factor = node.get(0, "input"), node.get(3, "value", 1)
+    factors = (node.get(1, "tensor1"), node.get(2, "tensor2"))
+    signals = [value for value in factors if _is_signal(node, value)]
+    if isinstance(factor, Reference) or any(node.is_scalar(each) for each in node.references()):
+        raise node.unsupported("Its numbers must be fixed.")
+    if not signals:
+        return _sum(node, (first, 1.0), (factors[0] * factors[1], float(factor)))
+    if len(signals) == 2:
+        operation: Operation = Product(_signal(node, signals[0].index, signals[1].index))
+    else:
+        operation = Affine(factors[1] if factors[0] is signals[0] else factors[0])
+    return _sum(node, (first, 1.0), (node.insert("product", operation, *signals), float(factor)))
+
+
+def _axes(node: Node, place: int = 1) -> tuple[int, ...]:
+    axes = node.get(place, "dim", node.keywords.get("axis"))
+    if axes is None or axes in ((), []) or isinstance(axes, bool):
         raise node.unsupported(f"Name the axes of the {node.label}.")
     axes = tuple(axes) if isinstance(axes, (list, tuple)) else (axes,)
     if not all(isinstance(axis, int) for axis in axes):

@@ -45,7 +45,7 @@ VIEWS = {
     "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "pixel_shuffle",
     "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view",
 }  # fmt: skip
-SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement"}
+SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement", "sym_size"}
 MADE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 """Tensors of a number in the shape of another: they carry no relevance."""
 MASKS = {
@@ -63,13 +63,19 @@ _DIVIDES = "It divides by a norm; leave that out, or write a response normalisat
 _ORDER = "Which values it takes depends on all of them."
 _MIXES = "It mixes signals in a way that no rule here knows."
 _RANDOM = "It is random."
+ASSIGNMENT = (
+    "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
+    "one factor per channel."
+)
+_ASSIGNS = f"It writes over a part of a tensor. {ASSIGNMENT}"
 REFUSALS = {
-    **dict.fromkeys(("normalize", "norm", "vector_norm", "cosine_similarity"), _DIVIDES),
+    **dict.fromkeys(("normalize", "cosine_similarity"), _DIVIDES),
     **dict.fromkeys(("var_mean", "std_mean"), arithmetic.NO_DIVISOR),
     **dict.fromkeys(("sort", "argsort", "topk", "kthvalue", "median", "gather", "argmax", "argmin"), _ORDER),
     **dict.fromkeys(("einsum", "bmm", "baddbmm", "tensordot", "outer", "prod", "cumprod", "bilinear"), _MIXES),
     **dict.fromkeys(("rand_like", "randn_like", "bernoulli", "multinomial", "fractional_max_pool2d"), _RANDOM),
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "Pool by the mean or the maximum."),
+    **dict.fromkeys(("copy", "fill", "zero", "index_put", "slice_scatter", "select_scatter"), _ASSIGNS),
     "cumsum": "Write it as sums of slices, or leave it out.",
     "logsumexp": "Pool by the mean or the maximum.",
     "logcumsumexp": "Pool by the mean or the maximum.",
@@ -201,6 +207,8 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **dict.fromkeys(("neg", "negative"), lambda node: node.layer(Affine(-1.0))),
     **dict.fromkeys(("pos", "positive"), lambda node: node.layer(Affine(1.0))),
     "lerp": arithmetic.interpolation,
+    "addcmul": arithmetic.product_added,
+    **dict.fromkeys(("norm", "linalg_norm", "linalg_vector_norm"), arithmetic.norm),
     "mean": arithmetic.reduction,
     "sum": arithmetic.total,
     **dict.fromkeys(("var", "std"), arithmetic.deviation),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Sum, is_unchanged
-from lrpcli.lrp.layers.products import Product, Silent, Softmax
+from lrpcli.lrp.layers.products import Deviation, Product, Silent, Softmax
 from lrpcli.lrp.layers.selection import Maximum, Selection
 from lrpcli.lrp.tracing.graph import Layer
 
@@ -37,7 +37,7 @@ def is_function_of(layers: list[Layer], source: int, index: int) -> bool:
     for place in range(index + 1):
         layer = layers[place]
         read = [*layer.inputs, *(i for i in layer.scalars if layers[i].kind == "scalar")]
-        elementwise = isinstance(layer.operation, ELEMENTWISE) and not isinstance(layer.operation, Softmax)
+        elementwise = isinstance(layer.operation, ELEMENTWISE) and not isinstance(layer.operation, (Softmax, Deviation))
         fits = layer.kind == "scalar" or (elementwise and layer.inputs)
         if fits and all(i in known for i in read):
             known.add(place)

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.layers.linear import Convolution, FullyConnected
+from lrpcli.lrp.layers.products import GatedSum
 from lrpcli.lrp.layers.views import Pad, View
+from lrpcli.lrp.tracing.gates import is_gate
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 
 
@@ -17,7 +19,12 @@ def linear(node: Node) -> Translated:
 
 
 def matrix_product(node: Node) -> Translated:
-    """x @ W with a fixed matrix W."""
+    """x @ W with a fixed matrix W, or with a gate before or behind the signal."""
+    factors = (node.get(0, "input"), node.get(1, "other"))
+    if all(isinstance(factor, Reference) and not node.is_scalar(factor) for factor in factors):
+        gates = [is_gate(node.layers, factor.index) for factor in factors]
+        if gates[0] != gates[1]:
+            return node.layer(GatedSum(gates.index(False)), *factors)
     weight = fixed(node, 1, "other")
     if weight is None or weight.dim() != 2 or not isinstance(node.arguments[0], Reference):
         raise node.unsupported("Only a product with a fixed matrix behind the signal is known.")
