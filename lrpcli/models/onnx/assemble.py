@@ -1,5 +1,6 @@
 """An ONNX file -> Model: input shape, preprocessing, nodes in a graph."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import fx
@@ -9,7 +10,7 @@ from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models.description import Description
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.onnx.builder import OnnxBuilder, Symbol
-from lrpcli.models.onnx.net import OnnxNet, in_words, read_net
+from lrpcli.models.onnx.net import Branch, OnnxNet, OnnxNode, in_words, read_net
 from lrpcli.models.onnx.operators import OPERATORS
 
 
@@ -42,12 +43,28 @@ def build_module(net: OnnxNet, shape: tuple[int, int, int], *, channels_last: bo
 
 def add_nodes(builder: OnnxBuilder) -> None:
     """Adds every node that the outputs need, in the order of the file, which is that of execution."""
-    for node in builder.net.nodes:
+    for node in _chosen(builder, builder.net.nodes):
         handler = OPERATORS.get(node.operator)
         if handler is None:
             raise builder.unsupported(node, f"the operator is not known{suggestion(node.operator, OPERATORS)}")
         builder.check_numbers(node)
         handler(builder, node)
+
+
+def _chosen(builder: OnnxBuilder, nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
+    """The nodes in order, those of an If from the branch that its condition chooses, which must be fixed."""
+    for node in nodes:
+        if node.operator != "If":
+            yield node
+            continue
+        condition = builder.fixed(node, 0)
+        branch = node.get("else_branch" if condition is None or not bool(condition.all()) else "then_branch")
+        if not isinstance(branch, Branch):
+            raise builder.unsupported(node, "it lacks the branch that it chooses")
+        builder.values.update(branch.tensors)
+        yield from _chosen(builder, branch.nodes)
+        for inner, outer in zip(branch.outputs, node.outputs, strict=False):
+            yield OnnxNode(node.name, "Identity", (inner,), (outer,), {})
 
 
 def _chosen_output(net: OnnxNet) -> str:

@@ -6,7 +6,7 @@ it comes out as a ModelError that names the file.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from lrpcli.models.reading import name_damage, read_weights_file
 ADVICE = "Give an undamaged .onnx file."
 MAXIMAL_BYTES = 2**31
 """Of all fixed tensors of one net together; protobuf reads no larger file either."""
+MAXIMAL_DEPTH = 8
+"""Of graphs within graphs."""
 DOMAINS = ("", "ai.onnx")
 FLOATS = (1, 10, 11, 16)
 """TensorProto's float, float16, double and bfloat16; all are computed as float32."""
@@ -46,6 +48,15 @@ class OnnxNode:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One of the graphs that an If chooses from; it reads the values of the graph around it too."""
+
+    nodes: "tuple[OnnxNode, ...]"
+    tensors: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OnnxNet:
     """A net as its file has it; `shape` is that of the input, None where the file leaves an axis open."""
 
@@ -63,7 +74,16 @@ class OnnxNet:
 
     def readers(self) -> Counter[str]:
         """How many nodes read each value; the outputs of the net count as read."""
-        return Counter([name for node in self.nodes for name in node.inputs if name] + list(self.outputs))
+        return Counter([*_read_by(self.nodes), *self.outputs])
+
+
+def _read_by(nodes: Iterable[OnnxNode]) -> Iterator[str]:
+    for node in nodes:
+        yield from filter(None, node.inputs)
+        for branch in node.attributes.values():
+            if isinstance(branch, Branch):
+                yield from _read_by(branch.nodes)
+                yield from branch.outputs
 
 
 def read_net(path: Path) -> OnnxNet:
@@ -82,7 +102,7 @@ def read_net(path: Path) -> OnnxNet:
             path=path,
             sha256=digest,
             opset=_opset(model, path),
-            nodes=tuple(_nodes(graph, path)),
+            nodes=tuple(_nodes(graph, path, 0)),
             tensors=tensors,
             input=value.name,
             shape=tuple(size.dim_value if size.HasField("dim_value") else None for size in sizes),
@@ -200,7 +220,9 @@ def _only_input(graph: Any, tensors: Mapping[str, Tensor], path: Path) -> Any:
     return inputs[0]
 
 
-def _nodes(graph: Any, path: Path) -> Iterator[OnnxNode]:
+def _nodes(graph: Any, path: Path, depth: int) -> Iterator[OnnxNode]:
+    if depth > MAXIMAL_DEPTH:
+        raise ModelError(f"{str(path)!r} has graphs within graphs, more than {MAXIMAL_DEPTH} deep. {ADVICE}")
     for number, node in enumerate(graph.node):
         outputs = tuple(node.output)
         name = node.name or next(filter(None, outputs), f"node {number}")
@@ -209,11 +231,11 @@ def _nodes(graph: Any, path: Path) -> Iterator[OnnxNode]:
                 f"Node {name!r} of {str(path)!r} is a {node.op_type} of the domain {node.domain!r}, whose operators are "
                 "not known here. Export the net with standard operators."
             )
-        attributes = {entry.name: _attribute(entry, name, path) for entry in node.attribute}
+        attributes = {entry.name: _attribute(entry, name, path, depth) for entry in node.attribute}
         yield OnnxNode(name, node.op_type, tuple(node.input), outputs, attributes)
 
 
-def _attribute(entry: Any, node: str, path: Path) -> Any:
+def _attribute(entry: Any, node: str, path: Path, depth: int) -> Any:
     from onnx import AttributeProto, helper
 
     if entry.type == AttributeProto.TENSOR:
@@ -222,8 +244,9 @@ def _attribute(entry: Any, node: str, path: Path) -> Any:
         return helper.get_attribute_value(entry)
     if entry.type == AttributeProto.STRING:
         return entry.s.decode("utf-8", "replace")
-    if entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-        return None  # the operators that have one, If and Loop, are refused by name
+    if entry.type == AttributeProto.GRAPH:
+        outputs = tuple(output.name for output in entry.g.output)
+        return Branch(tuple(_nodes(entry.g, path, depth + 1)), _initializers(entry.g, path), outputs)
     raise ModelError(f"The attribute {entry.name!r} of node {node!r} of {str(path)!r} has a kind that is not known here.")
 
 
