@@ -49,6 +49,9 @@ class Symbol:
     permuted: "tuple[Symbol, tuple[int, ...]] | None" = None
     """The value of which it is a permutation, and the order of the axes."""
 
+    flattened: bool = False
+    """Whether the file has it without the batch axis, which is of one image there."""
+
     @property
     def meta(self) -> Tensor:
         """A tensor of its shape without numbers."""
@@ -170,11 +173,13 @@ class OnnxBuilder(GraphBuilder):
         assert isinstance(result, Symbol)
         return replace(result, permuted=(source, order))
 
-    def check_numbers(self, node: OnnxNode) -> None:
-        """UnsupportedLayer if a node computes with whole numbers."""
-        read = (self.values.get(name) for name in node.inputs)
-        if node.operator not in MOVING and any(isinstance(value, Symbol) and value.whole for value in read):
-            raise self.unsupported(node, "it computes with whole numbers; cast the input to float first")
+    def check_inputs(self, node: OnnxNode) -> None:
+        """UnsupportedLayer if a node computes with whole numbers, or without the batch axis."""
+        for value in map(self.values.get, node.inputs):
+            if isinstance(value, Symbol) and value.whole and node.operator not in MOVING:
+                raise self.unsupported(node, "it computes with whole numbers; cast the input to float first")
+            if isinstance(value, Symbol) and value.flattened:
+                self.keeps_images(node, moved=node.operator != "Gather")
 
     def keeps_images(self, node: OnnxNode, *, moved: bool) -> None:
         """UnsupportedLayer if a node mixes the images of a batch."""

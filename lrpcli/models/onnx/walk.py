@@ -20,9 +20,10 @@ def add_all(net: OnnxNet, image: ImageInput) -> tuple[OnnxBuilder, Symbol]:
     add_nodes(builder, net.nodes)
     (output,) = net.outputs
     scores = builder.values.get(output)
-    if not isinstance(scores, Symbol):
+    if not isinstance(scores, Symbol) or scores.flattened:
         raise ModelError(
-            f"The output {output!r} of {str(net.path)!r} does not depend on the image. Export the net again."
+            f"The output {output!r} of {str(net.path)!r} does not depend on the image, or has no axis of "
+            "images. Export the net again."
         )
     return builder, scores
 
@@ -46,7 +47,7 @@ def add_node(builder: OnnxBuilder, node: OnnxNode) -> None:
         if handler is None:
             _add_branch(builder, node)
         else:
-            builder.check_numbers(node)
+            builder.check_inputs(node)
             handler(builder, node)
     except MISFITS as error:
         raise builder.misfit(node, error) from error

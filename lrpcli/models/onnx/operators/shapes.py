@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -61,12 +62,28 @@ def _reshaped(builder: OnnxBuilder, node: OnnxNode, source: Value, wanted: tuple
         return
     if math.prod(wanted) != math.prod(source.shape):
         raise ValueError(f"numbers of the shape {source.shape} cannot have the shape {wanted}")
+    if len(wanted) == 1 == source.shape[0]:  # what torch.export makes of strides: a Gather follows
+        flat = builder.compute(node, torch.flatten, source, 1)
+        assert isinstance(flat, Symbol)
+        builder.finish(node, replace(flat, flattened=True))
+        return
     if not wanted or wanted[0] != source.shape[0]:
         builder.keeps_images(node, moved=True)
     if len(wanted) == 2:
         builder.finish(node, builder.compute(node, torch.flatten, source, 1))
         return
+    for function, longer, shorter in ((torch.unsqueeze, wanted, source.shape), (torch.squeeze, source.shape, wanted)):
+        axis = _inserted(longer, shorter)
+        if axis is not None:  # which leaves open how large the image is
+            builder.finish(node, builder.compute(node, function, source, axis))
+            return
     builder.finish(node, builder.compute(node, torch.reshape, source, (-1, *wanted[1:])))
+
+
+def _inserted(longer: tuple[int, ...], shorter: tuple[int, ...]) -> int | None:
+    """The axis of one place that the longer shape has more, behind the first; None if they differ otherwise."""
+    places = (axis for axis in range(1, len(longer)) if (*longer[:axis], 1, *longer[axis + 1 :]) == longer)
+    return next((axis for axis in places if (*longer[:axis], *longer[axis + 1 :]) == shorter), None)
 
 
 def flatten(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -163,9 +180,12 @@ def slice_(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, indices = builder.value(node, 0), builder.fixed(node, 1)
-    axis = axis_of(int(node.get("axis", 0)), len(source.shape))
     if indices is None:
         raise builder.unsupported(node, "its indices are missing")
+    if isinstance(source, Symbol) and source.flattened:
+        _regathered(builder, node, source, indices)
+        return
+    axis = axis_of(int(node.get("axis", 0)), len(source.shape))
     indices = builder.compute(node, _from_front, indices, source.shape[axis], part="indices")
     assert isinstance(indices, Tensor)
     if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < source.shape[axis]:
@@ -181,6 +201,15 @@ def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
         wanted = (*sides[:axis], *indices.shape, *sides[axis + 1 :])
         picked = builder.compute(node, torch.reshape, picked, wanted, part="reshape")
     builder.finish(node, picked)
+
+
+def _regathered(builder: OnnxBuilder, node: OnnxNode, source: Symbol, indices: Tensor) -> None:
+    """All numbers of one image, once more in order, in a shape that starts with a batch of one."""
+    same = torch.arange(source.shape[1])
+    if indices.shape[:1] != (1,) or indices.dim() < 2 or not torch.equal(indices.reshape(-1), same):
+        builder.keeps_images(node, moved=True)
+    result = builder.compute(node, torch.reshape, source, (-1, *indices.shape[1:]))
+    builder.finish(node, result)
 
 
 def _from_front(indices: Tensor, length: int) -> Tensor:
