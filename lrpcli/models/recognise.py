@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from lrpcli.text_files import LFS_POINTER
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ONNX_BEGINNING = re.compile(rb"\x08[\x03-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
+"""The version of the format, and the field after it: Caffe's files have others."""
 PRINTABLE = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
 
 
@@ -28,6 +30,7 @@ PICKLE = Kind(
 )
 HDF5 = Kind("hdf5", "it is an HDF5 file. Caffe's are named .caffemodel.h5.")
 SAFETENSORS = Kind("safetensors", "it is a safetensors file. Name it .safetensors.")
+ONNX = Kind("onnx", "it is an ONNX file. Name it .onnx.")
 NUMPY = Kind("numpy", "it is a NumPy array. A mean image is given as --mean FILE.")
 
 
@@ -74,6 +77,8 @@ def recognise(head: bytes, size: int) -> Kind | None:
             return kind
     if head[257:262] == b"ustar":
         return _archive("tar")
+    if ONNX_BEGINNING.match(head):
+        return ONNX
     start = head.lstrip()[:200].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return PAGE

@@ -121,7 +121,8 @@ def read_net(path: Path) -> OnnxNet:
     with name_damage(path, ADVICE, damage):
         model = package.load_model_from_string(data)
         if not model.graph.node:
-            raise ModelError(f"{str(path)!r} is not an ONNX net: it holds no nodes. {ADVICE}")
+            advice = "A Caffe net is named .caffemodel." if data[:1] == b"\n" else ADVICE
+            raise ModelError(f"{str(path)!r} is not an ONNX net: it holds no nodes. {advice}")
         graph = _GraphReader(path, _opset(model, path))
         net = OnnxNet(
             path=path,
