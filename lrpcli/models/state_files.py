@@ -123,13 +123,15 @@ def _require_weights(names: list[str], path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> str:
     text = str(error)
     asked = NEEDS_CODE.search(text)
-    if asked or "Unsupported operand" in text:
-        what = f"it asks for {asked[1]}" if asked else "it is a pickle of another kind"
+    if asked:
         return (
-            f"{str(path)!r} is more than weights: to read it would run code ({what}), and code from a file is never "
-            f"run. Where you trust it, load it in Python and save the weights alone: {SAVE}."
+            f"{str(path)!r} is more than weights: to read it would run code (it asks for {asked[1]}), and code from a "
+            f"file is never run. Where you trust it, load it in Python and save the weights alone: {SAVE}."
         )
-    return f"{str(path)!r} is no undamaged file of PyTorch ({plain_reason(error)}). {AGAIN}"
+    reason = (
+        "it holds a pickle that torch.save does not write" if "Unsupported operand" in text else plain_reason(error)
+    )
+    return f"{str(path)!r} is no undamaged file of PyTorch ({reason}). {AGAIN}"
 
 
 def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
