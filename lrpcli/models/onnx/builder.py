@@ -30,7 +30,7 @@ MOVING = {"Cast", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Transpose"
 """Operators that take whole numbers as they take others."""
 MAXIMAL_LIST = 1_000
 """Numbers of a list that says how an operator works, such as axes."""
-MAXIMAL_WORK = 2**33
+MAXIMAL_WORK = 2**32
 """Numbers that all functions of fixed tensors together may read and make, which takes seconds."""
 
 
@@ -155,6 +155,8 @@ class OnnxBuilder(GraphBuilder):
                     f"The {key} of the {self.named(node)} has the shape {tuple(tensor.shape)} and not "
                     f"{tuple(wanted.shape)}. Export the net again."
                 )
+            if tensor is not None and not tensor.is_floating_point() and key != "num_batches_tracked":
+                raise self.unsupported(node, f"its {key} holds {tensor.dtype} and not real numbers")
             if tensor is not None:
                 self.weight_room.take(tuple(tensor.shape), self.named(node))
                 self._check_finite(node, tensor)
@@ -163,10 +165,11 @@ class OnnxBuilder(GraphBuilder):
 
     def permuted(self, node: OnnxNode, source: Symbol, order: tuple[int, ...]) -> Symbol:
         """What a node reads with its axes in another order; two such steps that undo each other are none."""
+        alone = all(self.readers[name] == 1 for name in node.inputs)
         if source.permuted is not None:
             source, before = source.permuted
-            source = replace(source, module=None)  # others may read it too
             order = tuple(before[axis] for axis in order)
+        source = source if alone else replace(source, module=None)
         if order == tuple(range(len(order))):
             return source
         result = self.compute(node, torch.permute, source, order)

@@ -181,17 +181,26 @@ def local_response_normalization(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def fold(builder: OnnxBuilder, node: OnnxNode, source: Symbol, name: str, number: Tensor, *, factor: bool) -> bool:
     """Takes a factor or an addend per channel into the layer that `source` comes from, if only this node reads it."""
-    module = source.module
+    inner, order = source.permuted or (source, tuple(range(len(source.shape))))
+    module = inner.module
     if builder.readers[name] != 1 or not isinstance(module, (*CONVOLUTIONS.values(), *BATCH_NORMS.values(), nn.Linear)):
         return False
-    axis = len(source.shape) - 1 if isinstance(module, nn.Linear) else 1
+    axis = order.index(len(source.shape) - 1 if isinstance(module, nn.Linear) else 1)
     shape = (1,) * (len(source.shape) - number.dim()) + tuple(number.shape)
     if len(shape) != len(source.shape) or any(side != 1 for i, side in enumerate(shape) if i != axis):
         return False
-    assert isinstance(module.weight, Tensor)
+    channels = number.reshape(-1).expand(source.shape[axis])
+    if not _change(builder, node, module, channels, factor=factor):
+        return False
+    builder.finish(node, source)
+    return True
+
+
+def _change(builder: OnnxBuilder, node: OnnxNode, module: Any, channels: Tensor, *, factor: bool) -> bool:
+    """Multiplies what a module puts out, or adds to it, by its parameters. False if they would not be finite."""
     weight = module.weight.detach()
-    builder.count_work(node, weight.numel())
-    channels = number.reshape(-1).expand(source.shape[axis]).to(weight.dtype)
+    builder.count_work(node, 4 * weight.numel())
+    channels = channels.to(weight.dtype)
     bias = None if module.bias is None else module.bias.detach()
     if factor:
         weight = weight * channels.reshape(-1, *(1,) * (weight.dim() - 1))
@@ -201,7 +210,6 @@ def fold(builder: OnnxBuilder, node: OnnxNode, source: Symbol, name: str, number
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (weight, bias) if tensor is not None):
         return False
     assign_tensors(module, weight=weight, bias=bias)
-    builder.finish(node, source)
     return True
 
 
@@ -209,6 +217,8 @@ def _required(builder: OnnxBuilder, node: OnnxNode, index: int) -> Tensor:
     builder.value(node, index)
     tensor = builder.fixed(node, index)
     assert tensor is not None
+    if not tensor.numel():
+        raise ValueError(f"its input {index + 1} has the shape {tuple(tensor.shape)}")
     return tensor
 
 

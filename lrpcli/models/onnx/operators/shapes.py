@@ -97,6 +97,8 @@ def transpose(builder: OnnxBuilder, node: OnnxNode) -> None:
     source = builder.value(node, 0)
     rank = len(source.shape)
     order = ints(node.get("perm") or range(rank)[::-1])
+    if sorted(order) != list(range(rank)):
+        raise ValueError(f"its order {order} is not one of {rank} axes")
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=order[0] != 0)
         builder.finish(node, builder.permuted(node, source, order))
