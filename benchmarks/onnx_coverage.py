@@ -137,9 +137,10 @@ def difference(own: Any, other: Any) -> float:
     own, other = np.asarray(own, np.float64), np.asarray(other).astype(np.float64)
     if own.shape != other.shape:
         return math.inf
-    if not other.size or np.array_equal(own, other, equal_nan=True):
-        return 0.0
-    return float(np.abs(own - other).max() / max(np.abs(other).max(), 1e-30))
+    same = (own == other) | (np.isnan(own) & np.isnan(other))
+    own, other = np.where(same, 0, own), np.where(same & ~np.isfinite(other), 0, other)
+    gaps = np.where(same, 0, np.abs(own - np.where(same, 0, other)))
+    return float(gaps.max(initial=0) / max(np.abs(other).max(initial=0), 1e-30))
 
 
 def _difference(own: Any, other: np.ndarray) -> float:
@@ -206,14 +207,18 @@ def operator_table(outcomes: list[Outcome]) -> str:
     for operator in sorted({outcome.operator for outcome in outcomes}):
         own = [outcome for outcome in outcomes if outcome.operator == operator]
         left = [_reason(outcome) for outcome in own if not outcome.equal]
-        lines.append(f"| {operator} | {len(own)} | {sum(outcome.equal for outcome in own)} | {'; '.join(dict.fromkeys(left))} |")
+        lines.append(
+            f"| {operator} | {len(own)} | {sum(outcome.equal for outcome in own)} | {'; '.join(dict.fromkeys(left))} |"
+        )
     return "\n".join(lines)
 
 
 def _reason(outcome: Outcome) -> str:
     if not outcome.refusal:
         return f"{outcome.name}: DIFFERS by {outcome.difference:.1e}"
-    match = re.search(r"cannot be imported: (.*?)\. Export the net without|fit what it reads: (.*?)\. Check", outcome.refusal)
+    match = re.search(
+        r"cannot be imported: (.*?)\. Export the net without|fit what it reads: (.*?)\. Check", outcome.refusal
+    )
     return next(filter(None, match.groups())) if match else outcome.refusal
 
 
@@ -223,7 +228,8 @@ def main() -> int:
         print(operator_table(outcomes))
         equal = sum(outcome.equal for outcome in outcomes)
         wrong = [outcome for outcome in outcomes if not outcome.equal and not outcome.refusal]
-        print(f"\n{len(outcomes)} cases: {equal} equal, {len(outcomes) - equal - len(wrong)} refused, {len(wrong)} wrong\n")
+        refused = len(outcomes) - equal - len(wrong)
+        print(f"\n{len(outcomes)} cases: {equal} equal, {refused} refused, {len(wrong)} wrong\n")
         print("| net | largest difference, as a share of the largest score |\n| --- | --- |")
         for name, model in light_nets():
             share, _ = compare_net(model, Path(folder))

@@ -165,6 +165,17 @@ def _read_state_dict(path: Path) -> object:
     return load_weights(_net(), path, "the net")
 
 
+def _onnx(folder: Path) -> tuple[bytes, bytes]:
+    """Numbers in the file, and beside it."""
+    import onnx
+
+    from tests.models.onnx.files import make, small, small_nodes, small_tensors
+
+    model = make(small_nodes(), small_tensors(), (None, 3, 8, 8), opset=21)
+    onnx.save(model, folder / "second.onnx", save_as_external_data=True, location="data.bin", size_threshold=0)
+    return small(folder / "first.onnx").read_bytes(), (folder / "second.onnx").read_bytes()
+
+
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
     from lrpcli.models.zoo.caffe import PACKAGE
     from tests.models.files import TINY, write_caffemodel
@@ -344,6 +355,7 @@ def _read_measurement(path: Path) -> object:
 TARGETS = {
     "caffemodel": Target(".caffemodel", _caffemodels, _read_model),
     "hdf5": Target(".caffemodel.h5", _hdf5, _read_hdf5),
+    "onnx": Target(".onnx", _onnx, _read_model),
     "safetensors": Target(".safetensors", _safetensors, _read_model),
     "state dict": Target(".pt", _state_dicts, _read_state_dict),
     "prototxt": Target(".prototxt", _prototxts, _read_prototxt),

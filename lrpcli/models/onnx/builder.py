@@ -127,7 +127,7 @@ class OnnxBuilder(GraphBuilder):
     def compute(
         self, node: OnnxNode, function: Callable[..., Any], *arguments: Any, part: str = "", **keywords: Any
     ) -> Value:
-        """A function of values, computed at once where all are fixed; `part` names a step of a node that takes several."""
+        """A function of values, computed at once where all are fixed; `part` names one of several steps of a node."""
         values = _leaves((arguments, keywords))
         without = fx.node.map_aggregate((arguments, keywords), _without_numbers)
         result: Tensor = function(*without[0], **without[1])
@@ -141,11 +141,8 @@ class OnnxBuilder(GraphBuilder):
         entered = fx.node.map_aggregate((arguments, keywords), lambda leaf: self._entered(leaf, name, node))
         return Symbol(self.call(name, function, *entered[0], **entered[1]), shape, result.dtype)
 
-    def apply(
-        self, node: OnnxNode, module: nn.Module, source: Symbol, part: str = "", **tensors: Tensor | None
-    ) -> Symbol:
+    def apply(self, node: OnnxNode, module: nn.Module, source: Symbol, **tensors: Tensor | None) -> Symbol:
         """A module made without numbers, which then gets its tensors."""
-        name = f"{node.name}/{part}" if part else node.name
         shape = tuple(module(source.meta).shape)
         self._take_room(node, shape)
         for key, tensor in tensors.items():
@@ -160,7 +157,7 @@ class OnnxBuilder(GraphBuilder):
             if tensor is not None:
                 self.weight_room.take(tuple(tensor.shape), self.named(node))
                 self._check_finite(node, tensor)
-        made = self.call_module(name, assign_tensors(module, **tensors), source.node)
+        made = self.call_module(node.name, assign_tensors(module, **tensors), source.node)
         return Symbol(made, shape, module=module)
 
     def permuted(self, node: OnnxNode, source: Symbol, order: tuple[int, ...]) -> Symbol:
@@ -190,7 +187,7 @@ class OnnxBuilder(GraphBuilder):
             raise self.unsupported(node, "it does not keep the images of a batch apart along the first axis")
 
     def keeps_axes(self, node: OnnxNode, *values: Value) -> None:
-        """UnsupportedLayer if values that a node computes with number by number do not have their images on one axis."""
+        """UnsupportedLayer if values that a node computes with number by number have their images on different axes."""
         rank = max(len(value.shape) for value in values)
         for value in values:
             if isinstance(value, Symbol):
@@ -234,7 +231,7 @@ class OnnxBuilder(GraphBuilder):
         return None if value is None else bool(value)
 
     def number(self, node: OnnxNode, index: int, usual: float | None) -> float | None:
-        """The one fixed number that a node reads, `usual` where it leaves that out. ValueError if it is not a number."""
+        """The one fixed number that a node reads, `usual` where it leaves that out. ValueError if it is none."""
         value = self.fixed(node, index)
         number = usual if value is None else float(value.reshape(()))
         if number is not None and math.isnan(number):
@@ -252,8 +249,8 @@ class OnnxBuilder(GraphBuilder):
     def misfit(self, node: OnnxNode, error: Exception) -> ModelError:
         """The error for a node that cannot read what it is given."""
         return ModelError(
-            f"The {self.named(node)} does not fit what it reads: {plain_reason(error)}. Check the input shape, or export "
-            "the net again."
+            f"The {self.named(node)} does not fit what it reads: {plain_reason(error)}. Check the input shape, or "
+            "export the net again."
         )
 
     def unsupported(self, node: OnnxNode, why: str) -> UnsupportedLayer:
@@ -331,7 +328,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 def _leaves(value: Any) -> list[Any]:
     found: list[Any] = []
-    fx.node.map_aggregate(value, lambda leaf: found.append(leaf))
+    fx.node.map_aggregate(value, found.append)
     return found
 
 

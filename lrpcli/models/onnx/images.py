@@ -1,7 +1,7 @@
 """The input of an ONNX net as an image: its size, the order of its axes, and what its pixels are."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models.graph_builder import Shape
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CHANNELS_LAST = (0, 2, 3, 1)
 CHANNELS_FIRST = (0, 3, 1, 2)
 COLOURS = (1, 3)
-PIXELS = {"Gray8": (1, "RGB"), "Rgb8": (3, "RGB"), "Bgr8": (3, "BGR")}
+PIXELS: dict[str, tuple[int, Literal["RGB", "BGR"]]] = {"Gray8": (1, "RGB"), "Rgb8": (3, "RGB"), "Bgr8": (3, "BGR")}
 """What ONNX's metadata of images say of the channels: how many, and their order."""
 RANGES = {
     "NominalRange_0_255": (1.0, 0.0, 1.0),
@@ -74,9 +74,8 @@ def stated_preprocessing(net: OnnxNet, shape: tuple[int, int, int]) -> "Preproce
     if pixels is None or numbers is None or not usual or pixels[0] != shape[0]:
         return None
     scale, mean, std = numbers
-    order = "BGR" if pixels[1] == "BGR" else "RGB"
     return Preprocessing(
-        size=shape[1:], channel_order=order, pixel_scale=scale, mean=(mean,), std=(std,), channels=shape[0]
+        size=shape[1:], channel_order=pixels[1], pixel_scale=scale, mean=(mean,), std=(std,), channels=shape[0]
     )
 
 
@@ -96,8 +95,9 @@ def _stated_shape(net: OnnxNet, source: OnnxInput, last: bool) -> tuple[int, int
     channels, height, width = (third, first, second) if last else (first, second, third)
     if channels is None or height is None or width is None:
         raise ModelError(
-            f"{str(net.path)!r} does not say how large an image it reads: {source.name!r} is {_in_words(source.shape)}. "
-            "Give its input shape as channels, height, width, for example 3,224,224 (--input-shape on the command line)."
+            f"{str(net.path)!r} does not say how large an image it reads: {source.name!r} is "
+            f"{_in_words(source.shape)}. Give its input shape as channels, height, width, for example 3,224,224 "
+            "(--input-shape on the command line)."
         )
     return channels, height, width
 

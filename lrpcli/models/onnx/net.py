@@ -159,8 +159,8 @@ def _opset(model: Any, path: Path) -> int:
         raise ModelError(f"{str(path)!r} does not say which version of the ONNX operators it uses. {ADVICE}")
     if max(versions) < OLDEST_OPSET:
         raise ModelError(
-            f"{str(path)!r} uses version {max(versions)} of the ONNX operators, and {OLDEST_OPSET} is the oldest that is "
-            "read. Convert it in Python: onnx.version_converter.convert_version(onnx.load(path), 13)."
+            f"{str(path)!r} uses version {max(versions)} of the ONNX operators, and {OLDEST_OPSET} is the oldest that "
+            "is read. Convert it in Python: onnx.version_converter.convert_version(onnx.load(path), 13)."
         )
     if max(versions) > defs.onnx_opset_version():
         raise ModelError(

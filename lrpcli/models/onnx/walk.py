@@ -15,7 +15,7 @@ MISFITS = (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, Overf
 
 
 def add_all(net: OnnxNet, image: ImageInput) -> tuple[OnnxBuilder, Symbol]:
-    """The nodes of a net with one output, and what that is. UnsupportedLayer or ModelError where one cannot be added."""
+    """The nodes of a net with one output, and what that is. Errors as for add_node."""
     builder = OnnxBuilder(net, image.source, image.declared, image.order)
     add_nodes(builder, net.nodes)
     (output,) = net.outputs

@@ -1,5 +1,6 @@
 """ONNX files that lie, or ask for what no machine has: each is refused with a sentence that names the file."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -40,7 +41,11 @@ def with_node(path: Path, one, *tensors, opset: int = 17) -> Path:
     """A net whose convolution "c" is followed by a node that makes "y" of it, or of fixed tensors."""
     last = [node("GlobalAveragePool", "y", "scores")]
     if "c" not in one.input and one.op_type != "If":
-        last = [node("ReduceMean", "y", "m_", keepdims=0), node("Add", "c m_", "z"), node("GlobalAveragePool", "z", "scores")]
+        last = [
+            node("ReduceMean", "y", "m_", keepdims=0),
+            node("Add", "c m_", "z"),
+            node("GlobalAveragePool", "z", "scores"),
+        ]
     nodes = [node("Conv", "input w b", "c", "conv", pads=[1, 1, 1, 1]), one, *last]
     return save(path, make(nodes, [*small_tensors(), *tensors], opset=opset))
 
@@ -81,7 +86,9 @@ def test_data_in_a_folder_below(tmp_path):
     equals_onnxruntime(path)
 
 
-@pytest.mark.parametrize("location", ["../data.bin", "/etc/passwd", "inner/../../data.bin", "", ".", "a\\b", "a\0b", ".."])
+@pytest.mark.parametrize(
+    "location", ["../data.bin", "/etc/passwd", "inner/../../data.bin", "", ".", "a\\b", "a\0b", ".."]
+)
 def test_data_elsewhere_is_not_read(location, tmp_path):
     path = external(tmp_path, location)
     with pytest.raises(LrpError, match=r"Only files in the folder of the net are read|cannot be read"):
@@ -185,14 +192,18 @@ def test_cycles(tmp_path):
     nodes = small_nodes()
     for name in ("n", "r"):
         nodes[1] = node("Add", f"c {name}", "r", "sum")
-        refused(save(tmp_path / "net.onnx", make(nodes, small_tensors())), f"reads '{name}', which no node before it makes")
+        refused(
+            save(tmp_path / "net.onnx", make(nodes, small_tensors())), f"reads '{name}', which no node before it makes"
+        )
 
 
 @pytest.mark.parametrize("name", ["input", "w", "r"])
 def test_values_that_are_made_twice(name, tmp_path):
     nodes = small_nodes()
     nodes[3].output[0] = name
-    refused(save(tmp_path / "net.onnx", make(nodes, small_tensors())), f"makes the value '{name}', which there is already")
+    refused(
+        save(tmp_path / "net.onnx", make(nodes, small_tensors())), f"makes the value '{name}', which there is already"
+    )
 
 
 def test_inputs_and_outputs_of_one_name(tmp_path):
@@ -200,8 +211,12 @@ def test_inputs_and_outputs_of_one_name(tmp_path):
     refused(save(tmp_path / "a.onnx", make(small_nodes(), small_tensors(), inputs=twice)), "two inputs of one name")
     refused(save(tmp_path / "b.onnx", make(small_nodes(), small_tensors(), outputs=["scores"] * 2)), "two of one name")
     refused(save(tmp_path / "c.onnx", make(small_nodes(), small_tensors(), outputs=[])), "has no output")
-    refused(save(tmp_path / "d.onnx", make(small_nodes(), small_tensors(), outputs=["gone"])), "0 inputs|does not depend")
-    refused(save(tmp_path / "e.onnx", make(small_nodes(), small_tensors(), outputs=["input"])), "not one score per class")
+    refused(
+        save(tmp_path / "d.onnx", make(small_nodes(), small_tensors(), outputs=["gone"])), "0 inputs|does not depend"
+    )
+    refused(
+        save(tmp_path / "e.onnx", make(small_nodes(), small_tensors(), outputs=["input"])), "not one score per class"
+    )
     refused(save(tmp_path / "f.onnx", make(small_nodes(), small_tensors(), outputs=["b"])), "0 inputs")
 
 
@@ -229,7 +244,9 @@ def test_inputs_that_are_no_image(inputs, message, tmp_path):
     refused(save(tmp_path / "net.onnx", make(small_nodes(), tensors, inputs=inputs)), message)
 
 
-@pytest.mark.parametrize(("depth", "message"), [(5, None), (9, "more than 8 deep"), (30, "more than 8 deep|cannot be read")])
+@pytest.mark.parametrize(
+    ("depth", "message"), [(5, None), (9, "more than 8 deep"), (30, "more than 8 deep|cannot be read")]
+)
 def test_graphs_within_graphs(depth, message, tmp_path):
     inner = helper.make_graph([node("Relu", "c", "i0")], "g", [], [value("i0", None)])
     for number in range(1, depth):
@@ -282,7 +299,10 @@ def test_names_that_are_no_text(tmp_path):
 
 # -- memory and time
 
-WORD = "asks for more than 2 GiB|computes more with its weights|does not fit|cannot be imported|would put out|not finite|has the shape"
+SENTENCES = (
+    "asks for more than 2 GiB|computes more with its weights|does not fit|cannot be imported|would put out|not finite|"
+    "has the shape"
+)
 
 
 @pytest.mark.parametrize(
@@ -397,21 +417,21 @@ WORD = "asks for more than 2 GiB|computes more with its weights|does not fit|can
     ids=lambda given: given.op_type if isinstance(given, onnx.NodeProto) else None,
 )  # fmt: skip
 def test_nodes_that_ask_for_too_much_or_fit_nothing(one, tensors, tmp_path):
-    refused(with_node(tmp_path / "net.onnx", one, *tensors), WORD)
+    refused(with_node(tmp_path / "net.onnx", one, *tensors), SENTENCES)
 
 
 @pytest.mark.parametrize("start", ["b", "c"])
 def test_doubling_again_and_again(start, tmp_path):
     axis = 1 if start == "c" else 0
     names = [start, *(f"x{n}" for n in range(60))]
-    nodes = [node("Concat", f"{a} {a}", b, b, axis=axis) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node("Concat", f"{a} {a}", b, b, axis=axis) for a, b in itertools.pairwise(names)]
     nodes = [small_nodes()[0], *nodes, node("Relu", "x59", "scores")]
     refused(save(tmp_path / "net.onnx", make(nodes, small_tensors())), "asks for more than 2 GiB|reads 0 inputs")
 
 
 def test_products_again_and_again(tmp_path):
     names = ["m", *(f"x{n}" for n in range(500))]
-    nodes = [node("MatMul", f"{a} m", b, b) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node("MatMul", f"{a} m", b, b) for a, b in itertools.pairwise(names)]
     nodes = [small_nodes()[0], *nodes, node("ReduceMean", "x499", "k", keepdims=0), node("Mul", "c k", "scores")]
     tensors = [*small_tensors(), tensor("m", weights((1000, 1000)) / 30)]
     refused(save(tmp_path / "net.onnx", make(nodes, tensors)), "computes more with its weights")
@@ -419,7 +439,7 @@ def test_products_again_and_again(tmp_path):
 
 def test_folding_again_and_again(tmp_path):
     names = ["c", *(f"x{n}" for n in range(800))]
-    nodes = [node("Mul", f"{a} k", b, b) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node("Mul", f"{a} k", b, b) for a, b in itertools.pairwise(names)]
     nodes = [node("Conv", "input w b", "c"), *nodes, node("GlobalAveragePool", "x799", "scores")]
     tensors = [tensor("w", weights((1000, 3, 32, 32))), tensor("b", weights((1000,))), tensor("k", [1.0])]
     refused(save(tmp_path / "net.onnx", make(nodes, tensors, (1, 3, 32, 32))), "computes more with its weights")

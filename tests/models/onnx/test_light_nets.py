@@ -32,7 +32,9 @@ def test_layers_have_the_names_of_the_file_and_lrn_is_lrn(name):
     rows = layer_table(lrpcli.load_model(path))
     graph = onnx.load(path).graph
     known = {node.name or node.output[0] for node in graph.node}
-    assert {row.name.partition("/")[0] for row in rows if not row.name.endswith("/flatten")} <= {one.partition("/")[0] for one in known}
+    assert {row.name.partition("/")[0] for row in rows if not row.name.endswith("/flatten")} <= {
+        one.partition("/")[0] for one in known
+    }
     lrn = [node for node in graph.node if node.op_type == "LRN"]
     assert [row.name for row in rows if row.kind == "lrn"] == [node.name or node.output[0] for node in lrn]
     assert len(lrn) == WITH_LRN.get(name, 0)

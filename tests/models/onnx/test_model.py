@@ -96,7 +96,11 @@ def test_metadata_of_images_say_what_pixels_become(pixels, numbers, order, low, 
         {"Image.BitmapPixelFormat": "Rgb8"},
         {"Image.BitmapPixelFormat": "Gray8", "Image.NominalPixelRange": "NominalRange_0_255"},
         {"Image.BitmapPixelFormat": "Rgb8", "Image.NominalPixelRange": "NominalRange_16_235"},
-        {"Image.BitmapPixelFormat": "Rgb8", "Image.NominalPixelRange": "Normalized_0_1", "Image.ColorSpaceGamma": "Linear"},
+        {
+            "Image.BitmapPixelFormat": "Rgb8",
+            "Image.NominalPixelRange": "Normalized_0_1",
+            "Image.ColorSpaceGamma": "Linear",
+        },
     ],
     ids=str,
 )
@@ -143,7 +147,9 @@ def test_operators_behind_another_output_do_not_matter(tmp_path):
     strange.domain = "ai.onnx.ml"
     path = save(tmp_path / "net.onnx", make([*small_nodes(), strange], small_tensors(), outputs=["scores", "map"]))
     assert lrpcli.load_model(path).head == "scores"
-    with pytest.raises(UnsupportedLayer, match=r"node 'zip' \(ai.onnx.ml.ZipMap, opset 17\).*not one of the ONNX standard"):
+    with pytest.raises(
+        UnsupportedLayer, match=r"node 'zip' \(ai.onnx.ml.ZipMap, opset 17\).*not one of the ONNX standard"
+    ):
         lrpcli.load_model(path, output="map")
 
 
@@ -174,7 +180,9 @@ def test_ir_3_lists_every_tensor_as_an_input(tmp_path):
 def test_whole_pixels_that_are_cast(tmp_path):
     nodes = [node("Cast", "input", "x", "cast", to=TensorProto.FLOAT), *small_nodes()]
     nodes[1].input[0] = "x"
-    path = save(tmp_path / "net.onnx", make(nodes, small_tensors(), inputs=[value("input", (1, 3, 8, 8), TensorProto.UINT8)]))
+    path = save(
+        tmp_path / "net.onnx", make(nodes, small_tensors(), inputs=[value("input", (1, 3, 8, 8), TensorProto.UINT8)])
+    )
     model = lrpcli.load_model(path)
     x = torch.randint(0, 256, (1, 3, 8, 8))
     assert difference(scores(model, x.float()), run(path, x.to(torch.uint8))) < 1e-5
@@ -183,7 +191,9 @@ def test_whole_pixels_that_are_cast(tmp_path):
 def test_whole_pixels_that_are_computed_with_are_refused(tmp_path):
     nodes = [node("Add", "input input", "y", "twice"), node("Cast", "y", "x", "cast", to=1), *small_nodes()]
     nodes[2].input[0] = "x"
-    path = save(tmp_path / "net.onnx", make(nodes, small_tensors(), inputs=[value("input", (1, 3, 8, 8), TensorProto.UINT8)]))
+    path = save(
+        tmp_path / "net.onnx", make(nodes, small_tensors(), inputs=[value("input", (1, 3, 8, 8), TensorProto.UINT8)])
+    )
     with pytest.raises(UnsupportedLayer, match="whole numbers; cast the input"):
         lrpcli.load_model(path)
 
@@ -236,13 +246,21 @@ def test_versions_of_the_standard_are_known_by_meaning(opset, tmp_path):
         node("Dropout", "m", "d", "drop"),
         node("Softmax", "d", "scores", "soft", axis=1),
     ]  # fmt: skip
-    tensors = [tensor("w", weights((4, 3, 3, 3))), tensor("b", weights((4,))), *(tensor(n, v) for n, v in lists.items())]
+    tensors = [
+        tensor("w", weights((4, 3, 3, 3))),
+        tensor("b", weights((4,))),
+        *(tensor(n, v) for n, v in lists.items()),
+    ]
     equals_onnxruntime(save(tmp_path / "net.onnx", make(nodes, tensors, opset=opset)))
 
 
 def test_axes_before_opset_13_are_all_from_that_one_on(tmp_path):
     """Softmax of maps (N, C, 1, 1) along axis 1, as Caffe2's nets have it."""
-    nodes = [node("Conv", "input w b", "c", "conv"), node("GlobalAveragePool", "c", "g"), node("Softmax", "g", "scores")]
+    nodes = [
+        node("Conv", "input w b", "c", "conv"),
+        node("GlobalAveragePool", "c", "g"),
+        node("Softmax", "g", "scores"),
+    ]
     tensors = [tensor("w", weights((4, 3, 3, 3))), tensor("b", weights((4,)))]
     equals_onnxruntime(save(tmp_path / "net.onnx", make(nodes, tensors, opset=11)))
 
@@ -274,7 +292,12 @@ def test_an_if_is_the_branch_that_its_condition_chooses(tmp_path):
             node("If", "flag", "y", "choice", **branches),
             node("GlobalAveragePool", "y", "scores"),
         ]
-        tensors = [tensor("w", weights((4, 3, 3, 3))), tensor("b", weights((4,))), tensor("k1", [2.0]), tensor("k2", [-1.0])]
+        tensors = [
+            tensor("w", weights((4, 3, 3, 3))),
+            tensor("b", weights((4,))),
+            tensor("k1", [2.0]),
+            tensor("k2", [-1.0]),
+        ]
         tensors.append(onnx.numpy_helper.from_array(np.array(chosen), "flag"))
         equals_onnxruntime(save(tmp_path / f"{chosen}.onnx", make(nodes, tensors)))
 

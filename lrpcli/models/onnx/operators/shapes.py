@@ -167,8 +167,8 @@ def slice_(builder: OnnxBuilder, node: OnnxNode) -> None:
     if len({axis_of(axis, rank) for axis in axes}) != len(axes):
         raise ValueError(f"its axes {axes} are not different ones")
     result, places = source, [slice(None)] * rank
-    for axis, start, end, step in zip(axes, ints(starts), ints(ends), steps, strict=True):
-        axis = axis_of(axis, rank)
+    for given, start, end, step in zip(axes, ints(starts), ints(ends), steps, strict=True):
+        axis = axis_of(given, rank)
         first, last, stride = slice(start, max(end, -(2**31)), step).indices(source.shape[axis])
         if step < 0:  # torch has no steps backwards: the axis is turned round first
             length = source.shape[axis]
@@ -188,8 +188,8 @@ def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
         _regathered(builder, node, source, indices)
         return
     axis = axis_of(int(node.get("axis", 0)), len(source.shape))
-    indices = builder.compute(node, _from_front, indices, source.shape[axis], part="indices")
-    assert isinstance(indices, Tensor)
+    builder.count_work(node, 4 * indices.numel())
+    indices = torch.where(indices < 0, indices + source.shape[axis], indices)
     if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < source.shape[axis]:
         raise ValueError(f"its indices leave the {source.shape[axis]} along axis {axis}")
     if isinstance(source, Symbol):
@@ -214,13 +214,9 @@ def _regathered(builder: OnnxBuilder, node: OnnxNode, source: Symbol, indices: T
     builder.finish(node, result)
 
 
-def _from_front(indices: Tensor, length: int) -> Tensor:
-    return torch.where(indices < 0, indices + length, indices)
-
-
 def expand(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, target = builder.value(node, 0), builder.numbers(node, 1, "shape")
-    wanted = torch.broadcast_shapes(shape_of(source), ints(target or ()))
+    wanted: tuple[int, ...] = torch.broadcast_shapes(shape_of(source), ints(target or ()))  # type: ignore[no-untyped-call]
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=len(wanted) != len(source.shape) or wanted[0] != source.shape[0])
         wanted = (-1, *wanted[1:]) if builder.images else wanted
