@@ -11,7 +11,9 @@ import math
 import re
 import sys
 import tempfile
+import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +26,10 @@ from onnx import TensorProto, numpy_helper
 
 import lrpcli
 from lrpcli.errors import LrpError
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OLDEST_OPSET, OnnxNet, read_net
 from lrpcli.models.onnx.operators import OPERATORS
+from lrpcli.models.onnx.values import Symbol
 from lrpcli.models.onnx.walk import add_nodes
 
 TOLERANCE = 1e-5
@@ -34,6 +37,23 @@ TOLERANCE = 1e-5
 FIRST_OUTPUT = ("Dropout", "LayerNormalization", "MaxPool")
 """Operators whose other outputs are for training."""
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+
+
+REASONS = {
+    "would put out a tensor|zero-size|it makes a tensor of shape": "tensors without numbers",
+    "with dilations": "dilations",
+    "statistics of the batch": "training",
+    "drops numbers at random": "training",
+    "no type of numbers": "numbers of 8 bits and fewer, text",
+    "rounds what the net computes": "rounding to whole numbers",
+    "it reads or makes a list": "lists",
+    "is fixed; fold": "pooling of whole numbers",
+    "larger than what its kernel reaches": "an output larger than what the kernel reaches",
+    "way of resizing|places pixels|nearest neighbours|new size": "ways of resizing that torch has not",
+}
+"""What messages say -> why, for the table."""
+ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-3}
+"""Cases whose results are written down with few places, and by how much they may differ."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +168,6 @@ def _difference(own: Any, other: np.ndarray) -> float:
     return difference(own, other) * (TOLERANCE / 2**-7 if other.dtype.itemsize == 2 else 1)
 
 
-ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-3}
-"""Cases whose results are written down with few places, and by how much they may differ."""
-
-
 def light_nets() -> Iterator[tuple[str, Any]]:
     """The light nets, whose weights are one number each, with random ones in their place."""
     for path in sorted(LIGHT.glob("light_*.onnx")):
@@ -202,30 +218,30 @@ def compare_net(model: Any, folder: Path, images: int = 2) -> tuple[float, lrpcl
         return difference(own.module(x).numpy(), np.concatenate(wanted)), own
 
 
-def operator_table(outcomes: list[Outcome]) -> str:
-    lines = ["| operator | cases | equal | left out, and why |", "| --- | --- | --- | --- |"]
+def operator_tables(outcomes: list[Outcome]) -> str:
+    """The operators of which every case is equal, and a table of the others."""
+    whole, parts = [], ["| operator | cases equal | left out |", "| --- | --- | --- |"]
     for operator in sorted({outcome.operator for outcome in outcomes}):
         own = [outcome for outcome in outcomes if outcome.operator == operator]
-        left = [_reason(outcome) for outcome in own if not outcome.equal]
-        lines.append(
-            f"| {operator} | {len(own)} | {sum(outcome.equal for outcome in own)} | {'; '.join(dict.fromkeys(left))} |"
-        )
-    return "\n".join(lines)
+        left = Counter(_reason(outcome) for outcome in own if not outcome.equal)
+        if left:
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in left.most_common())
+            parts.append(f"| {operator} | {len(own) - left.total()} of {len(own)} | {reasons} |")
+        else:
+            whole.append(f"{operator} {len(own)}")
+    return "\n".join([*textwrap.wrap(f"Every case is equal of {', '.join(whole)}.", 120), "", *parts])
 
 
 def _reason(outcome: Outcome) -> str:
     if not outcome.refusal:
-        return f"{outcome.name}: DIFFERS by {outcome.difference:.1e}"
-    match = re.search(
-        r"cannot be imported: (.*?)\. Export the net without|fit what it reads: (.*?)\. Check", outcome.refusal
-    )
-    return next(filter(None, match.groups())) if match else outcome.refusal
+        return f"{outcome.name} DIFFERS by {outcome.difference:.1e}"
+    return next((reason for pattern, reason in REASONS.items() if re.search(pattern, outcome.refusal)), outcome.refusal)
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = [try_case(case, Path(folder)) for case in operator_cases()]
-        print(operator_table(outcomes))
+        print(operator_tables(outcomes))
         equal = sum(outcome.equal for outcome in outcomes)
         wrong = [outcome for outcome in outcomes if not outcome.equal and not outcome.refusal]
         refused = len(outcomes) - equal - len(wrong)

@@ -6,15 +6,16 @@ the input, `compute` adds a node, and finds the shape of its output by running t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from lrpcli.errors import ModelError, UnsupportedLayer
-from lrpcli.models.graph_builder import META, GraphBuilder, Shape, assign_tensors, attribute_name
+from lrpcli.models.graph_builder import GraphBuilder, Shape, assign_tensors, attribute_name
 from lrpcli.models.onnx.net import OnnxInput, OnnxNet, OnnxNode
+from lrpcli.models.onnx.values import Symbol, Value, distinct, leaves, without_numbers
 from lrpcli.models.reading import Allowance
 from lrpcli.text_files import plain_reason
 
@@ -32,33 +33,6 @@ MAXIMAL_LIST = 1_000
 """Numbers of a list that says how an operator works, such as axes."""
 MAXIMAL_WORK = 2**32
 """Numbers that all functions of fixed tensors together may read and make, which takes seconds."""
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """What a node of the graph puts out: its shape, with the batch axis first, and what is known of its numbers."""
-
-    node: fx.Node
-    shape: Shape
-    dtype: torch.dtype = torch.float32
-    nonnegative: bool = False
-    module: nn.Module | None = None
-    """The module that puts it out, into which a factor or an addend per channel can still be folded."""
-    whole: bool = False
-    """Whether they are whole numbers, with which nothing is computed before they are cast."""
-    permuted: "tuple[Symbol, tuple[int, ...]] | None" = None
-    """The value of which it is a permutation, and the order of the axes."""
-
-    flattened: bool = False
-    """Whether the file has it without the batch axis, which is of one image there."""
-
-    @property
-    def meta(self) -> Tensor:
-        """A tensor of its shape without numbers."""
-        return torch.empty(self.shape, dtype=self.dtype, device=META)
-
-
-Value = Tensor | Symbol
 
 
 class OnnxBuilder(GraphBuilder):
@@ -128,8 +102,8 @@ class OnnxBuilder(GraphBuilder):
         self, node: OnnxNode, function: Callable[..., Any], *arguments: Any, part: str = "", **keywords: Any
     ) -> Value:
         """A function of values, computed at once where all are fixed; `part` names one of several steps of a node."""
-        values = _leaves((arguments, keywords))
-        without = fx.node.map_aggregate((arguments, keywords), _without_numbers)
+        values = leaves((arguments, keywords))
+        without = fx.node.map_aggregate((arguments, keywords), without_numbers)
         result: Tensor = function(*without[0], **without[1])
         shape = tuple(result.shape)
         if not any(isinstance(value, Symbol) for value in values):
@@ -219,7 +193,7 @@ class OnnxBuilder(GraphBuilder):
         """Whether a value that a node reads is known to have no number below zero."""
         if isinstance(value, Symbol):
             return value.nonnegative
-        numbers = _distinct(value)
+        numbers = distinct(value)
         self.count_work(node, numbers.numel())
         return bool((numbers >= 0).all())
 
@@ -275,7 +249,7 @@ class OnnxBuilder(GraphBuilder):
         return self.buffer(node, name, leaf) if isinstance(leaf, Tensor) else leaf
 
     def _check_finite(self, node: OnnxNode, tensor: Tensor) -> None:
-        if not bool(torch.isfinite(_distinct(tensor)).all()):
+        if not bool(torch.isfinite(distinct(tensor)).all()):
             raise ModelError(
                 f"The {self.named(node)} reads fixed numbers that are not finite as float32. Fetch {self.path!r} again."
             )
@@ -304,40 +278,3 @@ class OnnxBuilder(GraphBuilder):
                 f"{self.path!r} computes more with its weights before it reads an image (up to the {self.named(node)}) "
                 "than a net does. Fold constants when exporting, or fetch the file again."
             )
-
-
-def _distinct(tensor: Tensor) -> Tensor:
-    """A tensor without the axes along which all its numbers are one in memory."""
-    for axis, step in enumerate(tensor.stride()):
-        if step == 0 and tensor.shape[axis] > 1:
-            tensor = tensor.narrow(axis, 0, 1)
-    return tensor
-
-
-def shape_of(value: Value) -> tuple[int, ...]:
-    """The shape of a value, the batch axis included."""
-    return tuple(value.shape)
-
-
-def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front. ValueError if there is none of that number."""
-    if not -rank <= axis < max(rank, 1):
-        raise ValueError(f"there is no axis {axis} among {rank}")
-    return axis + rank if axis < 0 else axis
-
-
-def _leaves(value: Any) -> list[Any]:
-    found: list[Any] = []
-    fx.node.map_aggregate(value, found.append)
-    return found
-
-
-def _without_numbers(leaf: Any) -> Any:
-    if isinstance(leaf, Symbol):
-        return leaf.meta
-    return leaf.to(META) if isinstance(leaf, Tensor) else leaf
-
-
-def ints(values: Sequence[Any]) -> tuple[int, ...]:
-    """Whole numbers."""
-    return tuple(int(value) for value in values)

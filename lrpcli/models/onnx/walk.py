@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lrpcli.errors import ModelError, suggestion
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.images import ImageInput
 from lrpcli.models.onnx.net import Branch, OnnxNet, OnnxNode
 from lrpcli.models.onnx.operators import OPERATORS
+from lrpcli.models.onnx.values import Symbol, Value
 
 MISFITS = (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError, RuntimeError, AssertionError)
 """What torch and Python raise where the numbers of a node fit neither each other nor what it reads."""

@@ -448,7 +448,16 @@ def test_folding_again_and_again(tmp_path):
 # -- the file itself
 
 
-@pytest.mark.parametrize(("opset", "message"), [(0, "does not say which version"), (3, "7 is the oldest"), (6, "7 is the oldest"), (2**40, "Update onnx"), (-5, "does not say")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opset", "message"),
+    [
+        (0, "does not say which version"),
+        (-5, "does not say which version"),
+        (3, "7 is the oldest"),
+        (6, "7 is the oldest"),
+        (2**40, "Update onnx"),
+    ],
+)
 def test_versions_that_are_not_read(opset, message, tmp_path):
     refused(small(tmp_path / "net.onnx", opset=opset), message)
 

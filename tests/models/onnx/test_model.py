@@ -266,7 +266,11 @@ def test_axes_before_opset_13_are_all_from_that_one_on(tmp_path):
 
 
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool", "Conv"])
-@pytest.mark.parametrize("pads", [{"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}, {"pads": [0, 0, 1, 1]}, {"pads": [1, 0, 0, 2]}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "pads",
+    [{"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}, {"pads": [0, 0, 1, 1]}, {"pads": [1, 0, 0, 2]}],
+    ids=str,
+)
 def test_uneven_padding(operator, pads, tmp_path):
     inputs = "r w2" if operator == "Conv" else "r"
     kernel = {} if operator == "Conv" else {"kernel_shape": [3, 3]}

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
 from lrpcli.models.onnx.operators.linear import fold
 from lrpcli.models.onnx.tensors import BOOL, REAL, WHOLE
+from lrpcli.models.onnx.values import Symbol, Value, axis_of
 
 Handler = Callable[[OnnxBuilder, OnnxNode], None]
 SIXTH = 1 / 6

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from lrpcli.models.graph_builder import META, assign_tensors
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, ints
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
 from lrpcli.models.onnx.operators.windows import check_padding, padded, window_of
+from lrpcli.models.onnx.values import Symbol, Value, ints
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

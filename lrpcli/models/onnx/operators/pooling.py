@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of, ints
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
 from lrpcli.models.onnx.operators.windows import Window, check_padding, padded, window_of
+from lrpcli.models.onnx.values import Symbol, Value, axis_of, ints
 
 MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

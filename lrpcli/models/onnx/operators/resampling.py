@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, axis_of, ints
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
+from lrpcli.models.onnx.values import Symbol, axis_of, ints
 
 SMOOTH = {"linear": {3: "linear", 4: "bilinear", 5: "trilinear"}, "cubic": {4: "bicubic"}}
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of, ints, shape_of
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
+from lrpcli.models.onnx.values import Symbol, Value, axis_of, ints, shape_of
 
 PADDING = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, ints
+from lrpcli.models.onnx.builder import OnnxBuilder
 from lrpcli.models.onnx.net import OnnxNode
+from lrpcli.models.onnx.values import Symbol, ints
+
+MAXIMAL_STEP = 2**20
+"""Pixels that a kernel, a stride or a dilation may have; torch takes no whole numbers beyond 32 bits there."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,8 @@ def window_of(builder: OnnxBuilder, node: OnnxNode, plane: tuple[int, ...], kern
     pads = ints(node.get("pads") or (0,) * (2 * len(plane)))
     if len(stride) != len(plane) or len(dilation) != len(plane) or len(pads) != 2 * len(plane) or min(pads) < 0:
         raise builder.unsupported(node, f"its strides {stride}, dilations {dilation} and pads {pads} fit no window")
-    if min(*sizes, *stride, *dilation) < 1:
-        raise builder.unsupported(
-            node, f"its kernel {sizes}, strides {stride} or dilations {dilation} are not positive"
-        )
+    if not 1 <= min(*sizes, *stride, *dilation) <= max(*sizes, *stride, *dilation) <= MAXIMAL_STEP:
+        raise builder.unsupported(node, f"its kernel {sizes}, strides {stride} or dilations {dilation} fit no image")
     ceil = bool(node.get("ceil_mode", 0))
     mode = node.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
