@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.models.graph_builder import GraphBuilder, Shape, assign_tensors, attribute_name
 from lrpcli.models.onnx.net import OnnxInput, OnnxNet, OnnxNode
-from lrpcli.models.onnx.values import Symbol, Value, distinct, leaves, without_numbers
+from lrpcli.models.onnx.schemas import find_misfit
+from lrpcli.models.onnx.values import Symbol, Value, distinct, kind_of, leaves, without_numbers
 from lrpcli.models.reading import Allowance
 from lrpcli.text_files import plain_reason
 
@@ -148,7 +149,11 @@ class OnnxBuilder(GraphBuilder):
         return replace(result, permuted=(source, order))
 
     def check_inputs(self, node: OnnxNode) -> None:
-        """UnsupportedLayer if a node computes with whole numbers, or without the batch axis."""
+        """UnsupportedLayer if a node computes with whole numbers, or without the batch axis, or with a wrong type."""
+        kinds = [None if name not in self.values else kind_of(self.values[name]) for name in node.inputs]
+        misfit = find_misfit(node.operator, self.net.opset, kinds)
+        if misfit:
+            raise self.unsupported(node, misfit)
         for value in map(self.values.get, node.inputs):
             if isinstance(value, Symbol) and value.whole and node.operator not in MOVING:
                 raise self.unsupported(node, "it computes with whole numbers; cast the input to float first")
@@ -168,6 +173,10 @@ class OnnxBuilder(GraphBuilder):
                 self.keeps_images(node, moved=len(value.shape) != rank)
             elif any(isinstance(other, Symbol) for other in values):
                 self.keeps_images(node, moved=len(value.shape) == rank and value.shape[0] != 1)
+
+    def kept(self, value: Value, shape: Sequence[int]) -> Shape:
+        """A shape that `value` gets, which leaves open how many images there are where it counts them first."""
+        return (-1, *shape[1:]) if self.images and isinstance(value, Symbol) else tuple(shape)
 
     def finish(self, node: OnnxNode, value: Value, output: int = 0) -> None:
         """Makes a value one of those that a node puts out."""

@@ -1,17 +1,46 @@
 """What the ONNX standard says of an operator: how many values a node reads and makes, and which attributes it has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 KNOWN_OPSET = 28
 """The newest version of the standard with which the operators here were compared."""
 
+_TYPES = {
+    "bool": ("tensor(bool",),
+    "int": ("tensor(int", "tensor(uint"),
+    "float": ("tensor(float", "tensor(double", "tensor(bfloat"),
+}
+
 
 def find_fault(node: Any, opset: int) -> str:
     """Why a NodeProto is no use of its operator in that version of the standard; "" if it is, or nobody knows it."""
+    from onnx import defs
+
     schema = _schema(node.op_type, opset)
-    return "" if schema is None else next(_faults(node, schema), "")
+    if schema is None:
+        return "this version of the standard does not have the operator yet" if defs.has(node.op_type) else ""
+    return next(_faults(node, schema), "")
+
+
+def find_misfit(operator: str, opset: int, kinds: Sequence[str | None]) -> str:
+    """Why an operator cannot read values of these kinds of numbers (None: unknown, left out); "" if it can.
+
+    What the standard gives one type must be of one kind.
+    """
+    schema = _schema(operator, opset)
+    found: dict[str, str] = {}
+    for number, kind in enumerate(kinds if schema is not None and schema.inputs else ()):
+        parameter = schema.inputs[min(number, len(schema.inputs) - 1)]
+        if kind is None:
+            continue
+        if not any(text.startswith(_TYPES[kind]) for text in parameter.types):
+            return f"its input {number + 1} holds {kind} numbers, which the standard does not allow there"
+        name = getattr(parameter, "type_str", None) or parameter.typeStr
+        if found.setdefault(name, kind) != kind and parameter.is_homogeneous:
+            return f"its inputs hold {found[name]} and {kind} numbers, which the standard does not allow"
+    return ""
 
 
 @cache

@@ -17,11 +17,12 @@ from lrpcli.errors import ModelError
 from lrpcli.models.reading import MEMORY_LIMIT, Allowance, name_missing_weights, regular_size
 
 ADVICE = "Give an undamaged .onnx file."
-REAL = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
-"""TensorProto's numbers for types that are read as float32."""
-WHOLE = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 12: "uint32", 13: "uint64"}
+REAL = {1: "<f4", 10: "<f2", 11: "<f8", 16: "<u2"}
+"""TensorProto's numbers for types that are read as float32, as they lie in files; 16 is the upper half of a float32."""
+WHOLE = {2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 12: "<u4", 13: "<u8"}
 """And for types that are read as int64."""
-BOOL = 9
+BOOL, BFLOAT16 = 9, 16
+STORED = {**REAL, **WHOLE, BOOL: "?"}
 SHARED_AXES = 64
 """How many axes a tensor may have, as in NumPy."""
 
@@ -49,23 +50,26 @@ class TensorReader:
 
     def read(self, proto: Any) -> Tensor:
         """Floating-point numbers as float32, whole ones as int64, truth values as bool."""
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import TensorProto, numpy_helper
 
         what = f"tensor {proto.name!r} of {str(self.path)!r}"
         kind, shape = proto.data_type, tuple(proto.dims)
-        if kind not in (*REAL, *WHOLE, BOOL):
+        if kind not in STORED:
             raise ModelError(f"The {what} holds {_name_type(kind)}, which is no type of numbers that is known here.")
         if min(shape, default=0) < 0 or len(shape) > SHARED_AXES or proto.HasField("segment"):
             raise ModelError(f"The {what} has the shape {shape} or comes in segments, which cannot be read. {ADVICE}")
         self._allowance.take(shape, f"tensor {proto.name!r}", 8 if kind in WHOLE else 4)
-        stored = helper.tensor_dtype_to_np_dtype(kind)
-        size = math.prod(shape) * stored.itemsize
-        if proto.data_location == TensorProto.EXTERNAL:
-            data = self._external(proto, size)
-            return as_tensor(np.frombuffer(data, stored.newbyteorder("<")).reshape(shape), what)
-        if proto.HasField("raw_data") and len(proto.raw_data) != size:
-            raise ModelError(f"The {what} claims {size} bytes and holds {len(proto.raw_data)}. {ADVICE}")
+        size = math.prod(shape) * np.dtype(STORED[kind]).itemsize
+        external = proto.data_location == TensorProto.EXTERNAL
+        if external or proto.HasField("raw_data"):
+            data = self._external(proto, size) if external else proto.raw_data
+            if len(data) != size:
+                raise ModelError(f"The {what} claims {size} bytes and holds {len(data)}. {ADVICE}")
+            return as_tensor(_decode(data, kind).reshape(shape), what)
         try:
+            if kind == BFLOAT16:  # which versions of onnx give in different ways
+                bits = np.array(proto.int32_data, np.int64).astype("<u2").tobytes()
+                return as_tensor(_decode(bits, kind).reshape(shape), what)
             return as_tensor(numpy_helper.to_array(proto), what)
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(
@@ -139,6 +143,11 @@ def as_tensor(array: np.ndarray, what: str) -> Tensor:
         return torch.from_numpy(array.astype(np.int64))
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(array.astype(np.float32))
+
+
+def _decode(data: bytes, kind: int) -> np.ndarray:
+    array = np.frombuffer(data, STORED[kind])
+    return (array.astype("<u4") << 16).view("<f4") if kind == BFLOAT16 else array
 
 
 def _name_type(kind: int) -> str:

@@ -37,6 +37,14 @@ class Symbol:
 Value = Tensor | Symbol
 
 
+def kind_of(value: Value) -> str:
+    """Which kind of numbers a value is in the file: "float", "int" or "bool"."""
+    if value.dtype == torch.bool:
+        return "bool"
+    whole = value.whole if isinstance(value, Symbol) else not value.is_floating_point()
+    return "int" if whole else "float"
+
+
 def distinct(tensor: Tensor) -> Tensor:
     """A tensor without the axes along which all its numbers are one in memory."""
     for axis, step in enumerate(tensor.stride()):

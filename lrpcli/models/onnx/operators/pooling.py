@@ -65,15 +65,22 @@ def _is_torch_padding(window: Window) -> bool:
 
 
 def global_average(builder: OnnxBuilder, node: OnnxNode) -> None:
-    source = builder.symbol(node)
+    source = _image(builder, node)
     if len(source.shape) == 4:
         builder.finish(node, builder.apply(node, nn.AdaptiveAvgPool2d(1), source))
         return
     builder.finish(node, builder.compute(node, torch.mean, source, tuple(range(2, len(source.shape))), True))
 
 
-def global_maximum(builder: OnnxBuilder, node: OnnxNode) -> None:
+def _image(builder: OnnxBuilder, node: OnnxNode) -> Symbol:
     source = builder.symbol(node)
+    if len(source.shape) < 3:
+        raise builder.unsupported(node, f"it reads a tensor of shape {source.shape}")
+    return source
+
+
+def global_maximum(builder: OnnxBuilder, node: OnnxNode) -> None:
+    source = _image(builder, node)
     if len(source.shape) == 4:
         builder.finish(node, builder.apply(node, nn.AdaptiveMaxPool2d(1), source))
         return

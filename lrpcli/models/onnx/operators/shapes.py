@@ -78,7 +78,7 @@ def _reshaped(builder: OnnxBuilder, node: OnnxNode, source: Value, wanted: tuple
         if axis is not None:  # which leaves open how large the image is
             builder.finish(node, builder.compute(node, function, source, axis))
             return
-    builder.finish(node, builder.compute(node, torch.reshape, source, (-1, *wanted[1:])))
+    builder.finish(node, builder.compute(node, torch.reshape, source, builder.kept(source, wanted)))
 
 
 def _inserted(longer: tuple[int, ...], shorter: tuple[int, ...]) -> int | None:
@@ -176,8 +176,9 @@ def slice_(builder: OnnxBuilder, node: OnnxNode) -> None:
             result = builder.compute(node, torch.flip, result, (axis,), part=f"flip{axis}")
             first, last, stride = length - 1 - first, length - 1 - last, -step
         places[axis] = slice(first, last, stride)
-        if isinstance(source, Symbol):
-            builder.keeps_images(node, moved=axis == 0 and (first, last, stride) != (0, source.shape[0], 1))
+        if isinstance(source, Symbol) and axis == 0 and builder.images:
+            builder.keeps_images(node, moved=(first, last, stride) != (0, source.shape[0], 1))
+            places[axis] = slice(None)  # however many images there are
     builder.finish(node, builder.compute(node, operator.getitem, result, tuple(places)))
 
 
@@ -201,7 +202,7 @@ def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
     picked = builder.compute(node, torch.index_select, source, axis, indices.reshape(-1))
     if indices.dim() > 1:
         sides = shape_of(source)
-        wanted = (*sides[:axis], *indices.shape, *sides[axis + 1 :])
+        wanted = builder.kept(source, (*sides[:axis], *indices.shape, *sides[axis + 1 :]))
         picked = builder.compute(node, torch.reshape, picked, wanted, part="reshape")
     builder.finish(node, picked)
 
@@ -220,7 +221,7 @@ def expand(builder: OnnxBuilder, node: OnnxNode) -> None:
     wanted: tuple[int, ...] = torch.broadcast_shapes(shape_of(source), ints(target or ()))  # type: ignore[no-untyped-call]
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=len(wanted) != len(source.shape) or wanted[0] != source.shape[0])
-        wanted = (-1, *wanted[1:]) if builder.images else wanted
+        wanted = builder.kept(source, wanted)
     builder.finish(node, builder.compute(node, torch.Tensor.expand, source, wanted))
 
 
