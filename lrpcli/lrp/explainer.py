@@ -23,6 +23,7 @@ from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
 from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
 from lrpcli.lrp.tracing.graph import Graph
+from lrpcli.lrp.tracing.outputs import Output, select_output
 from lrpcli.lrp.tracing.translate import build_graph_in
 
 
@@ -70,7 +71,8 @@ class Explainer:
     (1, C, H, W), is needed by z-box only; a Model brings its own. A Model also brings `input_shape` (C, H, W), that of
     an image, which is needed where shapes decide what the net computes: torch.export then traces it for that shape
     alone. On its first batch the logits of one image are compared with those of the model itself, in one forward pass;
-    `check=False` leaves that out.
+    `check=False` leaves that out. Of several outputs of the module `output` chooses one, by its place from 0, its key
+    or its field.
     Errors: ConfigError, UnsupportedLayer, ModelError, UsageError for a device that is missing.
 
     >>> import lrpcli, torch
@@ -96,6 +98,7 @@ class Explainer:
         pixel_range: tuple[Tensor, Tensor] | None = None,
         input_shape: Sequence[int] | None = None,
         check: bool = True,
+        output: Output | None = None,
     ) -> None:
         if isinstance(model, torch.export.ExportedProgram):
             model = model.module()
@@ -104,6 +107,8 @@ class Explainer:
             raise UsageError(
                 f"An Explainer takes a Model, as lrpcli.load_model(name) gives it, or a torch.nn.Module, not {model!r}."
             )
+        if output is not None:
+            module = select_output(module, output)
         if pixel_range is None:
             pixel_range = getattr(model, "pixel_range", None)
         shape = _checked_shape(getattr(model, "input_shape", None) if input_shape is None else input_shape)

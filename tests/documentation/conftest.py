@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.documentation.pages import ROOT, all_pages, blocks
+from tests.models.onnx.files import small
 from tests.photos import TINY, photo
 
 CLASSES = 10
@@ -22,6 +23,7 @@ def folder(tmp_path_factory):
     shutil.copy(ROOT / "sample_images" / "chelsea_cat.jpg", place / "cat.jpg")
     shutil.copy(TINY, place / "net.caffemodel")
     shutil.copy(TINY.replace(".caffemodel", ".prototxt"), place / "deploy.prototxt")
+    small(place / "net.onnx")
     (place / "names.txt").write_text("".join(f"name {number}\n" for number in range(CLASSES)))
     np.save(place / "mean.npy", np.full((3, 32, 32), 120, np.float32))
     for page in all_pages():

@@ -74,8 +74,8 @@ def test_the_tables_are_cheap_to_ask() -> None:
 
 
 def test_suffixes_in_words(toy_format) -> None:
-    assert suffixes_in_words() == ".caffemodel, .caffemodel.h5, .safetensors or .toy"
-    assert suffixes_in_words("and") == ".caffemodel, .caffemodel.h5, .safetensors and .toy"
+    assert suffixes_in_words() == ".caffemodel, .caffemodel.h5, .onnx, .safetensors or .toy"
+    assert suffixes_in_words("and") == ".caffemodel, .caffemodel.h5, .onnx, .safetensors and .toy"
 
 
 def test_the_longest_suffix_decides(monkeypatch, toy_file, tiny_caffemodel) -> None:
@@ -127,7 +127,7 @@ def test_the_command_takes_a_new_format(toy_file, tmp_path) -> None:
     assert np.load(tmp_path / "out" / "photo.png.npy").shape == (16, 16)
     refused = lrp("explain", "--model", "net.toi", picture, tmp_path / "other")
     assert refused.exit_code == 2
-    assert "supported are .caffemodel, .caffemodel.h5, .safetensors and .toy. Any other net" in refused.stderr
+    assert "supported are .caffemodel, .caffemodel.h5, .onnx, .safetensors and .toy. Any other net" in refused.stderr
 
 
 def test_a_new_zoo_is_loaded_by_name(toy_zoo) -> None:
