@@ -31,10 +31,12 @@ def load_model(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
-    A named model's weights are fetched on first use unless `weights` names a file. A module needs `input_shape`
+    A named model's weights are fetched on first use unless `weights` names a file; `mirror` is a web address or a
+    folder where they are looked for first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape`
     (C, H, W), and gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is a
     Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines;
     `output` names one of the net's heads, where it has several, by its blob or its layer.
@@ -49,7 +51,7 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    description = Description(None, prototxt, input_shape, preprocessing, labels, output)
+    description = Description(None, prototxt, input_shape, preprocessing, labels, output, mirror)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
     entry = _find_entry(model)
@@ -69,6 +71,7 @@ def load_architecture(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """Like load_model, but a named model without `weights` fetches nothing: its parameters are zeros without memory.
 
@@ -76,9 +79,9 @@ def load_architecture(
     """
     entry = _find_entry(model) if weights is None else None
     if entry is not None:
-        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, output))
+        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, output, mirror))
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
-                      labels=labels, output=output)  # fmt: skip
+                      labels=labels, output=output, mirror=mirror)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:

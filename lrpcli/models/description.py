@@ -37,7 +37,7 @@ class Description:
     """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines.
 
     `prototxt` is the file with the net's description where a format keeps weights and net apart; `head` names one of
-    the net's heads.
+    the net's heads; `mirror` is where a named model's weights are looked for first, see lrpcli.models.zoo.mirrors.
     """
 
     name: str | None = None
@@ -46,6 +46,7 @@ class Description:
     preprocessing: PreprocessingChoice | None = None
     labels: str | Path | Sequence[str] | None = None
     head: str | None = None
+    mirror: str | None = None
 
     def over(self, other: "Description") -> "Description":
         """This description, completed by `other`; single preprocessing fields of both are merged."""
@@ -58,6 +59,7 @@ class Description:
             preprocessing=_merge(self.preprocessing, other.preprocessing),
             labels=labels if self.labels is None else self.labels,
             head=self.head or other.head,
+            mirror=self.mirror or other.mirror,
         )
 
 

@@ -11,6 +11,7 @@ from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
+from lrpcli.models.zoo.mirrors import check_mirror
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.setting import require_choices, setting
@@ -103,6 +104,10 @@ class ModelSettings:
         help=f"A named model ('lrp models list') or a {suffixes_in_words()} file.",
     )  # fmt: skip
     weights: str | None = setting(None, help="Weights of a named model, in place of fetching them.", metavar="FILE")
+    mirror: str | None = setting(
+        None, help="Where to look first for weights to fetch: they lie there by file name.", metavar="URL|FOLDER",
+        convert=check_mirror,
+    )  # fmt: skip
     prototxt: str | None = setting(None, help="Net description of a .caffemodel that lacks it.", metavar="FILE")
     labels: str | None = setting(None, help="Class names, one a line.", metavar="FILE")
     input_shape: tuple[int, int, int] | None = setting(
