@@ -154,7 +154,9 @@ def _completer(choices: tuple[str, ...]) -> Callable[[click.Context, click.Param
     return lambda context, parameter, incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
-model_option = options_of_settings(ModelSettings, but=("weights", "prototxt", "labels", "input_shape", "output"))
+model_option = options_of_settings(
+    ModelSettings, but=("weights", "mirror", "prototxt", "labels", "input_shape", "output")
+)
 model_options = grouped(
     options_of_settings(ModelSettings, but=("name",)),
     options_of_settings(PreprocessingSettings),

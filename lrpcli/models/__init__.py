@@ -32,12 +32,14 @@ def load_model(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | int | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
     Code is named as "package.module:factory" or "file.py:factory": it is run, the factory called without arguments, and
     `weights` names a .safetensors, .pt or .pth file for the module that comes of it. A named model's weights are
-    fetched on first use unless `weights` names a file. A module needs `input_shape` (C, H, W); one that is passed gets
+    fetched on first use unless `weights` names a file; `mirror` is a web address or a folder where they are looked for
+    first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape` (C, H, W); one that is passed gets
     photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a preset
     (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms of
     torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's outputs,
@@ -53,9 +55,7 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    description = Description(
-        None, prototxt, input_shape, preprocessing, labels, None if output is None else str(output)
-    )
+    description = Description(None, prototxt, input_shape, preprocessing, labels, _text(output), mirror)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
     entry = _find_entry(model)
@@ -83,6 +83,7 @@ def load_architecture(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | int | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """Like load_model, but a named model without `weights` fetches nothing: its parameters are zeros without memory.
 
@@ -90,10 +91,10 @@ def load_architecture(
     """
     entry = _find_entry(model) if weights is None else None
     if entry is not None:
-        head = None if output is None else str(output)
-        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, head))
+        description = Description(None, prototxt, input_shape, preprocessing, labels, _text(output), mirror)
+        return entry.load_architecture(description)
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
-                      labels=labels, output=output)  # fmt: skip
+                      labels=labels, output=output, mirror=mirror)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:
@@ -111,6 +112,10 @@ def names_code(model: str | Path) -> bool:
     from lrpcli.models.zoo import is_claimed
 
     return find_factory(model) is not None and not is_claimed(str(model))
+
+
+def _text(output: str | int | None) -> str | None:
+    return None if output is None else str(output)
 
 
 def _find_entry(model: str | Path) -> "Entry | None":

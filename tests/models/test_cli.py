@@ -44,7 +44,7 @@ def test_show_works_without_the_weights() -> None:
     assert facts["input"] == "3x227x227"
     assert facts["labels"] == "1,000"
     assert facts["weights"] == "not fetched"
-    assert facts["hash"] == "sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
+    assert facts["hash"] == "sha256:472d4a06035497b180636d8a82667129960371375bd10fcb6df5c6c7631f25e0"
     assert facts["licence"] == "unrestricted, as BVLC states"
     assert facts["preprocessing"].startswith("squashed to 256 x 256, centre 227 x 227, BGR")
     table = shown[shown.index("") + 1 :]
@@ -128,7 +128,7 @@ def test_verify_finds_what_is_wrong(cache) -> None:
     result = lrp("verify", "--json")
     assert result.exit_code == 3
     found = {row["name"]: row["weights"] for row in json.loads(result.stdout)}
-    assert found["alexnet"] == "wrong hash"
+    assert found["alexnet"] == "wrong size"
     assert "caffenet" not in found
     assert "alexnet" in result.stderr
 

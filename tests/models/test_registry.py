@@ -36,7 +36,7 @@ def test_entry_fits_its_net(name: str) -> None:
     assert any(row.kind == "lrn" for row in layer_table(model))
     if entry.hash is not None:
         assert re.fullmatch(r"sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}", entry.hash)
-        assert entry.url is not None
+        assert entry.urls
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -93,7 +93,7 @@ class ToyFile(WeightsFile):
     def state(self) -> State:
         return "cached" if self.path().is_file() else "not fetched"
 
-    def fetch(self, *, progress: bool = True) -> Path:
+    def fetch(self, *, mirror: str | None = None, progress: bool = True) -> Path:
         return self.path() if self.path().is_file() else write_toy(self.path())
 
 

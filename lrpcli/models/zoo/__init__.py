@@ -45,7 +45,8 @@ class Entry(ABC):
     def load(self, description: Description, weights: str | Path | None = None) -> "Model":
         """The model, with everything in `description` overruling what the zoo says.
 
-        Its weights are fetched on first use unless `weights` names a file. Raises ModelError, UnsupportedLayer or
+        Its weights are fetched on first use, from `description.mirror` before all other sources, unless `weights`
+        names a file. Raises ModelError, UnsupportedLayer or
         WeightsError.
         """
 
@@ -58,7 +59,8 @@ class Entry(ABC):
 
     def facts(self) -> dict[str, str]:
         """What people should know, by heading; nothing that is not known."""
-        known = {"title": self.title, "weights": self.weights.state(), "url": self.weights.url,
+        sources = ", ".join(self.weights.urls) or None
+        known = {"title": self.title, "weights": self.weights.state(), "sources": sources,
                  "hash": self.weights.hash, "licence": self.licence, "note": self.note}  # fmt: skip
         return {heading: text for heading, text in known.items() if text is not None}
 

@@ -22,11 +22,11 @@ PACKAGE = Path(__file__).parent
 class CaffeEntry(Entry):
     """One entry of the registry. `hash` is "sha1:..." or "sha256:..." of the weights file, `size` its bytes.
 
-    Both are None if not known. `url` is where the weights file is fetched, None if there is no official one; `labels`
-    is a file in data/.
+    Both are None if not known. `urls` are where the weights file is fetched, none if there is no official one; the
+    first of them says what it is called. `labels` is a file in data/.
     """
 
-    url: str | None = None
+    urls: tuple[str, ...] = ()
     hash: str | None = None
     size: int | None = None
     labels: str | None = None
@@ -35,7 +35,7 @@ class CaffeEntry(Entry):
     @property
     def weights(self) -> CachedFile:
         """The official weights file in the cache."""
-        return CachedFile(self.name, self.hash, self.url, self.size)
+        return CachedFile(self.name, self.hash, self.urls, self.size)
 
     @property
     def architecture(self) -> Path:
@@ -49,7 +49,7 @@ class CaffeEntry(Entry):
 
     def load(self, description: Description, weights: str | Path | None = None) -> "Model":
         """The model, see Entry.load."""
-        path = self.weights.fetch() if weights is None else weights
+        path = self.weights.fetch(mirror=description.mirror) if weights is None else weights
         return import_file(path, description.over(self.description()))
 
     def load_architecture(self, description: Description) -> "Model":
@@ -77,4 +77,4 @@ def registry() -> dict[str, CaffeEntry]:
 
 
 def _entry(name: str, table: dict[str, Any]) -> CaffeEntry:
-    return CaffeEntry(name=name, **{**table, "input": tuple(table["input"])})
+    return CaffeEntry(name=name, **{**table, "input": tuple(table["input"]), "urls": tuple(table.get("urls", ()))})
