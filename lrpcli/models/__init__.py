@@ -39,11 +39,11 @@ def load_model(
     Code is named as "package.module:factory" or "file.py:factory": it is run, the factory called without arguments, and
     `weights` names a .safetensors, .pt or .pth file for the module that comes of it. A named model's weights are
     fetched on first use unless `weights` names a file; `mirror` is a web address or a folder where they are looked for
-    first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape` (C, H, W); one that is passed gets
-    photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a preset
-    (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms of
-    torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's outputs,
-    where it has several: by its place from 0, its key or field, or in Caffe's files by its blob or layer.
+    first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape` (C, H, W); one that is passed
+    gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a
+    preset (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms
+    of torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's
+    outputs, where it has several: by its place from 0, its key or field, or in Caffe's files by its blob or layer.
     Raises ModelError, UnsupportedLayer or WeightsError.
 
     >>> import lrpcli, torch

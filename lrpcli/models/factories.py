@@ -16,7 +16,6 @@ from typing import Any
 
 from lrpcli.errors import LrpError, ModelError, suggestion
 from lrpcli.models.importers import TABLE
-from lrpcli.small_files import UnusableFile, read_small
 
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 """A name of Python, or several with dots between them."""
@@ -106,6 +105,8 @@ def _look_up(factory: Factory) -> Any:
 
 def _run_file(path: Path) -> ModuleType:
     """The module that a file of Python code is, run anew each time; it can be imported by its name afterwards."""
+    from lrpcli.small_files import UnusableFile, read_small
+
     try:
         source = read_small(path)
     except UnusableFile as error:
