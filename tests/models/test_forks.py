@@ -526,8 +526,8 @@ def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
                               run(model, images((3, 16, 16))))  # fmt: skip
     with pytest.raises(ModelError, match="has no head 'out/'.*the output folder is -o FOLDER"):
         load_model(tiny_caffemodel, output="out/")
-    with pytest.raises(ModelError, match="A torch module has one output"):
-        load_model(torch.nn.Linear(1, 1), input_shape=(1, 1, 1), output="prob")
+    with pytest.raises(ModelError, match="The model returns one tensor, so there is no output 'prob' to choose"):
+        lrpcli.Explainer(load_model(torch.nn.Flatten(), input_shape=(1, 1, 1), output="prob"))
 
 
 def test_commands_choose_a_head(tmp_path) -> None:

@@ -174,9 +174,14 @@ def test_paths_that_cannot_be_models(tmp_path, tiny_caffemodel) -> None:
         load_model("no/such.caffemodel")
     with pytest.raises(WeightsError, match=r"'no/such.safetensors' cannot be read \(No such file"):
         load_model("no/such.safetensors")
-    for name in ("net.onnx", "net.pt", tmp_path / "net.pth", "some/folder"):
+    for name in ("net.tflite", "some/folder"):
         with pytest.raises(ModelError, match=r"supported are .caffemodel, .caffemodel.h5 and .safetensors\. Any other"):
             load_model(name)
+    for name in ("net.pt", tmp_path / "net.PTH", "net.ckpt"):
+        with pytest.raises(ModelError, match=r"holds weights without the net.*--model net.py:make --weights .*net\."):
+            load_model(name)
+    with pytest.raises(ModelError, match=r"it is Python code\. .* --model some/net.py:make\."):
+        load_model("some/net.py")
     with pytest.raises(ModelError, match="is a path, so weights cannot be given beside it; they go with a name"):
         load_model(tiny_caffemodel, weights="x.caffemodel")
     with pytest.raises(ModelError, match=r"A model is a name, a path or a torch.nn.Module, not list\."):
