@@ -93,7 +93,8 @@ def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bo
 
     chosen = model_settings(model, values, quiet=quiet)
     loaded = load_architecture(chosen.name, **chosen.keywords())
-    assignments = assign_rules(composite, build_graph(loaded.module), loaded.pixel_range)[1:]
+    graph = build_graph(loaded.module, loaded.input_shape)
+    assignments = assign_rules(composite, graph, loaded.pixel_range)[1:]
     rows = [
         {
             "layer": item.layer.name,

@@ -15,6 +15,7 @@ from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.propagate import Plan, forward
 from lrpcli.lrp.targets import HEADS
+from lrpcli.lrp.tracing.copies import copied
 from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.refusals import eval_mode, unwrapped
 from lrpcli.lrp.tracing.translate import build_graph
@@ -97,7 +98,7 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
     """The same in float64, where what is left of rounding is far below the tolerance: model and graph anew."""
     device = torch.device("cpu") if x.device.type == "mps" else x.device
     x = x.to(device, torch.float64)
-    graph = build_graph(module).to(device, torch.float64)
+    graph = build_graph(module, tuple(x.shape[1:])).to(device, torch.float64)
     expected, _ = _expected(module, x, place)
     # With another image before it, so that what mixes the images of a batch shows here too.
     pair = x.roll(-place - 1, 0)[-2:]
@@ -192,14 +193,8 @@ def _twin(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mod
     floating = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
     if all(tensor.device == device and tensor.dtype == dtype for tensor in floating):
         return module
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for tensor in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
-            if isinstance(tensor, Tensor):
-                kept = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
-                memo[id(tensor)] = nn.Parameter(kept, False) if isinstance(tensor, nn.Parameter) else kept
     try:
-        return copy.deepcopy(module, memo)
+        return copied(module, lambda tensor: tensor.detach().to(device, dtype if tensor.is_floating_point() else None))
     except Exception as error:
         raise ModelError(
             f"The logits of {_name(module)} cannot be compared with those of its trace, as it cannot be copied "

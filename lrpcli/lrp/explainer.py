@@ -2,8 +2,9 @@
 
 import copy
 import math
+import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,9 +68,10 @@ class Explainer:
     `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
     changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
-    (1, C, H, W), is needed by z-box only; a Model brings its own. On its first batch the logits of one image are
-    compared with those of the model itself, in one forward pass; `check=False` leaves that out. Of several outputs of
-    the module `output` chooses one, by its place from 0, its key or its field.
+    (1, C, H, W), is needed by z-box only; a Model brings its own. So does it `input_shape` (C, H, W), which is needed
+    where shapes decide what the model computes: torch.export then traces it, for that shape alone. On its first batch
+    the logits of one image are compared with those of the model itself, in one forward pass; `check=False` leaves that
+    out. Of several outputs of the module `output` chooses one, by its place from 0, its key or its field.
     Errors: ConfigError, UnsupportedLayer, ModelError, UsageError for a device that is missing.
 
     >>> import lrpcli, torch
@@ -93,6 +95,7 @@ class Explainer:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "auto",
         pixel_range: tuple[Tensor, Tensor] | None = None,
+        input_shape: Sequence[int] | None = None,
         check: bool = True,
         output: Output | None = None,
     ) -> None:
@@ -107,11 +110,12 @@ class Explainer:
             module = select_output(module, output)
         if pixel_range is None:
             pixel_range = getattr(model, "pixel_range", None)
+        shape = _checked_shape(getattr(model, "input_shape", None) if input_shape is None else input_shape)
         composite = _chosen(config, lrn)
         check_start(start or composite.start)
         self.dtype, self.device = dtype, choose_device(device)
         with engine_mode(self.device):
-            self.graph = _with_weights(module).to(self.device, dtype)
+            self.graph = _with_weights(module, shape).to(self.device, dtype)
         self._pixel_range = pixel_range
         self._agreement = Agreement(module) if check else None
         self._logits_plan = Plan(self.graph)
@@ -215,14 +219,25 @@ class Explainer:
         return backward(self.plan, trace, shaped, keep_layers=keep_layers, free=free)
 
 
-def _with_weights(module: nn.Module) -> Graph:
+def _checked_shape(shape: Any) -> tuple[int, ...] | None:
+    """A shape (C, H, W) as whole numbers; UsageError for anything else."""
+    try:
+        sides = None if shape is None else tuple(map(operator.index, shape))
+    except TypeError:
+        sides = ()
+    if sides is not None and (not sides or min(sides) < 1):
+        raise UsageError(f"input_shape is the shape (C, H, W) of an image, such as (3, 224, 224), not {shape!r}.")
+    return sides
+
+
+def _with_weights(module: nn.Module, input_shape: tuple[int, ...] | None) -> Graph:
     """The graph of a module; ModelError if its weights are on the meta device, where they have no values."""
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         raise ModelError(
             f"The model {type(module).__name__} has weights without values: it is on the meta device. Load its weights "
             "(load_state_dict with assign=True) before you make the Explainer."
         )
-    return build_graph(module)
+    return build_graph(module, input_shape)
 
 
 def _chosen(config: str | Path | Mapping[str, Any] | Composite, lrn: str | None) -> Composite:

@@ -214,6 +214,15 @@ class Rule(ABC, Generic[Op]):
         """Relevance of each input, from the relevance of the output, in the same units."""
 
 
+HALVES = (torch.float16, torch.bfloat16)
+"""Types in which squares overflow (float16, from 256 on) or lose all but two digits."""
+
+
+def wide(values: Tensor) -> Tensor:
+    """Values in float32 where their own type is half as wide, else as they are."""
+    return values.float() if values.dtype in HALVES else values
+
+
 def smallest(dtype: torch.dtype) -> float:
     """Magnitude under which a denominator counts as zero: far below any layer's scale, so that no share is bent."""
     tiny = torch.finfo(dtype).tiny

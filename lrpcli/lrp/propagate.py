@@ -53,9 +53,10 @@ class Trace:
 def forward(plan: Plan, x: Tensor) -> Trace:
     """Runs the graph on `x` (N, C, H, W), keeps per layer what its rule needs, and frees the rest at its last use.
 
-    ModelError names a layer that its input does not fit.
+    ModelError names a layer that its input does not fit, or the shape that the graph was traced for.
     """
     graph, written_over = plan.graph, plan.overwritten
+    graph.require_shape(x.shape)
     values: dict[int, Any] = {0: x}
     steps: list[AnyStep | None] = [None]
     for index, layer in enumerate(graph.layers[1:], 1):

@@ -28,7 +28,7 @@ def layer_table(model: Model) -> list[LayerRow]:
 
     Nothing is computed: shapes come from a pass on torch's meta device. UnsupportedLayer names a layer without a rule.
     """
-    graph = build_graph(model.module).to(META, torch.float32)
+    graph = build_graph(model.module, model.input_shape).to(META, torch.float32)
     values: list[Any] = [torch.empty(1, *model.input_shape, device=META)]
     for layer in graph.layers[1:]:
         arguments = [values[source] for source in (*layer.inputs, *layer.scalars)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lrpcli.errors import UnsupportedLayer
+from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, Affine, Rescaled, Sum, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.pooling import AveragePool
@@ -65,12 +65,26 @@ class Graph:
     """The input and what is made of its elements one by one; see InputMap."""
     ending: str = ""
     """Type of the last layer of the model as it was written, views behind it left out: it may be stripped."""
+    shape: tuple[int | None, ...] = ()
+    """Axes behind the first of the images that torch.export traced it for, None where any length will do; or ()."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Graph":
         """The same graph with private copies of all parameters; the module it came from keeps its own."""
         for layer in self.layers:
             layer.operation.to(device, dtype)
         return self
+
+    def require_shape(self, shape: torch.Size) -> None:
+        """ModelError if the graph was traced for images of another shape than those of an input (N, C, H, W)."""
+        if self.shape and (
+            len(shape) != len(self.shape) + 1
+            or any(wanted not in (None, side) for wanted, side in zip(self.shape, shape[1:], strict=True))
+        ):
+            traced = ", ".join("any" if side is None else str(side) for side in self.shape)
+            raise ModelError(
+                f"The model was traced for images of shape ({traced}), and what it computes for {tuple(shape[1:])} may "
+                "be something else. Trace it anew for that shape: Explainer(model, input_shape=...)."
+            )
 
     def named(self) -> Iterator[tuple[str, Layer]]:
         """Every layer after the input under every name it has."""
@@ -86,6 +100,7 @@ def make_graph(layers: list[Layer], output: int) -> Graph:
     probabilities that the model goes on computing with.
     """
     graph = Graph(layers, *_strip_head(layers, output))
+    _drop_unreachable(graph)
     _unify_affine(graph)
     _fold_affine(graph)
     _drop_unreachable(graph)

@@ -18,8 +18,10 @@ from lrpcli.lrp.layers.products import Softmax
 from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap
 from lrpcli.lrp.layers.views import Pad, View
 from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.tracing.batch_norms import fixed_norm
 from lrpcli.lrp.tracing.functions import gated_linear_unit
 from lrpcli.lrp.tracing.node import Node, Translated, unsupported_layer
+from lrpcli.lrp.tracing.norms import NORMS, norm_module
 from lrpcli.lrp.tracing.resampling import indexed_adaptive_max_pool, indexed_max_pool, pair, resized
 from lrpcli.lrp.tracing.weights import convolved
 
@@ -54,8 +56,8 @@ REFUSALS = {
     "MaxUnpool2d": "Upsample with torch.nn.Upsample.", "FractionalMaxPool2d": "It is random.",
 }  # fmt: skip
 LEAVES = (
-    *CONVOLUTIONS, *BATCH_NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *PADDINGS, *VIEWS,
-    *UPSAMPLINGS, *OTHERS,
+    *CONVOLUTIONS, *BATCH_NORMS, *NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *PADDINGS,
+    *VIEWS, *UPSAMPLINGS, *OTHERS,
 )  # fmt: skip
 
 HARMLESS = {"extra_repr", "reset_parameters", "reset_running_stats", "_load_from_state_dict", "_reset_parameters"}
@@ -135,11 +137,7 @@ def _max_pool(module: Any) -> AnyMaxPool:
 def _batch_norm(module: _NormBase, name: str) -> Affine:
     if module.running_mean is None or module.running_var is None:
         raise unsupported_layer(name, type(module).__name__, "It keeps no running statistics.")
-    scale = 1 / torch.sqrt(module.running_var.detach().double() + module.eps)
-    scale = scale if module.weight is None else scale * module.weight.detach().double()
-    shift = -module.running_mean.detach().double() * scale
-    shift = shift if module.bias is None else shift + module.bias.detach().double()
-    return Affine(scale, shift, per_channel=True)
+    return fixed_norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
 
 
 def is_normalize(module: nn.Module) -> bool:
@@ -173,6 +171,7 @@ OPERATIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Operation]], ..
     (nn.ReLU, lambda module: Rectifier()),
     (ACTIVATIONS, lambda module: Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))),
     (NORMALIZATIONS, lambda module: NormalizationOperation(_normalization(module))),
+    (NORMS, norm_module),
     (POOLINGS, _pooling),
     (VIEWS, View),
     (UPSAMPLINGS, lambda module: resized(module, module.mode)),

@@ -45,7 +45,8 @@ def pick(found: Any, output: Output) -> Any:
     parts = outputs_of(found)
     if not parts:
         raise ModelError(
-            f"The model returns one tensor, so there is no output {str(output)!r} to choose. Leave it out."
+            f"The model returns one tensor, so there is no output {str(output)!r} to choose. Leave it out; the output "
+            "folder is -o FOLDER."
         )
     if str(output) not in parts:
         raise ModelError(f"The model has no output {str(output)!r}; it returns {in_words(parts)}. Choose one of them.")

@@ -24,7 +24,8 @@ MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
 """Where the code lies that is not the user's."""
 CONTROL_FLOW = (
     "Write it without control flow that depends on tensors, their shapes or their types (to flatten: "
-    "torch.flatten(x, 1)), or pass torch.export.export(model, (x,)) with one image x (1, C, H, W): it knows the shapes."
+    "torch.flatten(x, 1)), or say which shape the images have, Explainer(model, input_shape=(3, 224, 224)): then it is "
+    "traced for that shape by torch.export."
 )
 ASSIGNMENT = (
     "Write what makes a new tensor: torch.cat of the parts, torch.where, or a product with a constant tensor that has "
@@ -32,8 +33,12 @@ ASSIGNMENT = (
 )
 
 
+class Untraceable(ModelError):
+    """torch.fx cannot trace a forward function, but torch.export may, which knows the shape of the input."""
+
+
 def trace(module: nn.Module) -> fx.Graph:
-    """The calls that the forward function makes. ModelError names the line that cannot be traced."""
+    """The calls that the forward function makes. Untraceable names the line that cannot be traced."""
     try:
         with _without_compiler():
             return _Tracer().trace(module, _defaults(module))
@@ -41,10 +46,16 @@ def trace(module: nn.Module) -> fx.Graph:
         raise
     except Exception as error:
         advice = ASSIGNMENT if isinstance(error, ItemAssignment) else CONTROL_FLOW
-        raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced{line_in_code(error)} "
-            f"({type(error).__name__}: {error}). {advice}{hint_at_norms(module)}"
+        raise Untraceable(
+            f"The forward function of {type(module).__name__} cannot be traced{described(error)}. "
+            f"{advice}{hint_at_norms(module)}"
         ) from error
+
+
+def described(error: Exception) -> str:
+    """Where in the user's code an error of tracing came from, and its own first line."""
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{line_in_code(error)} ({type(error).__name__}: {first})"
 
 
 def _defaults(module: nn.Module) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.batch_norms import batch_norm
+from lrpcli.lrp.tracing.exported import Shape, export, readable, traced_shape
 from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
 from lrpcli.lrp.tracing.gates import is_gate
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph, probability
@@ -29,7 +30,7 @@ from lrpcli.lrp.tracing.refusals import (
     unwrapped,
 )
 from lrpcli.lrp.tracing.storage import Storage
-from lrpcli.lrp.tracing.tracer import trace
+from lrpcli.lrp.tracing.tracer import Untraceable, trace
 
 CHECKS = {"_assert", "_assert_is_none", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
 """Calls that may raise an error and put out nothing."""
@@ -37,22 +38,34 @@ QUESTIONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "
 """Calls that change nothing, and whose answer a check may leave unread."""
 
 
-def build_graph(module: nn.Module) -> Graph:
+def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
     """The graph of a module as in eval mode; the module is not changed.
 
+    What torch.fx cannot trace is traced by torch.export where `input_shape` (C, H, W) is given, for that shape alone.
     UnsupportedLayer names what has no rule, ModelError what a trace does not show.
     """
     module = unwrapped(module)
     require_plain(module)
     with eval_mode(module), unmarked(module), require_no_random_numbers(type(module).__name__):
-        return _translated(module, module.graph if isinstance(module, fx.GraphModule) else trace(module))
+        if isinstance(module, fx.GraphModule):
+            return _translated(module, readable(module.graph))
+        try:
+            traced = trace(module)
+        except Untraceable:
+            if input_shape is None:
+                raise
+        else:
+            return _translated(module, traced)
+        return _translated(*export(module, input_shape))
 
 
 def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
     builder, checks = _Builder(module, traced), _checks(traced)
     for node in traced.nodes:
         if node.op == "output":
-            return _finished(builder.layers, builder.output(node))
+            graph = _finished(builder.layers, builder.output(node))
+            graph.shape = traced_shape(traced)
+            return graph
         if node not in checks:
             builder.add(node)
     raise ModelError("The model's graph has no output.")
