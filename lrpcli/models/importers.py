@@ -22,6 +22,7 @@ Importer = Callable[[Path, Description], "Model"]
 TABLE = {
     ".caffemodel": "lrpcli.models.caffe.assemble:import_caffemodel",
     ".caffemodel.h5": "lrpcli.models.caffe.assemble:import_caffemodel",
+    ".pt2": "lrpcli.models.program:import_program",
     ".safetensors": "lrpcli.models.self_describing:import_safetensors",
 }
 """Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""

@@ -76,11 +76,20 @@ def _shape(value: Any) -> str:
     return "" if shape is None else f" {tuple(shape)}"
 
 
+def outputs_returned(module: fx.GraphModule) -> dict[str, fx.Node]:
+    """The outputs of a graph by name, if they are several; else nothing."""
+    found = outputs_of(_structured(module, next(node.args[0] for node in module.graph.nodes if node.op == "output")))
+    return found if len(found) > 1 else {}
+
+
+def _structured(module: fx.GraphModule, returned: Any) -> Any:
+    """What a graph returns in the containers that its model has, which torch.export writes down apart."""
+    structure = getattr(getattr(module.graph._codegen, "pytree_info", None), "out_spec", None)
+    return returned if structure is None else _pytree.tree_unflatten(list(returned), structure)
+
+
 def _select_in_graph(module: fx.GraphModule, output: Output) -> fx.GraphModule:
     graph = fx.Graph()
     returned: Any = graph.graph_copy(module.graph, {})
-    structure = getattr(getattr(module.graph._codegen, "pytree_info", None), "out_spec", None)
-    if structure is not None:
-        returned = _pytree.tree_unflatten(list(returned), structure)
-    graph.output(pick(returned, output))
+    graph.output(pick(_structured(module, returned), output))
     return fx.GraphModule(module, graph, class_name=type(module).__name__)
