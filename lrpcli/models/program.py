@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from lrpcli.errors import ModelError
-from lrpcli.lrp.tracing.outputs import outputs_returned, select_output
+from lrpcli.lrp.tracing.outputs import in_words, outputs_returned, select_output
 from lrpcli.models.description import Description
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.presets import preset
@@ -39,7 +39,12 @@ def import_program(path: Path, description: Description) -> Model:
     module, example = _load(data, path)
     complete = description.over(describe_metadata(extra, path))
     shape = _input_shape(module, example, complete, path)
-    heads = tuple(outputs_returned(module))
+    heads = outputs_returned(module)
+    if heads and complete.head is None:
+        raise ModelError(
+            f"The net in {str(path)!r} returns {in_words(heads)}. Choose one: output={next(iter(heads))!r}, or --output on "
+            "the command line."
+        )
     chosen = module if complete.head is None else select_output(module, complete.head)
     model = make_model(
         chosen,
@@ -51,7 +56,7 @@ def import_program(path: Path, description: Description) -> Model:
         outputs=_classes(chosen),
         weights_sha256=digest,
     )
-    return replace(model, head=complete.head, heads=heads, facts=facts_of(extra))
+    return replace(model, head=complete.head, heads=tuple(heads), facts=facts_of(extra))
 
 
 def _load(data: bytes, path: Path) -> tuple[fx.GraphModule, Any]:

@@ -27,8 +27,8 @@ PARTS = re.compile(
 TENSOR = re.compile(r"(weight|tensor)_\d+")
 OPERATORS = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+")
 SIZE = re.compile(
-    r"(?:Symbol\('[a-z]+\d+'(?:, [a-z]+=(?:True|False))*\)|Integer\(-?\d{1,9}\)|[suz]\d+|\d{1,9}|"
-    r"Add|Mul|Max|Min|Mod|FloorDiv|CeilDiv|[-+*/(), ])*"
+    r"(?!.*\*\*)(?:Symbol\('[a-z]+\d+'(?:, [a-z]+=(?:True|False))*\)|Integer\(-?\d{1,9}\)|[suz]\d+|\d{1,9}|"
+    r"Add|Mul|Max|Min|Mod|FloorDiv|CeilDiv|[-+*/(), ])*+"
 )
 """Sizes that depend on the input, such as 2*s0; a number with a power could take for ever."""
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")

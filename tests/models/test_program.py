@@ -88,8 +88,8 @@ def test_one_of_several_outputs_is_chosen(wrap, names, path):
     x = torch.ones(2, 3, 8, 9)
     torch.testing.assert_close(lrpcli.Explainer(model).predict(x), Net.forward(net, x).detach())
     assert load_model(path, output=names[0]).outputs == 3
-    with pytest.raises(ModelError, match=rf"it returns {names[0]} \(.*, 3\), {names[1]} \(.*, 5\)\. Choose one"):
-        lrpcli.Explainer(load_model(path))
+    with pytest.raises(ModelError, match=rf" returns {names[0]} \(.*, 3\), {names[1]} \(.*, 5\)\. Choose one"):
+        load_model(path)
     with pytest.raises(ModelError, match=rf"has no output 'x'; it returns {names[0]}"):
         load_model(path, output="x")
     with pytest.raises(ModelError, match="returns one tensor, so there is no output '1'"):
@@ -205,7 +205,7 @@ def test_damage_is_found(path):
     places = [len(data) // 2, len(data) - 30, 100]
     for place in places:
         path.write_bytes(data[:place])
-        with pytest.raises(ModelError, match="no undamaged file of torch.export|holds no weights"):
+        with pytest.raises(ModelError, match="no undamaged file of torch.export|holds no weights|may be code"):
             load_model(path)
     path.write_bytes(data[:70] + bytes([data[70] ^ 1]) + data[71:])
     with pytest.raises(ModelError, match="the checksum of 'net/data/weights/weight_0' is wrong"):
