@@ -52,7 +52,8 @@ def load_factory(factory: Factory, description: Description, weights: str | Path
         model = wrap_module(module, replace(description, name=description.name or factory.title))
     else:
         module = made.module
-        model = _overruled(made, description, factory)
+        stated_by = None if made.stated_by is None else factory.title
+        model = _overruled(replace(made, stated_by=stated_by), description, factory)
     digest = hash_weights(module) if weights is None else load_weights(module, weights, str(factory))
     return replace(model, weights_sha256=digest, net_sha256=hash_net(model.module), source=f"the code {factory}")
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree
 
 from lrpcli.errors import ModelError
@@ -71,9 +71,8 @@ def in_words(parts: Mapping[str, Any]) -> str:
 
 
 def _shape(value: Any) -> str:
-    meta = getattr(value, "meta", None)
-    shape = getattr(meta.get("val") if isinstance(meta, dict) else value, "shape", None)
-    return "" if shape is None else f" {tuple(shape)}"
+    known = value.meta.get("val") if isinstance(value, fx.Node) else value
+    return f" {tuple(known.shape)}" if isinstance(known, Tensor) else ""
 
 
 def outputs_returned(module: fx.GraphModule) -> dict[str, fx.Node]:
