@@ -127,9 +127,12 @@ def _find_entry(model: str | Path) -> "Entry | None":
 
 def _wrap(module: "nn.Module", weights: str | Path | None, description: Description) -> "Model":
     from torch import nn
+    from torch.export import ExportedProgram
 
     from lrpcli.models.module import wrap_module
 
+    if isinstance(module, ExportedProgram):
+        module = module.module()
     if not isinstance(module, nn.Module):
         raise ModelError(f"A model is a name, a path or a torch.nn.Module, not {type(module).__name__}.")
     if weights is not None or description.prototxt is not None:

@@ -42,8 +42,8 @@ def import_program(path: Path, description: Description) -> Model:
     heads = outputs_returned(module)
     if heads and complete.head is None:
         raise ModelError(
-            f"The net in {str(path)!r} returns {in_words(heads)}. Choose one: output={next(iter(heads))!r}, or --output "
-            "on the command line."
+            f"The net in {str(path)!r} returns {in_words(heads)}. Choose one: output={next(iter(heads))!r}, or "
+            "--output on the command line."
         )
     chosen = module if complete.head is None else select_output(module, complete.head)
     model = make_model(

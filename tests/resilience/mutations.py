@@ -159,6 +159,18 @@ def _net() -> "nn.Module":
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
 
 
+def _programs(folder: Path) -> tuple[bytes, bytes]:
+    import torch
+
+    path = folder / "net.pt2"
+    samples = []
+    for images in (1, 2):
+        program = torch.export.export(_net(), (torch.zeros(images, 3, 8, 8),))
+        torch.export.save(program, path, extra_files={"labels": "a\nb\nc\nd\ne"})
+        samples.append(path.read_bytes())
+    return samples[0], samples[1]
+
+
 def _read_state_dict(path: Path) -> object:
     from lrpcli.models.state_dicts import load_weights
 
@@ -346,6 +358,7 @@ TARGETS = {
     "hdf5": Target(".caffemodel.h5", _hdf5, _read_hdf5),
     "safetensors": Target(".safetensors", _safetensors, _read_model),
     "state dict": Target(".pt", _state_dicts, _read_state_dict),
+    "pt2": Target(".pt2", _programs, _read_model),
     "prototxt": Target(".prototxt", _prototxts, _read_prototxt),
     "labels": Target(".txt", _labels, _read_labels),
     "mean": Target(".binaryproto", _means, _read_mean),
