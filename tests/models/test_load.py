@@ -175,7 +175,7 @@ def test_paths_that_cannot_be_models(tmp_path, tiny_caffemodel) -> None:
     with pytest.raises(WeightsError, match=r"'no/such.safetensors' cannot be read \(No such file"):
         load_model("no/such.safetensors")
     for name in ("net.tflite", "some/folder"):
-        with pytest.raises(ModelError, match=r"supported are .caffemodel, .caffemodel.h5 and .safetensors\. Any other"):
+        with pytest.raises(ModelError, match=rf"supported are {suffixes_in_words('and')}\. Any other"):
             load_model(name)
     for name in ("net.pt", tmp_path / "net.PTH", "net.ckpt"):
         with pytest.raises(ModelError, match=r"holds weights without the net.*--model net.py:make --weights .*net\."):
@@ -290,7 +290,8 @@ def test_label_files(tmp_path, tiny_caffemodel) -> None:
 
 
 def test_facts_for_people_are_kept(self_describing) -> None:
-    from lrpcli.models.self_describing import read_safetensors
+    from lrpcli.models.importers import suffixes_in_words
+from lrpcli.models.self_describing import read_safetensors
 
     facts = read_safetensors(self_describing).facts
     assert facts == {"accuracy": json.dumps({"top1": 0.5}), "licence": "CC0"}
