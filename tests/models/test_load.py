@@ -12,6 +12,7 @@ import lrpcli
 from lrpcli.errors import ModelError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
+from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.zoo.caffe import PACKAGE
 from tests.models.files import TINY, random_blobs, write_caffemodel, write_hdf5, write_safetensors
 from tests.models.test_forward import images, run
@@ -290,8 +291,7 @@ def test_label_files(tmp_path, tiny_caffemodel) -> None:
 
 
 def test_facts_for_people_are_kept(self_describing) -> None:
-    from lrpcli.models.importers import suffixes_in_words
-from lrpcli.models.self_describing import read_safetensors
+    from lrpcli.models.self_describing import read_safetensors
 
     facts = read_safetensors(self_describing).facts
     assert facts == {"accuracy": json.dumps({"top1": 0.5}), "licence": "CC0"}
