@@ -7,7 +7,7 @@ import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
-from lrpcli.cli.terminal import say, say_json, say_path
+from lrpcli.cli.terminal import note, say, say_json, say_path
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ def models() -> None:
 
 
 @models.command("list")
+@click.argument("zoo", required=False)
 @as_json_option
 @verbosity
-def list_(as_json: bool, quiet: bool) -> None:
-    """List the models that go by name, and whether their weights are here."""
-    from lrpcli.models.zoo import list_entries
+def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
+    """List the models that go by name, and whether their weights are here; ZOO is torchvision or timm."""
+    from lrpcli.models.zoo import list_entries, list_zoo, summaries
 
     rows = [
         {
@@ -39,9 +40,11 @@ def list_(as_json: bool, quiet: bool) -> None:
             "weights": entry.weights.state(),
             "title": entry.title,
         }
-        for entry in list_entries()
+        for entry in (list_entries() if zoo is None else list_zoo(zoo))
     ]
     print_table(rows, as_json)
+    if zoo is None and not quiet:
+        note("\n".join(["", "And by a prefix, which `lrp models list ZOO` lists:", *summaries()]))
 
 
 @models.command()

@@ -150,10 +150,10 @@ def is_claimed(name: str) -> bool:
 
 def unknown_name(name: str, known: Iterable[str], meant: Sequence[str] = ()) -> ModelError:
     """The error for a name that no model has; `meant` are what it stands for, where that is known."""
+    listing = f"lrp models list {name.partition(':')[0]}" if ":" in name else "lrp models list"
     offer = f" Did you mean {' or '.join(meant)}?" if meant else suggestion(name.lower(), known)
     return ModelError(
-        f"There is no model named {name!r}.{offer} `lrp models list` shows all names; a model file is given by its "
-        "path."
+        f"There is no model named {name!r}.{offer} `{listing}` shows all names; a model file is given by its path."
     )
 
 

@@ -111,7 +111,7 @@ class TimmZoo(Zoo):
     """All nets of timm, by the names that timm has for them."""
 
     prefix = PREFIX
-    summary = f"{PREFIX}NAME[.TAG]: more than 1,000 nets of timm (pip install 'lrpcli[timm]')"
+    summary = f"{PREFIX}NAME[.TAG]: more than 1,000 nets of timm"
 
     def entries(self) -> Mapping[str, Entry]:
         """None: they would bury the others in every list."""
@@ -144,7 +144,7 @@ class HubZoo(Zoo):
     """Repositories of Hugging Face's hub, by owner and name."""
 
     prefix = HUB
-    summary = f"{HUB}OWNER/NAME[@COMMIT]: nets of timm on Hugging Face's hub"
+    summary = f"{HUB}OWNER/NAME[@COMMIT]: the same on Hugging Face's hub"
 
     def entries(self) -> Mapping[str, Entry]:
         """None: nobody knows them all."""

@@ -98,9 +98,9 @@ class TorchvisionEntry(Entry):
         return self._finish(module, description, None, "no weights")
 
     def details(self) -> "TorchvisionEntry":
-        """The entry with its input and number of classes, which torchvision has to be imported for."""
+        """The entry with the name of its weights, input and number of classes, for which torchvision is imported."""
         size, labels = self.member.transforms().crop_size[0], self._labels()
-        return replace(self, input=(3, size, size), outputs=None if labels is None else len(labels))
+        return replace(self, title=self.member.name, input=(3, size, size), outputs=labels and len(labels))
 
     def facts(self) -> dict[str, str]:
         """See Entry.facts."""
