@@ -78,7 +78,7 @@ def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caff
         lrp("show", tiny_caffemodel, "--prototxt", tiny_prototxt, "--labels", labels, "--input-shape", "3,16,16",
             "--mean", "1,2,3", "--resize", "20")
     )  # fmt: skip
-    assert "preprocessing  shorter side 20, centre 16 x 16, BGR, 0..255, minus mean 1, 2, 3" in shown
+    assert "preprocessing  shorter side 20, centre 16 x 16, BGR, 0..255, minus mean 1, 2, 3; by what was given" in shown
     assert "labels         4" in shown
     bare = write_safetensors(
         tmp_path / "own.safetensors",

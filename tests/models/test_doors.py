@@ -119,7 +119,7 @@ def test_the_graph_builder_refuses_what_cannot_be(toy_format, tmp_path) -> None:
 def test_the_command_takes_a_new_format(toy_file, tmp_path) -> None:
     shown = lrp("models", "show", toy_file, "--resize", 20)
     assert shown.exit_code == 0, shown.output
-    assert "preprocessing  shorter side 20, centre 16 x 16, RGB, 0..255" in shown.stdout
+    assert "centre 16 x 16, RGB, 0..255; by the toy format, changed by what was given" in shown.stdout
     assert "licence        made in a test" in shown.stdout
     picture = photo(tmp_path / "photo.png")
     explained = lrp("explain", "--model", toy_file, picture, tmp_path / "out")

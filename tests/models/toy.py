@@ -58,6 +58,7 @@ def import_toy(path: Path, description: Description) -> Model:
         source=str(path),
         outputs=builder.shapes[last][0],
         weights_sha256=digest,
+        stated_by="the toy format",
     )
     return replace(model, facts={"licence": "made in a test"})
 

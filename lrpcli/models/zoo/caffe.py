@@ -45,7 +45,7 @@ class CaffeEntry(Entry):
     def description(self) -> Description:
         """What the registry knows beside the weights."""
         labels = None if self.labels is None else PACKAGE / "data" / self.labels
-        return Description(self.name, self.architecture, None, self.preprocessing, labels)
+        return Description(self.name, self.architecture, None, self.preprocessing, labels, stated_by="lrp models list")
 
     def load(self, description: Description, weights: str | Path | None = None) -> "Model":
         """The model, see Entry.load."""
