@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 if TYPE_CHECKING:
     import numpy as np
 
-    from lrpcli.images.preprocess import Preprocessing
+    from lrpcli.images.formats import Interpolation
+    from lrpcli.images.preprocess import CropMode, Preprocessing
 
 
 class PreprocessingFields(TypedDict, total=False):
     """The fields of a Preprocessing that may be replaced by themselves; see there. The size is the model's own.
 
-    `mean` may also be an image (C, h, w), or the path of a mean image.
+    `mean` may also be an image (C, h, w), or the path of a mean image. A `resize` without a `crop_mode` is meant as it
+    is without one.
     """
 
     resize: int | Sequence[int] | None
@@ -22,6 +24,8 @@ class PreprocessingFields(TypedDict, total=False):
     pixel_scale: float
     mean: "Sequence[float] | np.ndarray | str | Path"
     std: Sequence[float]
+    interpolation: "Interpolation"
+    crop_mode: "CropMode | None"
 
 
 PreprocessingChoice = Union["Preprocessing", PreprocessingFields, Mapping[str, Any]]

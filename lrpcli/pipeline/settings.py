@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import UsageError, require_one_of
-from lrpcli.images.formats import DecodePolicy
+from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.zoo.mirrors import check_mirror
@@ -69,6 +69,12 @@ class PreprocessingSettings:
     std: tuple[float, ...] | None = setting(
         None, help="What is divided by after the mean, per channel.", metavar="NUMBERS", convert=_numbers
     )
+    interpolation: str | None = setting(
+        None, help="Filter for resizing: {choices}.", metavar="FILTER", choices=INTERPOLATIONS
+    )
+
+    def __post_init__(self) -> None:
+        require_choices(self)
 
     def overrides(self) -> dict[str, Any]:
         """The fields to replace, as models.preprocessing takes them."""
