@@ -72,7 +72,9 @@ def test_one_that_fails_does_not_keep_the_others_from_being_fetched(mirror, cach
     done = lrp("models", "fetch", "--all", "-q", "--mirror", mirror)
     assert done.exit_code == 3
     assert done.stdout.splitlines() == [str(cache / f"net-{letter}.caffemodel") for letter in "ac"]
-    assert f"net-b: The weights of 'net-b' cannot be had from {mirror}: the file there has 4 bytes" in done.stderr
+    assert (
+        f"net-b: The weights of 'net-b' could not be fetched from {mirror}: the file there has 4 bytes" in done.stderr
+    )
     assert done.stderr.endswith("Error: Not fetched: net-b. The lines above say why.\n")
     assert names(cache) == ["net-a.caffemodel", "net-c.caffemodel"]
 

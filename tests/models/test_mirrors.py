@@ -90,8 +90,8 @@ def test_the_first_source_that_has_the_file_is_the_last_one_that_is_asked(serve,
     assert file_of(first, second, third).fetch() == cache / "net.caffemodel"
     assert (cache / "net.caffemodel").read_bytes() == CONTENT
     assert (len(first.asked), len(second.asked), len(third.asked)) == (1, 1, 0)
-    line = f"Warning: net.caffemodel is not had from {host_of(first.url)}: the server answers 404 Not Found."
-    assert capsys.readouterr() == ("", f"{line} Next is {host_of(second.url)}.\n")
+    line = f"Warning: net.caffemodel could not be fetched from {host_of(first.url)}: the server answers 404 Not Found."
+    assert capsys.readouterr() == ("", f"{line} Trying {host_of(second.url)} next.\n")
 
 
 HOSTILE = {
@@ -134,7 +134,10 @@ def test_a_hostile_source_is_passed_over_with_a_line_and_the_next_one_is_used(
     assert file_of(bad, good).fetch().read_bytes() == CONTENT
     assert names(cache) == ["net.caffemodel"]
     said = capsys.readouterr().err
-    assert said.startswith(f"Warning: net.caffemodel is not had from {host_of(bad.url)}: ") and said.count("\n") == 1
+    assert (
+        said.startswith(f"Warning: net.caffemodel could not be fetched from {host_of(bad.url)}: ")
+        and said.count("\n") == 1
+    )
     assert reason in said
 
 
@@ -144,9 +147,9 @@ def test_if_all_fail_one_sentence_names_each_with_its_reason(serve, cache) -> No
         file_of(*servers).fetch()
     first, second, third = (host_of(server.url) for server in servers)
     assert str(caught.value).startswith(
-        f"The weights of 'some-net' cannot be had from {first}: the server answers 503 Busy; {second}: what came has "
-        f"the wrong hash and was not kept (expected is {HASH}); {third}: the file there has 5 bytes; expected are "
-        "350,000. Try again later, name a mirror with --mirror, or"
+        f"The weights of 'some-net' could not be fetched from {first}: the server answers 503 Busy; from {second}: "
+        f"what came has the wrong hash and was not kept (expected is {HASH}); from {third}: the file "
+        "there has 5 bytes; expected are 350,000. Try again later, name a mirror with --mirror, or"
     )
     assert "\n" not in str(caught.value) and caught.value.exit_code == 3
     assert names(cache) == []
@@ -224,7 +227,9 @@ def test_offline_no_server_is_asked_not_even_a_mirror(serve, cache, monkeypatch,
     monkeypatch.setenv("LRP_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"LRP_OFFLINE forbids to fetch them\. Unset it, name a folder"):
         file_of(official).fetch(mirror=base(mirror))
-    with pytest.raises(WeightsError, match=r"cannot be had from .*/nowhere: the file there cannot be read \(No such"):
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched from .*/nowhere: the file there cannot be read \(No such"
+    ):
         file_of(official).fetch(mirror=str(tmp_path / "nowhere"))
     assert mirror.asked == official.asked == []
 
@@ -244,7 +249,7 @@ def test_what_lies_on_a_folder_in_place_of_the_file(serve, cache, tmp_path, caps
         "wrong hash": lambda: place.write_bytes(OTHER),
     }[kind]()
     assert file_of(serve(sending(CONTENT))).fetch(mirror=str(folder)).read_bytes() == CONTENT
-    assert f"is not had from {folder}: " in capsys.readouterr().err
+    assert f"could not be fetched from {folder}: " in capsys.readouterr().err
     assert names(cache) == ["net.caffemodel"]
 
 
@@ -281,6 +286,14 @@ def test_addresses_are_shown_without_what_may_be_secret() -> None:
     }.items():
         assert shown(address) == without
     assert host_of(address_below("/srv/nets", "net.onnx")) == "/srv/nets"
+
+
+def test_a_proxy_is_asked_where_the_environment_names_one(serve, cache, monkeypatch) -> None:
+    proxy = serve(sending(CONTENT))
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", base(proxy))
+    CachedFile("some-net", HASH, ("http://weights.example/net.caffemodel",)).fetch()
+    assert proxy.asked[0][0] == b"GET http://weights.example/net.caffemodel HTTP/1.1"
 
 
 # Passwords

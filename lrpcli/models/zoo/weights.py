@@ -180,8 +180,10 @@ class CachedFile(WeightsFile):
             except OSError as error:
                 raise self._unstorable(path.parent, error) from error
             if number < len(sources):
-                _warn(f"Warning: {path.name} is not had from {failed[-1]}. Next is {host_of(sources[number])}.")
-        raise WeightsError(f"The weights of {self.model!r} cannot be had from {'; '.join(failed)}. {self._advice()}")
+                following = host_of(sources[number])
+                _warn(f"Warning: {path.name} could not be fetched from {failed[-1]}. Trying {following} next.")
+        reasons = "; from ".join(failed)
+        raise WeightsError(f"The weights of {self.model!r} could not be fetched from {reasons}. {self._advice()}")
 
     def _unstorable(self, folder: Path, error: OSError) -> WeightsError:
         advice = "Choose another folder with LRP_CACHE_DIR." if self.folder is None else "See that it can be written."
