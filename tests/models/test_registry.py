@@ -11,7 +11,8 @@ from lrpcli.models import load_architecture, load_model
 from lrpcli.models.layer_table import layer_table, parameter_count
 from lrpcli.models.zoo import find_entry, list_fetched
 from lrpcli.models.zoo.bundled import BundledZoo
-from lrpcli.models.zoo.caffe import PACKAGE, CaffeZoo
+from lrpcli.models.zoo.caffe import CaffeZoo
+from lrpcli.models.zoo.registry import PACKAGE
 
 OFFICIAL = list(CaffeZoo().entries())
 BUNDLED = list(BundledZoo().entries())
