@@ -22,6 +22,7 @@ Importer = Callable[[Path, Description], "Model"]
 TABLE = {
     ".caffemodel": "lrpcli.models.caffe.assemble:import_caffemodel",
     ".caffemodel.h5": "lrpcli.models.caffe.assemble:import_caffemodel",
+    ".onnx": "lrpcli.models.onnx.assemble:import_onnx",
     ".safetensors": "lrpcli.models.self_describing:import_safetensors",
 }
 """Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""
@@ -78,6 +79,6 @@ def _too_large(path: str | Path) -> ModelError:
 
 
 def suffixes_in_words(conjunction: str = "or") -> str:
-    """The suffixes of all formats for help and messages: ".caffemodel, .caffemodel.h5 or .safetensors"."""
+    """The suffixes of all formats for help and messages: ".caffemodel, .caffemodel.h5, .onnx or .safetensors"."""
     *first, last = TABLE
     return f"{', '.join(first)} {conjunction} {last}"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from lrpcli.errors import ModelError, suggestion
 from lrpcli.models.description import Description
-from lrpcli.models.zoo.weights import WeightsFile
+from lrpcli.models.zoo.hashes import algorithm_of, fits, hash_of
+from lrpcli.models.zoo.weights import Verified, WeightsFile
 
 if TYPE_CHECKING:
     from lrpcli.models.model import Model
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TABLE = (
     "lrpcli.models.zoo.bundled:BundledZoo",
     "lrpcli.models.zoo.caffe:CaffeZoo",
+    "lrpcli.models.zoo.onnx:OnnxZoo",
     "lrpcli.models.zoo.torchvision:TorchvisionZoo",
     "lrpcli.models.zoo.timm:TimmZoo",
     "lrpcli.models.zoo.timm:HubZoo",
@@ -109,6 +111,33 @@ class Zoo(ABC):
 def list_entries() -> list[Entry]:
     """Every named model of every zoo."""
     return [entry for zoo in _zoos() for entry in zoo.entries().values()]
+
+
+def list_fetched() -> list[Entry]:
+    """The named models whose weights do not come with the package; of the zoos without a prefix, as others are large.
+
+    `lrp models fetch --all` is about these.
+    """
+    named = (entry for zoo in _zoos() if not zoo.prefix for entry in zoo.entries().values())
+    return [entry for entry in named if entry.weights.state() not in ("bundled", "missing")]
+
+
+def recognise_weights(path: Path) -> tuple[str | None, Verified]:
+    """Whose weights a file holds, by its hash; or whose they should be, by its name, and what is wrong with them.
+
+    The name of the model, or None with "unknown". WeightsError if the file cannot be read.
+    """
+    from lrpcli.models.reading import name_missing_weights
+
+    known = [entry.weights for entry in list_entries() if entry.weights.hash is not None]
+    hashes = [weights.hash or "" for weights in known]
+    with name_missing_weights(path):
+        found = {algorithm: hash_of(path, algorithm) for algorithm in {algorithm_of(one) for one in hashes}}
+        ours = [weights for weights, one in zip(known, hashes, strict=True) if fits(found[algorithm_of(one)], one)]
+        if ours:
+            return ours[0].model, "ok"
+        called = [weights for weights in known if weights.is_called(path.name)]
+        return (called[0].model, called[0].compare(path)) if called else (None, "unknown")
 
 
 def find_entry(name: str) -> Entry:
