@@ -26,8 +26,7 @@ def import_onnx(path: Path, description: Description) -> Model:
     model = make_model(
         module,
         image.shape,
-        stated_preprocessing(net, image.shape)
-        or Preprocessing(image.shape[1:], pixel_scale=1 / 255, channels=image.shape[0]),
+        stated_preprocessing(net, image.shape) or Preprocessing(image.shape[1:], pixel_scale=1 / 255, channels=image.shape[0]),
         description,
         name=path.stem,
         source=str(path),

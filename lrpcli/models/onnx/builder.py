@@ -193,9 +193,7 @@ class OnnxBuilder(GraphBuilder):
         if isinstance(value, Symbol):
             read = {name: self.values[name] for name in node.inputs if name}
             signs = node.operator in KEEPING_SIGNS and all(map(is_nonnegative, read.values()))
-            whole = node.operator != "Cast" and any(
-                isinstance(other, Symbol) and other.whole for other in read.values()
-            )
+            whole = node.operator != "Cast" and any(isinstance(other, Symbol) and other.whole for other in read.values())
             shared = any(
                 isinstance(other, Symbol) and other.node is value.node and self.readers[name] != 1
                 for name, other in read.items()

@@ -36,9 +36,7 @@ def add_node(builder: OnnxBuilder, node: OnnxNode) -> None:
     """Adds a node. UnsupportedLayer or ModelError, which name it, if it is not known or does not fit."""
     handler = OPERATORS.get(node.operator)
     if handler is None and node.operator != "If":
-        raise builder.unsupported(
-            node, node.fault or f"the operator is not known{suggestion(node.operator, OPERATORS)}"
-        )
+        raise builder.unsupported(node, node.fault or f"the operator is not known{suggestion(node.operator, OPERATORS)}")
     if node.fault:
         raise builder.unsupported(node, node.fault)
     try:
@@ -60,9 +58,7 @@ def _add_branch(builder: OnnxBuilder, node: OnnxNode) -> None:
     made = [*branch.tensors, *(name for inner in branch.nodes for name in inner.outputs if name)]
     for name in made:
         if name in builder.values or made.count(name) > 1:
-            raise builder.unsupported(
-                node, f"the branch that it chooses makes the value {name!r}, which there is already"
-            )
+            raise builder.unsupported(node, f"the branch that it chooses makes the value {name!r}, which there is already")
     builder.values.update(branch.tensors)
     add_nodes(builder, branch.nodes)
     results = [_result(builder, node, name) for name in branch.outputs]

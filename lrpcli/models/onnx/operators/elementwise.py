@@ -112,9 +112,7 @@ def several(function: Callable[..., Tensor]) -> Handler:
 
         def both(first: Value, second: Value) -> Value:
             number = next(parts)
-            return builder.compute(
-                node, function, first, second, part="" if number == len(values) - 1 else f"part{number}"
-            )
+            return builder.compute(node, function, first, second, part="" if number == len(values) - 1 else f"part{number}")
 
         builder.finish(node, reduce(both, values))
 

@@ -46,9 +46,7 @@ def average_pool(builder: OnnxBuilder, node: OnnxNode) -> None:
         builder.finish(node, builder.compute(node, function, source, *arguments))
         return
     ones = torch.ones((1, 1, *source.shape[2:]))
-    counted = function(
-        F.pad(ones, window.pads, value=float(count_padding)), window.kernel, window.stride, 0, window.ceil
-    )
+    counted = function(F.pad(ones, window.pads, value=float(count_padding)), window.kernel, window.stride, 0, window.ceil)
     source = padded(builder, node, source, window, 0.0)
     result = builder.compute(node, function, source, window.kernel, window.stride, 0, window.ceil, part="window")
     if bool((counted != 1).any()):

@@ -103,9 +103,7 @@ def unsqueeze(builder: OnnxBuilder, node: OnnxNode) -> None:
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=0 in axes)
     for number, axis in enumerate(axes):
-        source = builder.compute(
-            node, torch.unsqueeze, source, axis, part="" if number == len(axes) - 1 else f"axis{axis}"
-        )
+        source = builder.compute(node, torch.unsqueeze, source, axis, part="" if number == len(axes) - 1 else f"axis{axis}")
     builder.finish(node, source)
 
 
@@ -128,9 +126,7 @@ def split(builder: OnnxBuilder, node: OnnxNode) -> None:
     lengths = ints(sizes) if sizes else tuple(min(part, whole - start * part) for start in range(count))
     start = 0
     for index, length in enumerate(lengths):
-        builder.finish(
-            node, builder.compute(node, torch.narrow, source, axis, start, length, part=f"part{index}"), index
-        )
+        builder.finish(node, builder.compute(node, torch.narrow, source, axis, start, length, part=f"part{index}"), index)
         start += length
 
 
@@ -267,16 +263,12 @@ def resize(builder: OnnxBuilder, node: OnnxNode) -> None:
         factors = [float((scales or ())[axes.index(axis)]) if axis in axes else 1.0 for axis in range(rank)]
     if factors[:2] != [1.0, 1.0]:
         raise builder.unsupported(node, "it resizes more than the axes of the image")
-    wanted = (
-        tuple(int(n) for n in sizes[2:])
-        if sizes
-        else tuple(math.floor(side * factor) for side, factor in zip(source.shape[2:], factors[2:], strict=True))
+    wanted = tuple(int(n) for n in sizes[2:]) if sizes else tuple(
+        math.floor(side * factor) for side, factor in zip(source.shape[2:], factors[2:], strict=True)
     )
     mode = str(node.get("mode", "nearest"))
-    place = (
-        "asymmetric"
-        if upsample or builder.net.opset < 11
-        else str(node.get("coordinate_transformation_mode", "half_pixel"))
+    place = "asymmetric" if upsample or builder.net.opset < 11 else str(
+        node.get("coordinate_transformation_mode", "half_pixel")
     )
     if mode == "nearest":
         _repeated(builder, node, source, wanted, place)
