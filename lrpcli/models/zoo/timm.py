@@ -154,6 +154,10 @@ class HubZoo(Zoo):
         """ModelError."""
         raise ModelError("Hugging Face's hub has no list here. Look for nets of timm at https://huggingface.co/models.")
 
+    def has_bare(self, name: str) -> bool:
+        """See Zoo.has_bare: a name that could be one, in no folder that is here."""
+        return REPOSITORY.fullmatch(name) is not None and not Path(name).parent.exists()
+
     def find(self, name: str) -> Entry:
         """See Zoo.find; whether there is such a repository is found out when it is used."""
         found = REPOSITORY.fullmatch(name.removeprefix(HUB))

@@ -90,9 +90,7 @@ class TimmNet:
             "weights name": config.tag,
             "licence": config.license,
             "description": config.description,
-            "note": None
-            if test is None
-            else f"timm tests it with the larger input {','.join(map(str, test))}: give that as --input-shape.",
+            "note": test and f"timm tests it with an input of another size: --input-shape {','.join(map(str, test))}.",
         }
         return {heading: str(text) for heading, text in known.items() if text}
 
@@ -127,16 +125,23 @@ class TimmNet:
     ) -> Model:  # fmt: skip
         outputs = self.config.num_classes or None
         labels = None if outputs is None else labels_that_fit(original.labels(), outputs)
+        channels = len(self.config.mean)
         return make_model(
             module,
             shape,
-            _stated(self.config.to_dict(), shape, name, description),
+            preprocessing_of(self.config.to_dict(), shape),
             description.over(Description(labels=labels)),
             name=name,
             source=f"timm's {self.architecture}, {source}",
             outputs=outputs,
             weights_sha256=digest,
+            stated_by=f"timm's configuration of {original.title}" if channels == shape[0] else None,
         )
+
+    @property
+    def title(self) -> str:
+        """The net with the tag of its weights, as timm calls them."""
+        return f"{self.architecture}.{self.config.tag}" if self.config.tag else self.architecture
 
     def labels(self) -> tuple[str, ...] | None:
         """The class names of the weights: those of the configuration, or of the ImageNet with so many classes."""
@@ -216,11 +221,13 @@ def _checked_arguments(arguments: Any) -> dict[str, Any]:
 def preprocessing_of(config: Mapping[str, Any], shape: tuple[int, int, int]) -> Preprocessing:
     """How timm feeds photos to a net of that configuration (its `pretrained_cfg`), for an input (C, h, w).
 
-    It is what timm.data.create_transform makes of resolve_model_data_config(model), whose size is that of the training.
+    It is what timm.data.create_transform makes of resolve_model_data_config(model), whose size is that of the training,
+    and for the size of timm's tests what it makes of that with use_test_size.
     A configuration for other channels than the input has says nothing of the mean and std of these.
     ModelError if it cannot be followed.
     """
-    data = resolve_data_config({}, pretrained_cfg=dict(config))
+    tested = tuple(config.get("test_input_size") or ()) == shape
+    data = resolve_data_config({}, pretrained_cfg=dict(config), use_test_size=tested)
     try:
         sides = tuple(math.floor(side / data["crop_pct"]) for side in shape[1:])
         if not all(1 <= side <= MAXIMAL_SIDE for side in sides):
@@ -240,21 +247,6 @@ def preprocessing_of(config: Mapping[str, Any], shape: tuple[int, int, int]) -> 
         )
     except (ValueError, TypeError, KeyError, OverflowError, ZeroDivisionError) as error:
         raise ModelError(f"The configuration of timm cannot be followed ({plain_reason(error)}).") from error
-
-
-def _stated(
-    config: Mapping[str, Any], shape: tuple[int, int, int], name: str, description: Description
-) -> Preprocessing:
-    """See preprocessing_of. ModelError where neither timm nor the user knows mean and std."""
-    chosen = description.preprocessing
-    if len(config["mean"]) != shape[0] and (
-        chosen is None or (isinstance(chosen, Mapping) and not {"mean", "std"} <= set(chosen))
-    ):
-        raise ModelError(
-            f"timm knows mean and std of {name!r} for {len(config['mean'])} channels, not for {shape[0]}. Give --mean "
-            "and --std."
-        )
-    return preprocessing_of(config, shape)
 
 
 def _label(names: Any, index: int) -> str:

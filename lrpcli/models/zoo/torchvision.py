@@ -142,9 +142,10 @@ class TorchvisionEntry(Entry):
             preprocessing_of(self.member.transforms(), shape[1:]),
             description.over(Description(labels=labels_that_fit(self._labels(), outputs))),
             name=self.name,
-            source=f"torchvision's {self.net}, transforms of {self.member.name}, {source}",
+            source=f"torchvision's {self.net}, {source}",
             outputs=outputs,
             weights_sha256=digest,
+            stated_by=f"torchvision's weights {self.member.name}",
         )
 
 
