@@ -30,7 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, with_content: bool) -> None:
         hub: Hub = self.server.hub
         hub.asked.append(f"{self.command} {self.path}")
-        owner, name, resolve, revision, file = self.path.lstrip("/").split("/", 4)
+        owner, name, resolve, revision, file = [*self.path.lstrip("/").split("/", 4), "", "", ""][:5]
         content = hub.files.get(f"{owner}/{name}/{file}")
         known = any(key.startswith(f"{owner}/{name}/") for key in hub.files)
         if content is None or resolve != "resolve" or revision not in ("main", COMMIT):
