@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
 from lrpcli.models.factories import find_factory
-from lrpcli.models.importers import import_file
+from lrpcli.models.importers import has_importer, import_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +71,7 @@ def load_model(
             f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name or "
             "with the code that makes a net, such as net.py:make."
         )
+    _require_no_name(str(model))
     return import_file(model, description)
 
 
@@ -116,6 +117,17 @@ def names_code(model: str | Path) -> bool:
 
 def _text(output: str | int | None) -> str | None:
     return None if output is None else str(output)
+
+
+def _require_no_name(model: str) -> None:
+    """ModelError for what looks like a path, is none, and is the name of a model without its prefix."""
+    from lrpcli.models.zoo import meant_names, unknown_name
+
+    if has_importer(model) or Path(model).exists():
+        return
+    meant = meant_names(model)
+    if meant:
+        raise unknown_name(model, (), meant)
 
 
 def _find_entry(model: str | Path) -> "Entry | None":

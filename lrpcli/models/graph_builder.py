@@ -35,7 +35,7 @@ class GraphBuilder:
     def __init__(self, path: str | Path, input_name: str, input_shape: Shape) -> None:
         self.path = str(path)
         self.graph = fx.Graph()
-        self.modules: dict[str, nn.Module] = {}
+        self.modules: dict[str, nn.Module | Tensor] = {}
         self.weight_room = Allowance(path, "its weights")
         self._value_room = Allowance(path, "the values between its layers for one image")
         self._names: dict[str, int] = {}

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrpcli.cli.main import main
-from lrpcli.models.zoo import list_entries
+from lrpcli.models.zoo import find_entry, list_entries
 from tests.models.files import TINY, write_safetensors
 
 
@@ -23,7 +23,7 @@ def lines(result: Result) -> list[str]:
 
 def test_list() -> None:
     listed = lines(lrp("list"))
-    assert listed[0].split() == ["name", "input", "outputs", "weights", "title"]
+    assert listed[0].split() == ["name", "input", "outputs", "weights", "sources", "title"]
     assert [line.split()[0] for line in listed[1:]] == [entry.name for entry in list_entries()]
     assert max(map(len, listed)) < 100
     caffenet = next(line for line in listed if line.startswith("caffenet "))
@@ -33,8 +33,9 @@ def test_list() -> None:
 
 def test_list_as_json() -> None:
     rows = json.loads(lrp("list", "--json").stdout)
+    sources = list(find_entry("googlenet").weights.urls)
     assert {"name": "googlenet", "input": [3, 224, 224], "outputs": 1000, "weights": "not fetched",
-            "title": "GoogLeNet (BVLC)"} in rows  # fmt: skip
+            "sources": sources, "title": "GoogLeNet (BVLC)"} in rows  # fmt: skip
 
 
 def test_show_works_without_the_weights() -> None:

@@ -150,7 +150,7 @@ def test_a_new_zoo_is_loaded_by_name(toy_zoo) -> None:
 
 def test_the_command_takes_a_new_zoo(toy_zoo) -> None:
     listed = lrp("models", "list")
-    assert "toy:small            3x16x16    5        not fetched  A toy" in listed.stdout.splitlines()
+    assert "toy:small            3x16x16    5        not fetched  -        A toy" in listed.stdout.splitlines()
     assert lrp("models", "path", "toy:small").stdout.strip() == str(toy_zoo / "small.toy")
     assert not (toy_zoo / "small.toy").exists()
     assert lrp("models", "fetch", "toy:small").stdout.strip() == str(toy_zoo / "small.toy")

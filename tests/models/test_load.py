@@ -13,7 +13,8 @@ from lrpcli.errors import ModelError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
 from lrpcli.models.importers import suffixes_in_words
-from lrpcli.models.zoo.caffe import PACKAGE
+from lrpcli.models.zoo import find_entry
+from lrpcli.models.zoo.registry import PACKAGE
 from tests.models.files import TINY, random_blobs, write_caffemodel, write_hdf5, write_safetensors
 from tests.models.test_forward import images, run
 
@@ -195,8 +196,8 @@ def test_caffenet_by_name_without_weights(monkeypatch, cache) -> None:
         load_model("caffenet")
     assert str(caught.value) == (
         f"The weights of 'caffenet' are not in the cache ({cache / 'bvlc_reference_caffenet.caffemodel'}), and "
-        "LRP_OFFLINE forbids to fetch them. Unset it, or fetch "
-        "http://dl.caffe.berkeleyvision.org/bvlc_reference_caffenet.caffemodel elsewhere and give --weights FILE."
+        "LRP_OFFLINE forbids to fetch them. Unset it, name a folder that has the file with --mirror FOLDER, or fetch "
+        f"{find_entry('caffenet').weights.urls[0]} elsewhere and give --weights FILE."
     )
     assert caught.value.exit_code == 3
 

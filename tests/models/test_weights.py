@@ -95,13 +95,17 @@ def test_a_wrong_hash_is_refused_and_not_kept(server, cache) -> None:
 
 
 def test_a_transfer_that_is_cut_off_leaves_nothing(server, cache) -> None:
-    with pytest.raises(WeightsError, match=r"cannot be had from 127.0.0.1:\d+: the transfer was cut off\. Try again"):
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched from 127.0.0.1:\d+: the transfer was cut off\. Try again"
+    ):
         model(f"{server.url}/cut.caffemodel").fetch()
     assert everything_in(cache) == []
 
 
 def test_a_missing_file_is_named_with_the_answer_of_the_server(server, cache) -> None:
-    with pytest.raises(WeightsError, match=r"had from 127.0.0.1:\d+: the server answers 404 Not Found\. Try"):
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched from 127.0.0.1:\d+: the server answers 404 Not Found\. Try"
+    ):
         model(f"{server.url}/missing.caffemodel").fetch()
     assert everything_in(cache) == []
 

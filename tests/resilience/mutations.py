@@ -178,7 +178,7 @@ def _read_state_dict(path: Path) -> object:
 
 
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.caffe import PACKAGE
+    from lrpcli.models.zoo.registry import PACKAGE
     from tests.models.files import TINY, write_caffemodel
 
     write_caffemodel(folder / "weights.caffemodel", _tiny_blobs(folder))
@@ -204,7 +204,7 @@ def _read_prototxt(path: Path) -> object:
 
 
 def _labels(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.caffe import PACKAGE
+    from lrpcli.models.zoo.registry import PACKAGE
 
     return b"n00000001 red, crimson\ngreen\nblue, azure\n", (PACKAGE / "data" / "imagenet_labels.txt").read_bytes()
 

@@ -9,7 +9,6 @@ import os
 import secrets
 import socket
 import ssl
-import stat
 import sys
 import threading
 import urllib.request
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
-from lrpcli.models.zoo.hashes import fits, is_whole
+from lrpcli.models.zoo.hashes import fits, is_whole, open_regular
 from lrpcli.models.zoo.mirrors import is_local, local_path, shown
 
 CONNECT = 20.0
@@ -122,14 +121,11 @@ def _pieces(remote: Remote, watch: _Watch) -> Iterator[bytes]:
 
 
 def _local_pieces(remote: Remote) -> Iterator[bytes]:
-    """The content of a file in a folder; of a regular file only, as others may never end."""
+    """The content of a file in a folder."""
     try:
-        with os.fdopen(os.open(local_path(remote.url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise DownloadError("what lies there is not a regular file")
-            _check_length(about.st_size, remote)
-            left = about.st_size
+        with open_regular(local_path(remote.url)) as file:
+            left = os.fstat(file.fileno()).st_size
+            _check_length(left, remote)
             while piece := file.read(min(PIECE, left)):
                 left -= len(piece)
                 yield piece

@@ -18,7 +18,7 @@ NO = ("", "0", "false", "no", "off")
 
 State = Literal["bundled", "missing", "cached", "not fetched", "own file"]
 """What is known of a weights file without reading it; a model whose state is "own file" needs one of the user's."""
-Verified = State | Literal["ok", "wrong size", "wrong hash"]
+Verified = State | Literal["ok", "wrong size", "wrong hash", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class WeightsFile(ABC):
         UsageError if it cannot be one. The progress bar goes to stderr, and only to a terminal; so does a line for each
         source that is passed over, wherever it goes.
         """
+
+    def obstacle(self) -> str | None:
+        """Why the file cannot be fetched from anywhere, as a sentence that says what to do; None if it can be."""
+        return None
+
+    def is_called(self, name: str) -> bool:
+        """Whether a file of that name may be meant for this one."""
+        return False
 
     def verify(self) -> Verified:
         """Like state, but a file whose hash is known is read and found "ok", or of the wrong size or hash."""
@@ -90,11 +98,15 @@ class CachedFile(WeightsFile):
     def path(self) -> Path:
         """The file's place, see WeightsFile.path."""
         if not self.urls:
-            raise WeightsError(
-                f"There is no official weights file for {self.model!r}. Give your own: --weights FILE on the command "
-                "line, weights= in Python."
-            )
-        return (self.folder or cache_folder()) / (self.file or Path(urlsplit(self.urls[0]).path).name)
+            raise WeightsError(self.obstacle())
+        return (self.folder or cache_folder()) / self._name()
+
+    def _name(self) -> str:
+        return self.file or Path(urlsplit(self.urls[0]).path).name
+
+    def is_called(self, name: str) -> bool:
+        """See WeightsFile.is_called."""
+        return bool(self.urls) and name == self._name()
 
     def state(self) -> State:
         """Cached, not fetched, or own file."""
@@ -105,14 +117,25 @@ class CachedFile(WeightsFile):
         except (OSError, WeightsError):  # a cache folder that is not there, or may not be looked into
             return "not fetched"
 
+    def obstacle(self) -> str | None:
+        """See WeightsFile.obstacle: there is no official file, or nothing to verify it by."""
+        if not self.urls:
+            return (
+                f"There is no official weights file for {self.model!r}. Give your own: --weights FILE on the command "
+                "line, weights= in Python."
+            )
+        if self.hash is None:
+            return (
+                f"No hash is known for the weights of {self.model!r}, so a download could not be verified and is not "
+                f"made. Fetch {self.urls[0]} yourself, over a connection you trust, and give --weights FILE."
+            )
+        return None
+
     def fetch(self, *, mirror: str | None = None, progress: bool = True) -> Path:
         """The file, see WeightsFile.fetch; one that arrives with another size or hash is not kept."""
         path = self.path()
         if self.hash is None:
-            raise WeightsError(
-                f"No hash is known for the weights of {self.model!r}, so a download could not be verified and is not "
-                f"made. Fetch {self.urls[0]} yourself, over a connection you trust, and give --weights FILE."
-            )
+            raise WeightsError(self.obstacle())
         if self._is_intact(path):
             return path
         sources = self._sources(chosen_mirror(mirror))
@@ -125,7 +148,7 @@ class CachedFile(WeightsFile):
 
     def _sources(self, mirror: str | None) -> tuple[str, ...]:
         """The addresses in the order in which they are tried."""
-        return self.urls if mirror is None else (address_below(mirror, self.path().name), *self.urls)
+        return self.urls if mirror is None else (address_below(mirror, self._name()), *self.urls)
 
     def _is_intact(self, path: Path) -> bool:
         try:
@@ -157,8 +180,10 @@ class CachedFile(WeightsFile):
             except OSError as error:
                 raise self._unstorable(path.parent, error) from error
             if number < len(sources):
-                _warn(f"Warning: {path.name} is not had from {failed[-1]}. Next is {host_of(sources[number])}.")
-        raise WeightsError(f"The weights of {self.model!r} cannot be had from {'; '.join(failed)}. {self._advice()}")
+                following = host_of(sources[number])
+                _warn(f"Warning: {path.name} could not be fetched from {failed[-1]}. Trying {following} next.")
+        reasons = "; from ".join(failed)
+        raise WeightsError(f"The weights of {self.model!r} could not be fetched from {reasons}. {self._advice()}")
 
     def _unstorable(self, folder: Path, error: OSError) -> WeightsError:
         advice = "Choose another folder with LRP_CACHE_DIR." if self.folder is None else "See that it can be written."

@@ -1,0 +1,1 @@
+"""ONNX files, made into torch.fx graphs whose layers have the names of the file's nodes."""
