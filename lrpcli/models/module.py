@@ -18,7 +18,6 @@ from lrpcli.models.preprocessing import adjust_preprocessing, choose_preprocessi
 from lrpcli.models.presets import preset
 from lrpcli.models.state_dicts import load_weights
 
-
 TIMM = "timm's configuration of the net"
 
 
