@@ -54,7 +54,7 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE")
+@click.argument("model", metavar="NAME|FILE|CODE")
 @as_json_option
 @model_options
 @verbosity
