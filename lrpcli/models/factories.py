@@ -5,10 +5,11 @@ Importing this module is cheap: no name is looked up before `make`.
 
 import importlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,7 @@ def make(factory: Factory) -> Any:
 
     from lrpcli.models.model import Model
 
-    with _importable(factory):
+    with _importable(factory), _undone():
         found = _look_up(factory)
         if isinstance(found, (nn.Module, Model)):
             return found
@@ -182,7 +183,21 @@ def _importable(factory: Factory) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """Sets back what code may change for the whole program: the current folder, and the type that numbers have."""
+    import torch
+
+    folder, dtype = Path.cwd(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caff
     ("arguments", "code", "message"),
     [
         (("show", "cafenet"), 2, "There is no model named 'cafenet'. Did you mean 'caffenet'?"),
-        (("show", "net.onnx"), 2, "supported are .caffemodel, .caffemodel.h5, "),
+        (("show", "net.tflite"), 2, "supported are .caffemodel, .caffemodel.h5, "),
         (("show", "no/net.caffemodel"), 3, "The weights file 'no/net.caffemodel' cannot be read"),
         (("fetch", "vgg-cnn-s"), 3, "No hash is known for the weights of 'vgg-cnn-s'"),
         (("fetch", "cifar10-full"), 3, "There is no official weights file for 'cifar10-full'"),

@@ -162,6 +162,19 @@ def test_the_file_is_run_anew_and_its_name_shadows_nothing(code, tmp_path):
     assert str(code.parent) not in sys.path
 
 
+def test_what_code_changes_for_the_whole_program_is_set_back(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code.write_text(
+        "import os\nos.chdir('/')\n"
+        + CODE.replace(
+            "from blocks import Block", "Block = lambda: nn.Conv2d(3, 4, 3)\ntorch.set_default_dtype(torch.float64)"
+        )
+    )
+    model = load_model("code/net.py:make", input_shape=SHAPE)
+    assert (Path.cwd(), torch.get_default_dtype()) == (tmp_path, torch.float32)
+    assert lrpcli.Explainer(model)(torch.zeros(1, *SHAPE)).logits.dtype == torch.float32
+
+
 def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = ["net.py:make", "C:\\nets\\net.py:make", "a.b:c.d", "pkg:make", "../net.PY:make"]
@@ -180,15 +193,20 @@ def test_what_a_net_is_shows_in_two_hashes(code):
         model = load_model(f"{code}:make", input_shape=SHAPE)
         return model.weights_sha256, model.net_sha256
 
-    first = hashes()
+    first, seen = hashes(), set()
     for old, new, same in (
         ("import torch", "import torch  # again", (True, True)),
         ("self.conv(x)", "(self.conv(x) * 2)", (True, False)),
         ("manual_seed(0)", "manual_seed(1)", (False, True)),
         ("Block()", "nn.Conv2d(3, 4, 3, stride=2)", (True, False)),
+        ("self.conv(x)", "(self.conv(x) * torch.tensor(2.0))", (True, False)),
+        ("self.conv(x)", "(self.conv(x) * torch.tensor(3.0))", (True, False)),
     ):
         code.write_text(CODE.replace(old, new))
-        assert tuple(now == before for now, before in zip(hashes(), first, strict=True)) == same, new
+        found = hashes()
+        assert tuple(now == before for now, before in zip(found, first, strict=True)) == same, new
+        assert found not in seen or same == (True, True)
+        seen.add(found)
 
 
 class Pair(nn.Module):

@@ -176,7 +176,7 @@ def test_paths_that_cannot_be_models(tmp_path, tiny_caffemodel) -> None:
         load_model("no/such.caffemodel")
     with pytest.raises(WeightsError, match=r"'no/such.safetensors' cannot be read \(No such file"):
         load_model("no/such.safetensors")
-    for name in ("net.tflite", "some/folder"):
+    for name in ("net.tflite", "some/folder/net.pb"):
         with pytest.raises(ModelError, match=rf"supported are {suffixes_in_words('and')}\. Any other"):
             load_model(name)
     for name in ("net.pt", tmp_path / "net.PTH", "net.ckpt"):

@@ -97,7 +97,9 @@ def test_labels_are_synsets_and_words_of_the_right_imagenet() -> None:
 def test_a_file_of_other_classes_and_channels(tmp_path) -> None:
     net = make("resnet18", num_classes=4, in_chans=1)
     path = save(net, tmp_path / "own.pth")
-    model = load_model("timm:resnet18", weights=path, input_shape=(1, 32, 32), preprocessing={"mean": (0.1,), "std": (0.3,)})
+    model = load_model(
+        "timm:resnet18", weights=path, input_shape=(1, 32, 32), preprocessing={"mean": (0.1,), "std": (0.3,)}
+    )
     assert (model.outputs, model.labels, model.preprocessing.mean) == (4, None, (0.1,))
     assert_same_logits(model, net)
     unknown = load_model("timm:resnet18", weights=path, input_shape=(1, 32, 32))
@@ -211,10 +213,15 @@ def test_a_repository_says_its_net_input_and_labels(tmp_path) -> None:
     net = described(tmp_path)
     assert net.labels() == ("ant", "bee", "cow")
     found = timm_nets.preprocessing_of(net.config.to_dict(), (3, 64, 64))
-    expected = Preprocessing((64, 64), (71, 71), "RGB", 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 3, "bicubic", "squash")
+    expected = Preprocessing(
+        (64, 64), (71, 71), "RGB", 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 3, "bicubic", "squash"
+    )
     assert found.fingerprint() == expected.fingerprint()
     assert (net.config.url, net.config.file, net.config.custom_load) == (None, None, False)
-    assert described(tmp_path, label_names=["n1", "n2", "n3"], label_descriptions={"n1": "an ant"}).labels()[0] == "n1, an ant"
+    assert (
+        described(tmp_path, label_names=["n1", "n2", "n3"], label_descriptions={"n1": "an ant"}).labels()[0]
+        == "n1, an ant"
+    )
 
 
 def test_a_number_of_classes_is_no_name_for_them_outside_timms_own_repositories(tmp_path) -> None:
