@@ -25,7 +25,7 @@ from lrpcli.images.find import Discovery
 from lrpcli.lrp.batch_limit import keep_freed_memory
 from lrpcli.pipeline.explain import Answer
 from lrpcli.pipeline.explain_run import prepare_run
-from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, RunSettings
+from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, PreprocessingSettings, RunSettings
 
 SAMPLE = 64
 """Photos on which the parts are measured."""
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=640, help="of the photos, in pixels; three quarters as high")
     parser.add_argument("--model", default="caffenet-small")
     parser.add_argument("--prototxt")
+    parser.add_argument("--preprocessing")
     parser.add_argument("--config", default="composite")
     parser.add_argument("--repeat", type=int, default=2)
     options = parser.parse_args()
@@ -68,7 +69,13 @@ def make_photos(photos: list[Path], folder: Path, count: int, width: int) -> Non
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Prints milliseconds an image of the parts and of the command."""
     settings = RunSettings(
-        folder / "parts", ModelSettings(options.model, prototxt=options.prototxt), ExplainSettings(options.config)
+        folder / "parts",
+        ModelSettings(
+            options.model,
+            prototxt=options.prototxt,
+            preprocessing=PreprocessingSettings(preset=options.preprocessing),
+        ),
+        ExplainSettings(options.config),
     )
     (folder / "parts").mkdir()
     stages = prepare_run(settings).stages
@@ -112,6 +119,8 @@ def command(options: argparse.Namespace, folder: Path, *, one: bool = False) -> 
         words = ["explain", "--model", options.model, "--config", options.config, "--quiet", str(source), output]
         if options.prototxt:
             words += ["--prototxt", options.prototxt]
+        if options.preprocessing:
+            words += ["--preprocessing", options.preprocessing]
         started = perf_counter()
         subprocess.run([sys.executable, "-m", "lrpcli", *words], check=True, stdout=subprocess.DEVNULL)
         return perf_counter() - started

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--model", default="caffenet-small")
     parser.add_argument("--prototxt")
+    parser.add_argument("--preprocessing")
     parser.add_argument("--input-shape", help="C,H,W")
     parser.add_argument("--config", action="append", dest="configs")
     parser.add_argument("--lrn", action="append", default=[])
@@ -36,7 +37,9 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     shape = tuple(map(int, options.input_shape.split(","))) if options.input_shape else None
-    model = lrpcli.load_model(options.model, prototxt=options.prototxt, input_shape=shape)
+    model = lrpcli.load_model(
+        options.model, prototxt=options.prototxt, input_shape=shape, preprocessing=options.preprocessing
+    )
     settings = EvaluationSettings(
         tuple(options.configs or ["composite"]), tuple(options.lrn),
         perturbation=PerturbationSettings(steps=options.steps, order=options.order),

@@ -1,21 +1,25 @@
 """`lrp models`: named models, their layers, and their weights in the cache."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrpcli.cli.options import model_options, model_settings, verbosity
+from lrpcli.cli.options import mirror_option, model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_table
-from lrpcli.cli.terminal import say, say_json, say_path
+from lrpcli.cli.terminal import note, say, say_json, say_path
+from lrpcli.errors import StoppedError, UsageError, WeightsError
 from lrpcli.models.presets import PRESETS
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
     from lrpcli.models.model import Model
+    from lrpcli.models.zoo import Entry
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 LABEL_WIDTH = 14
+NOT_HERE = ("own file", "not fetched")
 FOR_JSON = ("recipe",)
 """Facts too long for people, shown with --json alone."""
 
@@ -26,11 +30,12 @@ def models() -> None:
 
 
 @models.command("list")
+@click.argument("zoo", required=False)
 @as_json_option
 @verbosity
-def list_(as_json: bool, quiet: bool) -> None:
-    """List the models that go by name, and whether their weights are here."""
-    from lrpcli.models.zoo import list_entries
+def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
+    """List the models that go by name, and whether their weights are here; ZOO is torchvision or timm."""
+    from lrpcli.models.zoo import list_entries, list_zoo, summaries
 
     rows = [
         {
@@ -38,15 +43,18 @@ def list_(as_json: bool, quiet: bool) -> None:
             "input": entry.input,
             "outputs": entry.outputs,
             "weights": entry.weights.state(),
+            "sources": list(entry.weights.urls) if as_json else len(entry.weights.urls) or None,
             "title": entry.title,
         }
-        for entry in list_entries()
+        for entry in (list_entries() if zoo is None else list_zoo(zoo))
     ]
     print_table(rows, as_json)
+    if zoo is None and not quiet:
+        note("\n".join(["", "And by a prefix, which `lrp models list ZOO` lists:", *summaries()]))
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE")
+@click.argument("model", metavar="NAME|FILE|CODE")
 @as_json_option
 @model_options
 @verbosity
@@ -74,35 +82,93 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 
 
 @models.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="All named models whose weights can be fetched, one by one.")
+@mirror_option
+@as_json_option
 @verbosity
-def fetch(names: tuple[str, ...], quiet: bool) -> None:
-    """Fetch the weights of named models into the cache, check their hash, and print where they lie."""
-    from lrpcli.models.zoo import find_entry
+def fetch(names: tuple[str, ...], every: bool, mirror: str | None, as_json: bool, quiet: bool) -> None:
+    """Fetch the weights of named models into the cache, check their hash, and print where they lie.
 
-    for entry in [find_entry(name) for name in names]:
-        say_path(entry.weights.fetch(progress=not quiet))
+    The others are fetched where one fails. Exit 3 if any failed.
+    """
+    rows: list[dict[str, str | None]] = []
+    failed: list[StoppedError] = []
+    for entry in _chosen(names, every, quiet):
+        try:
+            path = entry.weights.fetch(mirror=mirror, progress=not quiet)
+            rows.append({"name": entry.name, "path": str(path), "error": None})
+            if not as_json:
+                say_path(path)
+        except StoppedError as error:
+            rows.append({"name": entry.name, "path": None, "error": str(error)})
+            failed.append(error)
+            if len(names) != 1:
+                note(one_line(f"{entry.name}: {error}"))
+    if as_json:
+        say_json(rows, indent=2)
+    if failed and len(names) == 1:
+        raise failed[0]
+    if failed:
+        wrong = ", ".join(str(row["name"]) for row in rows if row["error"])
+        raise WeightsError(f"Not fetched: {wrong}. The lines above say why.")
+
+
+def _chosen(names: tuple[str, ...], every: bool, quiet: bool) -> "list[Entry]":
+    """The models to fetch, each once; those that --all cannot fetch are named with the reason."""
+    from lrpcli.models.zoo import find_entry, list_fetched
+
+    if bool(names) == every:
+        raise UsageError("Give names of models whose weights to fetch, or --all for all of them.")
+    if not every:
+        return [find_entry(name) for name in dict.fromkeys(names)]
+    entries = list_fetched()
+    for entry in entries:
+        obstacle = entry.weights.obstacle()
+        if obstacle is not None and not quiet:
+            note(one_line(f"Left out: {entry.name}. {obstacle}"))
+    return [entry for entry in entries if entry.weights.obstacle() is None]
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
 @as_json_option
 @verbosity
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Check cached weights against their hash; without NAME, all that are here. Exit 3 if any is not right."""
-    from lrpcli.errors import WeightsError
+    """Check cached weights, or FILEs, against size and hash; without NAME, all that are here.
+
+    A FILE is looked up among the weights of all named models. Exit 3 if any is not right.
+    """
+    from lrpcli.models import is_name
     from lrpcli.models.zoo import find_entry, list_entries
 
-    chosen = [find_entry(name) for name in names] or list_entries()
-    states = {entry.name: entry.weights.verify() for entry in chosen}
+    known = {name: find_entry(name) for name in names if is_name(name)}
     if not names:
-        states = {name: state for name, state in states.items() if state not in ("own file", "not fetched")}
-    print_table([{"name": name, "weights": state} for name, state in states.items()], as_json)
-    wrong = [name for name, state in states.items() if state not in ("ok", "bundled")]
+        known = {entry.name: entry for entry in list_entries() if entry.weights.state() not in NOT_HERE}
+    rows = [_verified(name, known.get(name)) for name in dict.fromkeys(names or known)]
+    print_table(rows, as_json)
+    wrong = [row["name"] or row["file"] for row in rows if row["weights"] not in ("ok", "bundled")]
     if wrong:
         raise WeightsError(
-            f"Not verified: {', '.join(wrong)}. `lrp models fetch NAME` fetches weights that are missing or wrong."
+            f"Not verified: {', '.join(map(str, wrong))}. `lrp models fetch NAME` fetches weights that are missing or "
+            "wrong."
         )
+
+
+def _verified(text: str, entry: "Entry | None") -> dict[str, str | None]:
+    """A line about a named model, or about a file."""
+    from lrpcli.models.zoo import recognise_weights
+
+    try:
+        if entry is not None:
+            state = entry.weights.verify()
+            path = None if state in NOT_HERE else str(entry.weights.path())
+            return {"name": text, "weights": state, "file": path}
+        name, state = recognise_weights(Path(text))
+        return {"name": name, "weights": state, "file": text}
+    except WeightsError as error:
+        note(one_line(str(error)))
+        return {"name": None if entry is None else text, "weights": "unreadable", "file": text}
 
 
 @models.command()

@@ -154,7 +154,13 @@ def _completer(choices: tuple[str, ...]) -> Callable[[click.Context, click.Param
     return lambda context, parameter, incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
-model_option = options_of_settings(ModelSettings, but=("weights", "prototxt", "labels", "input_shape", "output"))
+def _only(*names: str) -> Callable[[Decorated], Decorated]:
+    """Options of ModelSettings for these fields alone."""
+    others = tuple(item.name for item, _ in settings_of(ModelSettings) if item.name not in names)
+    return options_of_settings(ModelSettings, but=others)
+
+
+model_option, mirror_option = _only("name"), _only("mirror")
 model_options = grouped(
     options_of_settings(ModelSettings, but=("name",)),
     options_of_settings(PreprocessingSettings),

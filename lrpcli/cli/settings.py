@@ -71,7 +71,7 @@ class Configurable(click.Command):
         rows = [
             {
                 "option": option_key(option),
-                "value": _shown(context.params[option.name]),
+                "value": _shown(option, context.params[option.name]),
                 "source": origin(context, option),
             }
             for option in options_of(self)
@@ -158,7 +158,12 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-def _shown(value: Any) -> Any:
+def _shown(option: click.Option, value: Any) -> Any:
+    """A value without what it may hold of passwords."""
+    if option.name == "mirror" and value:
+        from lrpcli.models.zoo.mirrors import shown
+
+        return shown(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -27,7 +27,11 @@ def env(as_json: bool, quiet: bool) -> None:
     import torch
 
     from lrpcli.images.jpeg import libjpeg_name
+    from lrpcli.models.zoo.mirrors import VARIABLE, shown
     from lrpcli.models.zoo.weights import is_offline
+
+    variables = variables_of(os.environ)
+    mirror = shown(variables.get(VARIABLE, ""))
 
     facts: dict[str, Any] = {
         "lrp": lrpcli.__version__,
@@ -41,7 +45,8 @@ def env(as_json: bool, quiet: bool) -> None:
         "mps": torch.backends.mps.is_available(),
         "cache": _cache(),
         "offline": is_offline(),
-        "variables": variables_of(os.environ),
+        "mirror": mirror or None,
+        "variables": {**variables, VARIABLE: mirror} if mirror else variables,
     }
     if as_json:
         say_json(facts, indent=2)

@@ -3,11 +3,16 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from lrpcli.errors import UsageError
 from lrpcli.setting import setting
 
 MAX_PIXELS = 89_478_485
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+"""How photos are resized: Pillow's filters by name."""
 
 # Pillow's name of each format, and the suffixes (lower case) by which its files are found in folders.
 _SUFFIXES = {

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 ROWS_AT_ONCE = 512
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
@@ -15,18 +17,20 @@ class Placement:
     """The part of a photo that the model saw.
 
     `image_size` (H, W) is that of the photo, `size` (h, w) that of the model's grid. `box` (left, top, right, bottom)
-    is what the grid covers, in pixels of the photo: fractions count, and (0, 0, W, H) is all of it.
+    is what the grid covers, in pixels of the photo: fractions count, and (0, 0, W, H) is all of it. It goes beyond the
+    photo where something was put around that.
     """
 
     image_size: tuple[int, int]
-    box: tuple[float, float, float, float]
+    box: Box
     size: tuple[int, int]
 
     def to_image(self, relevance: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """A map (..., h, w) on the pixels of the photo (..., H, W), float32; its total stays the same.
 
         The relevance of a cell is spread evenly over the area that the cell covers, whole pixels and parts of pixels
-        alike; outside the box there is none. Computed in float64. ValueError if the map is not on this grid.
+        alike; outside the box there is none. What lies around the photo has no pixel in it: its relevance is missing
+        from the total. Computed in float64. ValueError if the map is not on this grid.
         """
         values = np.asarray(relevance, dtype=np.float64)
         if values.shape[-2:] != self.size:
@@ -43,6 +47,19 @@ class Placement:
             block = slice(start, start + ROWS_AT_ONCE)
             result[..., block, :] = rows[block] @ wide
         return result
+
+    @property
+    def seen(self) -> tuple[Box, Box]:
+        """The part of the photo that the model saw, in pixels of the photo, and the same in cells of the grid."""
+        (height, width), (rows, columns), (left, top, right, bottom) = self.image_size, self.size, self.box
+        seen = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
+        across, down = columns / (right - left), rows / (bottom - top)
+        return seen, (
+            (seen[0] - left) * across,
+            (seen[1] - top) * down,
+            (seen[2] - left) * across,
+            (seen[3] - top) * down,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Numbers and lists for a JSON line; from_dict reads them."""

@@ -2,18 +2,24 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from lrpcli.errors import UsageError
+from lrpcli.images.formats import INTERPOLATIONS, Interpolation
 from lrpcli.images.placement import Placement
 
 __all__ = ["Placement", "Preprocessing"]
 
 Array = npt.NDArray[np.float32]
+CropMode = Literal["center", "squash", "border"]
+RESIZED = {None: "squashed to", "squash": "squashed to", "center": "resized to cover", "border": "resized to fit in"}
+"""What is done to get a photo to a height and width, in words, by crop mode."""
+WHOLE = 1 << 26
+"""Pixels of a resized photo that are computed at most; of a longer one, only those that the crop keeps are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +41,8 @@ class Preprocessing:
     mean: "tuple[float, ...] | npt.NDArray[Any]" = (0.0,)
     std: tuple[float, ...] = (1.0,)
     channels: int = 3
+    interpolation: Interpolation = "bilinear"
+    crop_mode: CropMode | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size, "the model's input"))
@@ -42,6 +50,8 @@ class Preprocessing:
             object.__setattr__(self, "resize", _pair(self.resize, "resize"))
         if not isinstance(self.channels, int) or self.channels < 1:
             raise ValueError(f"A model has at least one input channel, not {self.channels!r}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"The interpolation is {_either(INTERPOLATIONS)}, not {self.interpolation!r}.")
         self._check_crop()
         if self.channel_order not in ("RGB", "BGR"):
             raise ValueError(f"The channel order is RGB or BGR, not {self.channel_order!r}.")
@@ -66,23 +76,18 @@ class Preprocessing:
             raise ValueError(f"The photo must be in mode RGB, not {image.mode}; lrpcli.images.decode gives that.")
         if self.channels not in (1, 3):
             raise UsageError(f"The model reads {self.channels} channels, but a photo has 3, or 1 when it is grey.")
-        placement = self.placement(image.height, image.width)
-        # Pillow filters with pixels beyond the box too, so this is the whole photo resized and then cropped.
-        small = image.resize(self.size[::-1], Image.Resampling.BILINEAR, box=placement.box)
+        small = self._resize_and_crop(image)
         pixels = np.asarray(small if self.channels == 3 else small.convert("L"), dtype=np.float32)
         planes = pixels.reshape(*self.size, self.channels).transpose(2, 0, 1)  # (C, h, w)
         if self.channel_order == "BGR":
             planes = planes[::-1]
-        return self._normalised(planes), placement
+        return self._normalised(planes), self.placement(image.height, image.width)
 
     def placement(self, height: int, width: int) -> Placement:
         """Where the model's grid lies on a photo of this size."""
-        rows, columns = self._resized(height, width)
-        top, left = self._before(rows - self.size[0]), self._before(columns - self.size[1])
-        bottom, right = top + self.size[0], left + self.size[1]
-        # Multiplied before divided: the far edge of the photo comes out exact.
-        box = (left * width / columns, top * height / rows, right * width / columns, bottom * height / rows)
-        return Placement((height, width), box, self.size)
+        (rows, columns), (left, top) = self._resized(height, width), self._corner(height, width)
+        grid = (left, top, left + self.size[1], top + self.size[0])
+        return Placement((height, width), _on_photo(grid, (height, width), (rows, columns)), self.size)
 
     def pixel_range(self) -> tuple[Array, Array]:
         """What the pixel values 0 and 255 become, each (C, 1, 1), or (C, h, w) with a mean image."""
@@ -91,13 +96,7 @@ class Preprocessing:
 
     def describe(self) -> str:
         """The steps in one line for people."""
-        height, width = self.size
-        if self.resize is None:
-            steps = [f"whole photo squashed to {height} x {width}"]
-        elif isinstance(self.resize, int):
-            steps = [f"shorter side {self.resize}, centre {height} x {width}"]
-        else:
-            steps = [f"squashed to {self.resize[0]} x {self.resize[1]}, centre {height} x {width}"]
+        steps = self._describe_crop()
         steps.append({1: "grey", 3: self.channel_order}.get(self.channels, f"{self.channels} channels"))
         steps.append(f"0..{255 * self.pixel_scale:g}")
         if isinstance(self.mean, np.ndarray):
@@ -124,33 +123,110 @@ class Preprocessing:
             "mean": mean,
             "std": list(self.std),
             "channels": self.channels,
+            # Left out where they are the default, so that a run from before they existed goes on.
+            **({} if self.interpolation == "bilinear" else {"interpolation": self.interpolation}),
+            **({} if self.crop_mode is None else {"crop_mode": self.crop_mode}),
         }
+
+    def _describe_crop(self) -> list[str]:
+        """How the photo is resized, and what is cut from it."""
+        height, width = self.size
+        kind = "" if self.interpolation == "bilinear" else f" ({self.interpolation})"
+        if self.resize is None:
+            return [f"whole photo squashed to {height} x {width}{kind}"]
+        if isinstance(self.resize, int):
+            resized = f"shorter side {self.resize}{kind}"
+        else:
+            resized = f"{RESIZED[self.crop_mode]} {self.resize[0]} x {self.resize[1]}{kind}"
+        ground = "" if not self._is_small() else " on the mean colour" if self.crop_mode == "border" else " on black"
+        return [resized, f"centre {height} x {width}{ground}"]
+
+    def _resize_and_crop(self, image: Image.Image) -> Image.Image:
+        """The photo at the model's size, as an RGB image."""
+        rows, columns = self._resized(image.height, image.width)
+        left, top = self._corner(image.height, image.width)
+        seen = (max(left, 0), max(top, 0), min(left + self.size[1], columns), min(top + self.size[0], rows))
+        kind = Image.Resampling[self.interpolation.upper()]
+        if self._is_caffes() or rows * columns > WHOLE:
+            # Pillow filters with pixels beyond the box too; a pixel may differ by one grey level, as it rounds the box.
+            box = _on_photo(seen, (image.height, image.width), (rows, columns))
+            small = image.resize((seen[2] - seen[0], seen[3] - seen[1]), kind, box=box)
+        else:
+            small = image.resize((columns, rows), kind).crop(seen)
+        if small.size == self.size[::-1]:
+            return small
+        ground = Image.new("RGB", self.size[::-1], self._ground())
+        ground.paste(small, (seen[0] - left, seen[1] - top))
+        return ground
+
+    def _ground(self) -> tuple[int, int, int]:
+        """RGB of what lies around a photo that is smaller than the model's input."""
+        if self.crop_mode != "border":
+            return 0, 0, 0
+        divisor = self._divisor() or 1 / self.pixel_scale
+        levels = [round(min(max(float(mean) * divisor, 0.0), 255.0)) for mean in self.mean]
+        red, green, blue = (levels * 3)[:3] if self.channel_order == "RGB" else (levels * 3)[2::-1]
+        return red, green, blue
+
+    def _divisor(self) -> int | None:
+        """What pixels are divided by, where that is a whole number, such as 255 for a scale of 1 / 255."""
+        whole = round(1 / self.pixel_scale) if abs(self.pixel_scale) > 2**-24 else 0
+        return whole if whole and self.pixel_scale == 1 / whole else None
 
     def _normalised(self, planes: Array) -> Array:
         mean = self.mean if isinstance(self.mean, np.ndarray) else np.array(self.mean, dtype=np.float32)[:, None, None]
         std = np.array(self.std, dtype=np.float32)[:, None, None]
-        result = (planes * np.float32(self.pixel_scale) - mean) / std
+        divisor = self._divisor()
+        # Divided where that is possible, as torchvision does; the product could differ in its last digit.
+        scaled = planes / np.float32(divisor) if divisor else planes * np.float32(self.pixel_scale)
+        result = (scaled - mean) / std
         return np.ascontiguousarray(result, dtype=np.float32)
 
+    def _is_caffes(self) -> bool:
+        """Whether the photo is squashed and cut as Caffe does."""
+        return self.crop_mode is None and not isinstance(self.resize, int)
+
+    def _is_small(self) -> bool:
+        """Whether a photo may be smaller than the model's input once it is resized."""
+        if self.resize is None or self.crop_mode == "border":
+            return self.resize is not None
+        rows, columns = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        return rows < self.size[0] or columns < self.size[1]
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the whole photo after resizing; the longer side is rounded down as in torchvision."""
+        """Size of the whole photo after resizing; rounded as torchvision and timm do."""
         if self.resize is None:
             return self.size
-        if not isinstance(self.resize, int):
+        if isinstance(self.resize, int):
+            if height <= width:
+                return self.resize, int(self.resize * width / height)
+            return int(self.resize * height / width), self.resize
+        if self.crop_mode not in ("center", "border"):
             return self.resize
-        if height <= width:
-            return self.resize, int(self.resize * width / height)
-        return int(self.resize * height / width), self.resize
+        shrink = (min if self.crop_mode == "center" else max)(height / self.resize[0], width / self.resize[1])
+        return max(round(height / shrink), 1), max(round(width / shrink), 1)
+
+    def _corner(self, height: int, width: int) -> tuple[int, int]:
+        """Left and top of the model's input on the resized photo; negative where it begins outside."""
+        rows, columns = self._resized(height, width)
+        return self._before(columns - self.size[1]), self._before(rows - self.size[0])
 
     def _before(self, pixels: int) -> int:
         """What lies before the centre crop when so many pixels are left over: torchvision rounds, Caffe cuts off."""
-        return round(pixels / 2) if isinstance(self.resize, int) else pixels // 2
+        if pixels < 0:
+            return -(-pixels // 2)
+        return pixels // 2 if self._is_caffes() else round(pixels / 2)
 
     def _check_crop(self) -> None:
-        if self.resize is None:
-            return
-        rows, columns = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
-        if rows < self.size[0] or columns < self.size[1]:
+        if self.crop_mode not in (None, *get_args(CropMode)):
+            raise ValueError(f"The crop mode is {_either(get_args(CropMode))}, not {self.crop_mode!r}.")
+        if self.resize is None and self.crop_mode is not None:
+            raise ValueError(f"The crop mode {self.crop_mode!r} needs a size to resize to.")
+        if isinstance(self.resize, int) and self.crop_mode in ("squash", "border"):
+            raise ValueError(f"The crop mode {self.crop_mode!r} needs resize as (height, width), not {self.resize}.")
+        if self.crop_mode == "border" and isinstance(self.mean, np.ndarray) and self.mean.ndim > 1:
+            raise ValueError("The crop mode 'border' fills up with the mean colour, which a mean image does not have.")
+        if self.crop_mode is None and self._is_small():
             raise ValueError(
                 f"A photo resized to {self.resize} is smaller than the model's input, {self.size[0]} x {self.size[1]} "
                 "(height x width), which is cut from it. Resize to at least that."
@@ -184,6 +260,19 @@ def _pair(given: Any, what: str) -> tuple[int, int]:
     if len(values) != 2 or not all(isinstance(value, int) and value > 0 for value in values):
         raise ValueError(f"The size of {what} is (height, width) in whole pixels, not {given!r}.")
     return values[0], values[1]
+
+
+def _on_photo(
+    box: tuple[int, int, int, int], photo: tuple[int, int], resized: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A box (left, top, right, bottom) of the resized photo in pixels of the photo; sizes are (height, width)."""
+    (height, width), (rows, columns), (left, top, right, bottom) = photo, resized, box
+    # Multiplied before divided: the far edge of the photo comes out exact.
+    return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -68,11 +68,10 @@ class Explainer:
     `model` is a Model of `load_model`, or any torch.nn.Module with one input and logits (N, classes) out; it is not
     changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
-    (1, C, H, W), is needed by z-box only; a Model brings its own. A Model also brings `input_shape` (C, H, W), that of
-    an image, which is needed where shapes decide what the net computes: torch.export then traces it for that shape
-    alone. On its first batch the logits of one image are compared with those of the model itself, in one forward pass;
-    `check=False` leaves that out. Of several outputs of the module `output` chooses one, by its place from 0, its key
-    or its field.
+    (1, C, H, W), is needed by z-box only; a Model brings its own. So does it `input_shape` (C, H, W), which is needed
+    where shapes decide what the model computes: torch.export then traces it, for that shape alone. On its first batch
+    the logits of one image are compared with those of the model itself, in one forward pass; `check=False` leaves that
+    out. Of several outputs of the module `output` chooses one, by its place from 0, its key or its field.
     Errors: ConfigError, UnsupportedLayer, ModelError, UsageError for a device that is missing.
 
     >>> import lrpcli, torch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
 from lrpcli.models.factories import find_factory
-from lrpcli.models.importers import import_file
+from lrpcli.models.importers import has_importer, import_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,16 +32,18 @@ def load_model(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | int | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
     Code is named as "package.module:factory" or "file.py:factory": it is run, the factory called without arguments, and
     `weights` names a .safetensors, .pt or .pth file for the module that comes of it. A named model's weights are
-    fetched on first use unless `weights` names a file. A module needs `input_shape` (C, H, W); one that is passed gets
-    photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a preset
-    (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms of
-    torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's outputs,
-    where it has several: by its place from 0, its key or field, or in Caffe's files by its blob or layer.
+    fetched on first use unless `weights` names a file; `mirror` is a web address or a folder where they are looked for
+    first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape` (C, H, W); one that is passed
+    gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a
+    preset (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms
+    of torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's
+    outputs, where it has several: by its place from 0, its key or field, or in Caffe's files by its blob or layer.
     Raises ModelError, UnsupportedLayer or WeightsError.
 
     >>> import lrpcli, torch
@@ -53,9 +55,7 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    description = Description(
-        None, prototxt, input_shape, preprocessing, labels, None if output is None else str(output)
-    )
+    description = Description(None, prototxt, input_shape, preprocessing, labels, _text(output), mirror)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
     entry = _find_entry(model)
@@ -71,6 +71,7 @@ def load_model(
             f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name or "
             "with the code that makes a net, such as net.py:make."
         )
+    _require_no_name(str(model))
     return import_file(model, description)
 
 
@@ -83,6 +84,7 @@ def load_architecture(
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | int | None = None,
+    mirror: str | None = None,
 ) -> "Model":
     """Like load_model, but a named model without `weights` fetches nothing: its parameters are zeros without memory.
 
@@ -90,10 +92,10 @@ def load_architecture(
     """
     entry = _find_entry(model) if weights is None else None
     if entry is not None:
-        head = None if output is None else str(output)
-        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, head))
+        description = Description(None, prototxt, input_shape, preprocessing, labels, _text(output), mirror)
+        return entry.load_architecture(description)
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
-                      labels=labels, output=output)  # fmt: skip
+                      labels=labels, output=output, mirror=mirror)  # fmt: skip
 
 
 def is_name(model: str | Path) -> bool:
@@ -113,6 +115,21 @@ def names_code(model: str | Path) -> bool:
     return find_factory(model) is not None and not is_claimed(str(model))
 
 
+def _text(output: str | int | None) -> str | None:
+    return None if output is None else str(output)
+
+
+def _require_no_name(model: str) -> None:
+    """ModelError for what looks like a path, is none, and is the name of a model without its prefix."""
+    from lrpcli.models.zoo import meant_names, unknown_name
+
+    if has_importer(model) or Path(model).exists():
+        return
+    meant = meant_names(model)
+    if meant:
+        raise unknown_name(model, (), meant)
+
+
 def _find_entry(model: str | Path) -> "Entry | None":
     """The entry of a model that is meant by name; None for a path. ModelError if no model has that name."""
     from lrpcli.models.zoo import find_entry
@@ -122,9 +139,12 @@ def _find_entry(model: str | Path) -> "Entry | None":
 
 def _wrap(module: "nn.Module", weights: str | Path | None, description: Description) -> "Model":
     from torch import nn
+    from torch.export import ExportedProgram
 
     from lrpcli.models.module import wrap_module
 
+    if isinstance(module, ExportedProgram):
+        module = module.module()
     if not isinstance(module, nn.Module):
         raise ModelError(f"A model is a name, a path or a torch.nn.Module, not {type(module).__name__}.")
     if weights is not None or description.prototxt is not None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 if TYPE_CHECKING:
     import numpy as np
 
-    from lrpcli.images.preprocess import Preprocessing
+    from lrpcli.images.formats import Interpolation
+    from lrpcli.images.preprocess import CropMode, Preprocessing
 
 
 class PreprocessingFields(TypedDict, total=False):
     """The fields of a Preprocessing that may be replaced by themselves; see there. The size is the model's own.
 
-    `mean` may also be an image (C, h, w), or the path of a mean image.
+    `mean` may also be an image (C, h, w), or the path of a mean image. A `resize` without a `crop_mode` is meant as it
+    is without one.
     """
 
     resize: int | Sequence[int] | None
@@ -22,6 +24,8 @@ class PreprocessingFields(TypedDict, total=False):
     pixel_scale: float
     mean: "Sequence[float] | np.ndarray | str | Path"
     std: Sequence[float]
+    interpolation: "Interpolation"
+    crop_mode: "CropMode | None"
 
 
 PRESET = "preset"
@@ -38,7 +42,8 @@ class Description:
     """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines.
 
     `prototxt` is the file with the net's description where a format keeps weights and net apart; `head` names one of
-    the net's heads. `stated_by` says for people who gave the preprocessing.
+    the net's heads; `mirror` is where a named model's weights are looked for first, see lrpcli.models.zoo.mirrors.
+    `stated_by` says for people who gave the preprocessing.
     """
 
     name: str | None = None
@@ -47,6 +52,7 @@ class Description:
     preprocessing: PreprocessingChoice | None = None
     labels: str | Path | Sequence[str] | None = None
     head: str | None = None
+    mirror: str | None = None
     stated_by: str = "what was given"
 
     def over(self, other: "Description") -> "Description":
@@ -60,6 +66,7 @@ class Description:
             preprocessing=_merge(self.preprocessing, other.preprocessing),
             labels=labels if self.labels is None else self.labels,
             head=self.head or other.head,
+            mirror=self.mirror or other.mirror,
             stated_by=_stated_by(self, other),
         )
 

@@ -5,10 +5,11 @@ Importing this module is cheap: no name is looked up before `make`.
 
 import importlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,6 @@ from typing import Any
 
 from lrpcli.errors import LrpError, ModelError, suggestion
 from lrpcli.models.importers import TABLE
-from lrpcli.small_files import UnusableFile, read_small
 
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 """A name of Python, or several with dots between them."""
@@ -74,7 +74,7 @@ def make(factory: Factory) -> Any:
 
     from lrpcli.models.model import Model
 
-    with _importable(factory):
+    with _importable(factory), _undone():
         found = _look_up(factory)
         if isinstance(found, (nn.Module, Model)):
             return found
@@ -106,6 +106,8 @@ def _look_up(factory: Factory) -> Any:
 
 def _run_file(path: Path) -> ModuleType:
     """The module that a file of Python code is, run anew each time; it can be imported by its name afterwards."""
+    from lrpcli.small_files import UnusableFile, read_small
+
     try:
         source = read_small(path)
     except UnusableFile as error:
@@ -181,7 +183,21 @@ def _importable(factory: Factory) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """Sets back what code may change for the whole program: the current folder, and the type that numbers have."""
+    import torch
+
+    folder, dtype = Path.cwd(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ TABLE = {
     ".caffemodel": "lrpcli.models.caffe.assemble:import_caffemodel",
     ".caffemodel.h5": "lrpcli.models.caffe.assemble:import_caffemodel",
     ".onnx": "lrpcli.models.onnx.assemble:import_onnx",
+    ".pt2": "lrpcli.models.program:import_program",
     ".safetensors": "lrpcli.models.self_describing:import_safetensors",
 }
 """Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""
@@ -38,8 +39,7 @@ def import_file(path: str | Path, description: Description) -> "Model":
     Everything in `description` overrules what the file says. Raises ModelError that lists the suffixes if there is no
     importer for the file, and what the importer raises.
     """
-    name = Path(path).name.lower()
-    suffix = max((known for known in TABLE if name.endswith(known)), key=len, default=None)
+    suffix = _suffix(path)
     if suffix is None:
         raise ModelError(f"{str(path)!r} is no model file that can be read: {_instead(path)}")
     importer: Importer = resolve_name(TABLE[suffix])
@@ -56,6 +56,16 @@ def import_file(path: str | Path, description: Description) -> "Model":
             f"{str(path)!r} names no heads, so --output {description.head} cannot choose one. Leave it out."
         )
     return model
+
+
+def has_importer(path: str | Path) -> bool:
+    """Whether files with such a name can be read."""
+    return _suffix(path) is not None
+
+
+def _suffix(path: str | Path) -> str | None:
+    name = Path(path).name.lower()
+    return max((known for known in TABLE if name.endswith(known)), key=len, default=None)
 
 
 def _instead(path: str | Path) -> str:

@@ -1,5 +1,6 @@
 """A torch.nn.Module of the user's own as a Model: passed in Python, or made by code that is named."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,16 @@ from torch import nn
 from lrpcli.errors import ModelError
 from lrpcli.lrp.tracing.outputs import select_output
 from lrpcli.lrp.tracing.refusals import unwrapped
-from lrpcli.models.description import Description
+from lrpcli.models.description import Description, replaces_all
 from lrpcli.models.factories import Factory, make
 from lrpcli.models.labels import choose_labels
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.net_hash import hash_net, hash_weights
-from lrpcli.models.preprocessing import choose_preprocessing
+from lrpcli.models.preprocessing import adjust_preprocessing, choose_preprocessing
 from lrpcli.models.presets import preset
 from lrpcli.models.state_dicts import load_weights
+
+TIMM = "timm's configuration of the net"
 
 
 def wrap_module(module: nn.Module, description: Description, stated_by: str | None = None) -> Model:
@@ -49,12 +52,34 @@ def load_factory(factory: Factory, description: Description, weights: str | Path
     made = make(factory)
     if isinstance(made, nn.Module):
         module = unwrapped(made)
-        model = wrap_module(module, replace(description, name=description.name or factory.title))
+        model = wrap_module(module, _with_timms(replace(description, name=description.name or factory.title), module))
     else:
         module = made.module
-        model = _overruled(made, description, factory)
+        stated_by = None if made.stated_by is None else factory.title
+        model = _overruled(replace(made, stated_by=stated_by), description, factory)
     digest = hash_weights(module) if weights is None else load_weights(module, weights, str(factory))
     return replace(model, weights_sha256=digest, net_sha256=hash_net(model.module), source=f"the code {factory}")
+
+
+def _with_timms(description: Description, module: nn.Module) -> Description:
+    """A description, completed by the configuration that a net of timm carries; of any other net as it is."""
+    config = getattr(module, "pretrained_cfg", None)
+    if not type(module).__module__.startswith("timm.") or not isinstance(config, dict) or "input_size" not in config:
+        return description
+    from lrpcli.models.zoo.timm_nets import preprocessing_of
+
+    shape = description.input_shape or tuple(config["input_size"])
+    usual = preprocessing_of(config, shape) if len(config["mean"]) == shape[0] else None
+    if (
+        usual is not None
+        and isinstance(description.preprocessing, Mapping)
+        and not replaces_all(description.preprocessing)
+    ):
+        usual = adjust_preprocessing(usual, description.preprocessing)
+        description = replace(description, preprocessing=None, stated_by=f"{TIMM}, changed by {description.stated_by}")
+        return replace(description, input_shape=shape, preprocessing=usual)
+    known = Description(input_shape=shape, preprocessing=usual, stated_by=TIMM)
+    return description.over(known)
 
 
 def _overruled(model: Model, description: Description, factory: Factory) -> Model:

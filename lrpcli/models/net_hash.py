@@ -31,22 +31,29 @@ def hash_net(module: nn.Module) -> str:
     A net that torch.fx cannot trace is known by the code of its classes and their plain attributes.
     """
     digest = hashlib.sha256(repr(module).encode())
-    try:
-        with eval_mode(module), unmarked(module):
-            graph = trace(module)
-            digest.update(graph.python_code("self").src.encode())
-            for name, value in sorted(vars(module).items()):
-                if isinstance(value, Tensor):  # a constant of the forward function
-                    digest.update(name.encode() + _bytes(value))
-    except (LrpError, RuntimeError):
-        for text in _code(module):
+    with eval_mode(module), unmarked(module):
+        try:
+            texts = [trace(module).python_code("self").src]
+        except (LrpError, RuntimeError):
+            texts = list(_code(module))
+        for text in texts:
             digest.update(text.encode())
+        for name, value in _constants(module):  # those of the trace too, while it lasts
+            digest.update(name.encode() + _bytes(value))
     return digest.hexdigest()
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
+
+
+def _constants(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that belong to the code: no state dict has them."""
+    stored = module.state_dict().keys()
+    yield from (item for item in module.named_buffers() if item[0] not in stored)
+    for name, part in module.named_modules():
+        yield from ((f"{name}.{key}", value) for key, value in vars(part).items() if isinstance(value, Tensor))
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -74,7 +74,7 @@ def adjust_preprocessing(
             raise ModelError(
                 f"Preprocessing has no option {key!r}; there are {', '.join(CHOICES)}.{suggestion(key, CHOICES)}"
             )
-    changes: dict[str, Any] = {**overrides}
+    changes: dict[str, Any] = {**({"crop_mode": None} if "resize" in overrides else {}), **overrides}
     try:
         if "mean" in changes:
             changes["mean"] = _mean(changes["mean"], default.size)

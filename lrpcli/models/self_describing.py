@@ -58,7 +58,7 @@ def read_safetensors(path: str | Path) -> SafetensorsFile:
     arrays, metadata = _contents(path)
     network = _network(metadata, path)
     weights = Weights(path, _blobs(arrays, path), digest, network)
-    return SafetensorsFile(weights, _description(metadata, path), _facts(metadata))
+    return SafetensorsFile(weights, describe_metadata(metadata, path), facts_of(metadata))
 
 
 def _contents(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -106,7 +106,8 @@ def _network(metadata: Mapping[str, str], path: Path) -> Network | None:
     return parse_prototxt(metadata["prototxt"], path) if "prototxt" in metadata else None
 
 
-def _description(metadata: Mapping[str, str], path: Path) -> Description:
+def describe_metadata(metadata: Mapping[str, str], path: Path) -> Description:
+    """What a file says of its net beside weights and layers."""
     labels = metadata.get("labels")
     return Description(
         name=metadata.get("name"),
@@ -132,5 +133,6 @@ def _preprocessing(text: str, path: Path) -> Mapping[str, Any]:
     return {key: fields[key] for key in CHOICES if key in fields}
 
 
-def _facts(metadata: Mapping[str, str]) -> dict[str, str]:
+def facts_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a file says for people, by heading."""
     return {key: text for key, text in sorted(metadata.items()) if key not in FOR_LOADING}

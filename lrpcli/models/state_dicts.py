@@ -1,7 +1,8 @@
 """Weights that PyTorch saved into the module that they belong to: strictly, or not at all."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -20,12 +21,12 @@ COUNTER = "num_batches_tracked"
 """A count of training steps that old files lack; nothing is computed with it in eval mode."""
 
 
-def load_weights(module: nn.Module, path: str | Path, name: str) -> str:
+def load_weights(module: nn.Module, path: str | Path, name: str, *, rename: Callable[[str], str] | None = None) -> str:
     """Puts the weights in a file into a module, which messages call `name`; gives the sha256 of the file.
 
     Numbers take the types that the module has; a module on the meta device gets memory. Every tensor of the module must
     be there, in its shape, and nothing else: ModelError names the first that are missing, left over or of another
-    shape. Errors of read_state_dict.
+    shape. Errors of read_state_dict. `rename` makes today's name of one that old files may have.
 
     >>> import torch
     >>> from lrpcli.models.state_dicts import load_weights
@@ -38,14 +39,15 @@ def load_weights(module: nn.Module, path: str | Path, name: str) -> str:
     lrpcli.errors.ModelError: 'linear.pt' does not fit my net: weight is 2 x 4 in the file and 3 x 4 in the net, ...
     """
     found = read_state_dict(path)
+    given = found.tensors if rename is None else {rename(key): tensor for key, tensor in found.tensors.items()}
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
-    tensors = _fitted(found.tensors, expected)
+    tensors = _fitted(given, expected)
     _require_shapes(tensors, expected, found.path, name)
     converted = {key: _converted(tensor, expected.get(key), key, found.path) for key, tensor in tensors.items()}
     on_meta = any(tensor.is_meta for tensor in expected.values())
     try:
-        keys = module.load_state_dict(converted, strict=False, assign=on_meta)
-    except RuntimeError as error:
+        keys = module.load_state_dict(_of_today(converted, module), strict=False, assign=on_meta)
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"{str(path)!r} does not fit {name}: {plain_reason(error)}. {_advice(name)}") from error
     missing = [key for key in keys.missing_keys if not _is_counter(key)]
     unexpected = [key for key in keys.unexpected_keys if not _is_counter(key) or _variance(key) not in expected]
@@ -55,6 +57,13 @@ def load_weights(module: nn.Module, path: str | Path, name: str) -> str:
     if on_meta:
         _start_counters(module)
     return found.sha256
+
+
+def _of_today(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The tensors, marked as of the versions that the module's parts have now; some ask, and not every file says."""
+    marked = OrderedDict(tensors)
+    marked._metadata = getattr(module.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    return marked
 
 
 def _fitted(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from lrpcli.pictures.style import PictureStyle
 
 Packed = NDArray[np.uint32]
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of the picture: the part that the model saw."""
+"""Left, top, right, bottom in pixels of the picture: what the model saw, and where it saw more than the photo, that."""
 
 SEEN, UNSEEN = 0.8, 0.3
 """Brightness of the photo under a map, and of what the model did not see."""
@@ -61,7 +61,7 @@ def draw(photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, s
     """
     rows, columns = _span(box[1], box[3], photo.height), _span(box[0], box[2], photo.width)
     index = np.full((photo.height, photo.width), UNSEEN_INDEX, np.intp)
-    field = _enlarged(smoothed(relevance, style.smooth), index[rows, columns].shape)
+    field = _enlarged(smoothed(relevance, style.smooth), index[rows, columns].shape, _cells(box, photo.size, relevance))
     index[rows, columns] = colour_index(field, scale)
     return DRAWERS[style.style](photo, index, style)
 
@@ -72,10 +72,21 @@ def _span(start: float, end: float, side: int) -> slice:
     return slice(first, max(min(round(end), side), first + 1))
 
 
-def _enlarged(relevance: Floats, shape: tuple[int, ...]) -> Floats:
-    """Relevance per pixel of the model's grid, read off between its pixels at (H, W) places."""
+def _cells(box: Box, size: tuple[int, int], relevance: Floats) -> Box:
+    """The part of a map that lies on the picture (W, H), in pixels of the map: all of it, but for what was put around.
+
+    Edges that are off by rounding only count as those of the map.
+    """
+    (left, top, right, bottom), (rows, columns) = box, relevance.shape
+    x = [round((edge - left) / (right - left) * columns, 3) for edge in (max(left, 0), min(right, size[0]))]
+    y = [round((edge - top) / (bottom - top) * rows, 3) for edge in (max(top, 0), min(bottom, size[1]))]
+    return x[0], y[0], x[1], y[1]
+
+
+def _enlarged(relevance: Floats, shape: tuple[int, ...], cells: Box) -> Floats:
+    """Relevance per pixel in a part of the model's grid, read off between its pixels at (H, W) places."""
     grid = Image.fromarray(np.nan_to_num(relevance).astype(np.float32))
-    return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)
+    return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=cells), np.float32)
 
 
 @cache

@@ -72,10 +72,20 @@ class Preparation:
         """The photo at picture size, never enlarged, and the model's part of it."""
         if self.overlay_size is None:
             height, width = placement.size
-            return image.resize((width, height), Image.Resampling.BICUBIC, box=placement.box), (0, 0, width, height)
+            return _on_grid(image, placement), (0, 0, width, height)
         shrink = min(1.0, self.overlay_size / max(image.size))
         size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
         photo = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
         across, down = size[0] / image.size[0], size[1] / image.size[1]
         left, top, right, bottom = placement.box
         return photo, (left * across, top * down, right * across, bottom * down)
+
+
+def _on_grid(image: Image.Image, placement: Placement) -> Image.Image:
+    """The part of a photo that the model saw as a picture of the model's grid, black where there is no photo."""
+    seen, cells = placement.seen
+    left, top, right, bottom = (round(edge) for edge in cells)
+    small = image.resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC, box=seen)
+    grid = Image.new("RGB", placement.size[::-1])
+    grid.paste(small, (left, top))
+    return grid

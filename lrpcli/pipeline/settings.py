@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import UsageError, require_one_of
-from lrpcli.images.formats import DecodePolicy
+from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
+from lrpcli.models.zoo.mirrors import check_mirror
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.setting import require_choices, setting
@@ -73,6 +74,9 @@ class PreprocessingSettings:
     std: tuple[float, ...] | None = setting(
         None, help="What is divided by after the mean, per channel.", metavar="NUMBERS", convert=_numbers
     )
+    interpolation: str | None = setting(
+        None, help="Filter for resizing: {choices}.", metavar="FILTER", choices=INTERPOLATIONS
+    )
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -108,6 +112,10 @@ class ModelSettings:
     weights: str | None = setting(
         None, help="Weights of a named model, in place of fetching them, or of a net that code makes.", metavar="FILE"
     )
+    mirror: str | None = setting(
+        None, help="Where to look first for weights to fetch: they lie there by file name.", metavar="URL|FOLDER",
+        convert=check_mirror,
+    )  # fmt: skip
     prototxt: str | None = setting(None, help="Net description of a .caffemodel that lacks it.", metavar="FILE")
     labels: str | None = setting(None, help="Class names, one a line.", metavar="FILE")
     input_shape: tuple[int, int, int] | None = setting(

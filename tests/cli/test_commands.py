@@ -15,7 +15,7 @@ from lrpcli.cli import main
 from tests.photos import TINY
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-SHAPE = ("--input-shape", "3,32,32")
+SHAPE = ("--input-shape", "3,32,32", "--preprocessing", "caffe")
 
 
 def lrp(*arguments):

@@ -15,6 +15,7 @@ NAMES = [name for name in lrpcli.__all__ if name != "__version__"]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))  # where the files of a page lie, which it imports
     names = {"__name__": page.stem}
     for block in blocks(page):
         if block.runs and block.language == "python":

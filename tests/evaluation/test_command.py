@@ -18,7 +18,18 @@ from lrpcli.images.sources import choose_images
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from tests.photos import TINY, folder_of_photos, photo
 
-TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe", "--region", "8", "--steps", "12")
+TINY_OPTIONS = (
+    "--model",
+    TINY,
+    "--input-shape",
+    "3,32,32",
+    "--preprocessing",
+    "caffe",
+    "--region",
+    "8",
+    "--steps",
+    "12",
+)
 
 
 def evaluate(*arguments, stdin=None):

@@ -121,7 +121,9 @@ def test_on_a_trained_net_float32_is_exact_enough(tmp_path):
     """The tiny net's random weights make logits of hundreds, which float32 rounds visibly; a real net's are small."""
     folder = shared("models")
     net = lrpcli.load_model(
-        folder / "cifar10_full_iter_70000_v2format.caffemodel", prototxt=folder / "cifar10_full_v2.prototxt"
+        folder / "cifar10_full_iter_70000_v2format.caffemodel",
+        prototxt=folder / "cifar10_full_v2.prototxt",
+        preprocessing={"mean": (104, 117, 123)},
     )
     found = list(Discovery([str(folder_of_photos(tmp_path, 2))]))
     exact = measure(evaluator(net, "composite", steps=10), found)

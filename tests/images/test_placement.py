@@ -75,3 +75,11 @@ def test_a_map_of_another_grid_is_refused():
     placement = Placement((10, 10), (0.0, 0.0, 10.0, 10.0), (4, 5))
     with pytest.raises(ValueError, match=r"A map of shape \(5, 4\) does not lie on this grid of 4 x 5 cells"):
         placement.to_image(np.zeros((5, 4)))
+
+
+def test_what_lies_around_the_photo_is_left_out():
+    placement = Placement((4, 8), (0.0, -2.0, 8.0, 6.0), (8, 8))
+    result = placement.to_image(np.arange(64.0).reshape(8, 8))
+    np.testing.assert_array_equal(result, np.arange(64.0).reshape(8, 8)[2:6])
+    assert placement.seen == ((0, 0, 8, 4), (0, 2, 8, 6))
+    assert Placement((4, 8), (1.0, 1.0, 3.0, 3.0), (8, 8)).seen == ((1, 1, 3, 3), (0, 0, 8, 8))

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lrpcli.cli.main import main
-from lrpcli.models.zoo import list_entries
+from lrpcli.models.zoo import find_entry, list_entries
 from tests.models.files import TINY, write_safetensors
 
 
@@ -23,7 +23,7 @@ def lines(result: Result) -> list[str]:
 
 def test_list() -> None:
     listed = lines(lrp("list"))
-    assert listed[0].split() == ["name", "input", "outputs", "weights", "title"]
+    assert listed[0].split() == ["name", "input", "outputs", "weights", "sources", "title"]
     assert [line.split()[0] for line in listed[1:]] == [entry.name for entry in list_entries()]
     assert max(map(len, listed)) < 100
     caffenet = next(line for line in listed if line.startswith("caffenet "))
@@ -33,8 +33,9 @@ def test_list() -> None:
 
 def test_list_as_json() -> None:
     rows = json.loads(lrp("list", "--json").stdout)
+    sources = list(find_entry("googlenet").weights.urls)
     assert {"name": "googlenet", "input": [3, 224, 224], "outputs": 1000, "weights": "not fetched",
-            "title": "GoogLeNet (BVLC)"} in rows  # fmt: skip
+            "sources": sources, "title": "GoogLeNet (BVLC)"} in rows  # fmt: skip
 
 
 def test_show_works_without_the_weights() -> None:
@@ -44,7 +45,7 @@ def test_show_works_without_the_weights() -> None:
     assert facts["input"] == "3x227x227"
     assert facts["labels"] == "1,000"
     assert facts["weights"] == "not fetched"
-    assert facts["hash"] == "sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
+    assert facts["hash"] == "sha256:472d4a06035497b180636d8a82667129960371375bd10fcb6df5c6c7631f25e0"
     assert facts["licence"] == "unrestricted, as BVLC states"
     assert facts["preprocessing"].startswith("squashed to 256 x 256, centre 227 x 227, BGR")
     table = shown[shown.index("") + 1 :]
@@ -78,7 +79,7 @@ def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caff
         lrp("show", tiny_caffemodel, "--prototxt", tiny_prototxt, "--labels", labels, "--input-shape", "3,16,16",
             "--mean", "1,2,3", "--resize", "20")
     )  # fmt: skip
-    assert "preprocessing  shorter side 20, centre 16 x 16, BGR, 0..255, minus mean 1, 2, 3" in shown
+    assert "preprocessing  shorter side 20, centre 16 x 16, BGR, 0..255, minus mean 1, 2, 3; by what was given" in shown
     assert "labels         4" in shown
     bare = write_safetensors(
         tmp_path / "own.safetensors",
@@ -99,7 +100,7 @@ def test_show_a_file_with_the_options_of_explain(tmp_path, tiny_blobs, tiny_caff
     ("arguments", "code", "message"),
     [
         (("show", "cafenet"), 2, "There is no model named 'cafenet'. Did you mean 'caffenet'?"),
-        (("show", "net.tflite"), 2, "supported are .caffemodel, .caffemodel.h5, .onnx and .safetensors"),
+        (("show", "net.tflite"), 2, "supported are .caffemodel, .caffemodel.h5, "),
         (("show", "no/net.caffemodel"), 3, "The weights file 'no/net.caffemodel' cannot be read"),
         (("fetch", "vgg-cnn-s"), 3, "No hash is known for the weights of 'vgg-cnn-s'"),
         (("fetch", "cifar10-full"), 3, "There is no official weights file for 'cifar10-full'"),
@@ -128,7 +129,7 @@ def test_verify_finds_what_is_wrong(cache) -> None:
     result = lrp("verify", "--json")
     assert result.exit_code == 3
     found = {row["name"]: row["weights"] for row in json.loads(result.stdout)}
-    assert found["alexnet"] == "wrong hash"
+    assert found["alexnet"] == "wrong size"
     assert "caffenet" not in found
     assert "alexnet" in result.stderr
 

@@ -74,8 +74,10 @@ def test_the_tables_are_cheap_to_ask() -> None:
 
 
 def test_suffixes_in_words(toy_format) -> None:
-    assert suffixes_in_words() == ".caffemodel, .caffemodel.h5, .onnx, .safetensors or .toy"
-    assert suffixes_in_words("and") == ".caffemodel, .caffemodel.h5, .onnx, .safetensors and .toy"
+    *others, last = importers.TABLE
+    assert last == ".toy" and others[:2] == [".caffemodel", ".caffemodel.h5"]
+    assert suffixes_in_words() == f"{', '.join(others)} or .toy"
+    assert suffixes_in_words("and") == f"{', '.join(others)} and .toy"
 
 
 def test_the_longest_suffix_decides(monkeypatch, toy_file, tiny_caffemodel) -> None:
@@ -119,7 +121,7 @@ def test_the_graph_builder_refuses_what_cannot_be(toy_format, tmp_path) -> None:
 def test_the_command_takes_a_new_format(toy_file, tmp_path) -> None:
     shown = lrp("models", "show", toy_file, "--resize", 20)
     assert shown.exit_code == 0, shown.output
-    assert "preprocessing  shorter side 20, centre 16 x 16, RGB, 0..255" in shown.stdout
+    assert "centre 16 x 16, RGB, 0..255; by the toy format, changed by what was given" in shown.stdout
     assert "licence        made in a test" in shown.stdout
     picture = photo(tmp_path / "photo.png")
     explained = lrp("explain", "--model", toy_file, picture, tmp_path / "out")
@@ -127,7 +129,7 @@ def test_the_command_takes_a_new_format(toy_file, tmp_path) -> None:
     assert np.load(tmp_path / "out" / "photo.png.npy").shape == (16, 16)
     refused = lrp("explain", "--model", "net.toi", picture, tmp_path / "other")
     assert refused.exit_code == 2
-    assert "supported are .caffemodel, .caffemodel.h5, .onnx, .safetensors and .toy. Any other net" in refused.stderr
+    assert f"supported are {suffixes_in_words('and')}. Any other net" in refused.stderr
 
 
 def test_a_new_zoo_is_loaded_by_name(toy_zoo) -> None:
@@ -148,7 +150,7 @@ def test_a_new_zoo_is_loaded_by_name(toy_zoo) -> None:
 
 def test_the_command_takes_a_new_zoo(toy_zoo) -> None:
     listed = lrp("models", "list")
-    assert "toy:small            3x16x16    5        not fetched  A toy" in listed.stdout.splitlines()
+    assert "toy:small            3x16x16    5        not fetched  -        A toy" in listed.stdout.splitlines()
     assert lrp("models", "path", "toy:small").stdout.strip() == str(toy_zoo / "small.toy")
     assert not (toy_zoo / "small.toy").exists()
     assert lrp("models", "fetch", "toy:small").stdout.strip() == str(toy_zoo / "small.toy")

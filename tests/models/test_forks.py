@@ -445,7 +445,7 @@ def test_the_data_layer_of_the_test_phase_wins(tmp_path, order) -> None:
         ("crop_size: 16", (0, 0, 0), None),
         (
             'crop_size: 16 mean_file: "m.binaryproto"',
-            (104, 117, 123),
+            None,
             "m.binaryproto in training, which is not at hand",
         ),
         ("crop_size: 16 mean_value: 5", (5, 5, 5), None),
@@ -456,7 +456,9 @@ def test_what_a_data_layer_subtracts(tmp_path, transform, mean, fact) -> None:
     train = DATA.format(kind="ImageData", rule=TRAIN, transform=TRAINED)
     prototxt.write_text(train + DATA.format(kind="ImageData", rule=TEST, transform=transform) + BODY)
     model = load_model(write_caffemodel(tmp_path / "n.caffemodel", random_blobs(prototxt)), prototxt=prototxt)
-    assert (model.preprocessing.mean, model.preprocessing.std) == (mean, (1, 1, 1))
+    known = model.preprocessing
+    assert (known and known.mean, model.stated_by) == (mean, mean and "the net's data layer")
+    assert mean is None or known.std == (1, 1, 1)
     assert model.facts.get("mean file", "").startswith(fact or "") and bool(fact) == ("mean file" in model.facts)
 
 
@@ -524,15 +526,15 @@ def test_a_net_of_one_head_has_its_name(tiny_caffemodel) -> None:
                               run(model, images((3, 16, 16))))  # fmt: skip
     with pytest.raises(ModelError, match="has no head 'out/'.*the output folder is -o FOLDER"):
         load_model(tiny_caffemodel, output="out/")
-    with pytest.raises(ModelError, match="A torch module has one output"):
-        load_model(torch.nn.Linear(1, 1), input_shape=(1, 1, 1), output="prob")
+    with pytest.raises(ModelError, match="The model returns one tensor, so there is no output 'prob' to choose"):
+        lrpcli.Explainer(load_model(torch.nn.Flatten(), input_shape=(1, 1, 1), output="prob"))
 
 
 def test_commands_choose_a_head(tmp_path) -> None:
     prototxt = tmp_path / "heads.prototxt"
     prototxt.write_text(HEADS + CHOICES[0][0])
     weights = write_caffemodel(tmp_path / "n.caffemodel", heads_blobs())
-    options = ("--prototxt", prototxt, "--save", "none", "--json")
+    options = ("--prototxt", prototxt, "--preprocessing", "caffe", "--save", "none", "--json")
     shown = json.loads(lrp("models", "show", weights, "--prototxt", prototxt, "--json").stdout)
     assert shown["outputs"] == 4
     assert (
@@ -546,7 +548,7 @@ def test_commands_choose_a_head(tmp_path) -> None:
     assert first.exit_code == 0 and json.loads(first.stdout.splitlines()[0])["target"] < 3
     other = lrp("explain", "--model", weights, *options, path, out)
     assert other.exit_code == 2 and 'head was "aux" and is now "fc2"' in other.stderr
-    evaluated = ("evaluate", "--model", weights, "--prototxt", prototxt, "--region", 8, "--steps", 2, "--config",
+    evaluated = ("evaluate", "--model", weights, *options[:4], "--region", 8, "--steps", 2, "--config",
                  "epsilon", path, "-o", tmp_path / "evaluation")  # fmt: skip
     assert lrp(*evaluated, "--output", "fc2").exit_code == 0
     assert lrp(*evaluated).exit_code == 0  # the same head

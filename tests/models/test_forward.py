@@ -12,7 +12,7 @@ from lrpcli.models.caffe.assemble import assemble
 from lrpcli.models.caffe.files import Weights, read_prototxt, read_weights
 from lrpcli.models.description import Description
 from lrpcli.models.layer_table import layer_table
-from lrpcli.models.zoo.caffe import PACKAGE
+from lrpcli.models.zoo.registry import PACKAGE
 from tests.models.files import TINY, as_v1, random_blobs, write_caffemodel, write_hdf5
 from tests.shared import shared
 

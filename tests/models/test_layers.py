@@ -273,7 +273,7 @@ LRP0 = {"bias": "ignore", "kind": {"linear": {"rule": "epsilon", "epsilon": 0.0}
 
 def explainer(tmp_path: Path, text: str, shapes: dict[str, list[tuple[int, ...]]], config: object) -> lrpcli.Explainer:
     prototxt, weights = net(tmp_path, text, shapes)
-    model = load_model(weights, prototxt=prototxt)
+    model = load_model(weights, prototxt=prototxt, preprocessing="raw")
     return lrpcli.Explainer(model, config, dtype=torch.float64, device="cpu")  # type: ignore[arg-type]
 
 

@@ -12,7 +12,9 @@ import lrpcli
 from lrpcli.errors import ModelError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
-from lrpcli.models.zoo.caffe import PACKAGE
+from lrpcli.models.importers import suffixes_in_words
+from lrpcli.models.zoo import find_entry
+from lrpcli.models.zoo.registry import PACKAGE
 from tests.models.files import TINY, random_blobs, write_caffemodel, write_hdf5, write_safetensors
 from tests.models.test_forward import images, run
 
@@ -77,7 +79,7 @@ def test_options_overrule_the_file_one_by_one(self_describing) -> None:
 
 
 def test_defaults_by_path(tiny_caffemodel) -> None:
-    model = load_model(str(tiny_caffemodel))
+    model = load_model(str(tiny_caffemodel), preprocessing={"mean": (104, 117, 123)})
     assert (model.name, model.labels, model.source) == ("Tiny", None, str(tiny_caffemodel))
     assert model.label(3) == "class 3"
     assert model.preprocessing.describe() == "whole photo squashed to 16 x 16, BGR, 0..255, minus mean 104, 117, 123"
@@ -95,7 +97,8 @@ def test_nets_on_crops_are_cut_from_256(tmp_path) -> None:
     prototxt = tmp_path / "n.prototxt"
     prototxt.write_text(TINY.replace("dim: 16 dim: 16", "dim: 224 dim: 224"))
     weights = write_caffemodel(tmp_path / "n.caffemodel", random_blobs(prototxt))
-    assert load_model(weights, prototxt=prototxt).preprocessing.resize == (256, 256)
+    model = load_model(weights, prototxt=prototxt, preprocessing={"pixel_scale": 1.0})
+    assert model.preprocessing.resize == (256, 256)
 
 
 def test_a_data_layer_that_makes_no_sense(tmp_path, tiny_blobs, tiny_prototxt) -> None:
@@ -173,9 +176,14 @@ def test_paths_that_cannot_be_models(tmp_path, tiny_caffemodel) -> None:
         load_model("no/such.caffemodel")
     with pytest.raises(WeightsError, match=r"'no/such.safetensors' cannot be read \(No such file"):
         load_model("no/such.safetensors")
-    for name in ("net.tflite", "net.pt", tmp_path / "net.pth", "some/folder"):
-        with pytest.raises(ModelError, match=r"supported are .caffemodel, .caffemodel.h5, .onnx and .safetensors\. Any other"):
+    for name in ("net.tflite", "some/folder/net.pb"):
+        with pytest.raises(ModelError, match=rf"supported are {suffixes_in_words('and')}\. Any other"):
             load_model(name)
+    for name in ("net.pt", tmp_path / "net.PTH", "net.ckpt"):
+        with pytest.raises(ModelError, match=r"holds weights without the net.*--model net.py:make --weights .*net\."):
+            load_model(name)
+    with pytest.raises(ModelError, match=r"it is Python code\. .* --model some/net.py:make\."):
+        load_model("some/net.py")
     with pytest.raises(ModelError, match="is a path, so weights cannot be given beside it; they go with a name"):
         load_model(tiny_caffemodel, weights="x.caffemodel")
     with pytest.raises(ModelError, match=r"A model is a name, a path or a torch.nn.Module, not list\."):
@@ -188,8 +196,8 @@ def test_caffenet_by_name_without_weights(monkeypatch, cache) -> None:
         load_model("caffenet")
     assert str(caught.value) == (
         f"The weights of 'caffenet' are not in the cache ({cache / 'bvlc_reference_caffenet.caffemodel'}), and "
-        "LRP_OFFLINE forbids to fetch them. Unset it, or fetch "
-        "http://dl.caffe.berkeleyvision.org/bvlc_reference_caffenet.caffemodel elsewhere and give --weights FILE."
+        "LRP_OFFLINE forbids to fetch them. Unset it, name a folder that has the file with --mirror FOLDER, or fetch "
+        f"{find_entry('caffenet').weights.urls[0]} elsewhere and give --weights FILE."
     )
     assert caught.value.exit_code == 3
 

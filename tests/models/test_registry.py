@@ -9,9 +9,10 @@ import pytest
 from lrpcli.errors import ModelError
 from lrpcli.models import load_architecture, load_model
 from lrpcli.models.layer_table import layer_table, parameter_count
-from lrpcli.models.zoo import find_entry
+from lrpcli.models.zoo import find_entry, list_fetched
 from lrpcli.models.zoo.bundled import BundledZoo
-from lrpcli.models.zoo.caffe import PACKAGE, CaffeZoo
+from lrpcli.models.zoo.caffe import CaffeZoo
+from lrpcli.models.zoo.registry import PACKAGE
 
 OFFICIAL = list(CaffeZoo().entries())
 BUNDLED = list(BundledZoo().entries())
@@ -36,7 +37,37 @@ def test_entry_fits_its_net(name: str) -> None:
     assert any(row.kind == "lrn" for row in layer_table(model))
     if entry.hash is not None:
         assert re.fullmatch(r"sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}", entry.hash)
-        assert entry.url is not None
+        assert entry.urls
+
+
+FETCHED = {
+    "caffenet": (243_862_418, "sha256:472d4a06035497b180636d8a82667129960371375bd10fcb6df5c6c7631f25e0", 2),
+    "alexnet": (243_862_414, "sha256:4bff209a9837298157915ef50a4831a59636a6ca1a6b8ebacd990c3a5f3053e0", 3),
+    "googlenet": (53_533_754, "sha256:6f7101e3a2183738a7125a0c5021ba82a1feb4228c5ca0924d991b6daf6f6fad", 3),
+    "rcnn-ilsvrc13": (None, "sha1:bdd8abb885819cba5e2fe1eb36235f2319477e64", 1),
+    "flickr-style": (None, "sha1:b61b5cef7d771b53b0c488e78d35ccadc073e9cf", 1),
+    "onnx-caffenet": (243_863_798, "sha256:ea563e5c47d1f58e1717cf1a2d8bf288b8adc07af0ad228b622096cd243aeecb", 2),
+    "onnx-alexnet": (243_863_787, "sha256:6b0da9510f27f234ee96a85dc3809dd210150fdefad87f6850f9788513216945", 2),
+    "onnx-googlenet": (28_021_836, "sha256:c99c507058eaf41de8723408fdda7db8325cb57f0a89f2ee07a716d6e963e14e", 2),
+    "onnx-inception-v1": (28_021_958, "sha256:814b31a6316873bd03d2d808415ce1f40a7bf48ad88eab5ecc3cdc8dc6cf38ec", 2),
+    "onnx-zfnet512": (349_005_501, "sha256:c975ca6a24c0a2e1584c6f82667e0ac9c06084fc7769d267f71b4a154d1f1c72", 2),
+    "onnx-rcnn-ilsvrc13": (230_753_161, "sha256:4aadb5ac806e82f89bac7dea77c838ba828dccbe5d624d8a44ebd513953571d9", 2),
+}
+"""Bytes, hash, and number of sources of what can be fetched."""
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_what_is_fetched_is_known_by_size_and_hash_and_https_comes_first(name: str) -> None:
+    weights = find_entry(name).weights
+    assert (weights.size, weights.hash, len(weights.urls)) == FETCHED[name]
+    schemes = [url.partition(":")[0] for url in weights.urls]
+    assert set(schemes) <= {"https", "http"} and schemes == sorted(schemes, reverse=True)
+    assert len(set(weights.urls)) == len(weights.urls)
+    assert weights.is_called(weights.urls[-1].rpartition("/")[2])
+
+
+def test_nothing_else_is_fetched() -> None:
+    assert [entry.name for entry in list_fetched() if entry.weights.obstacle() is None] == list(FETCHED)
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -54,7 +54,7 @@ def server(monkeypatch) -> Iterator[Server]:
 
 def model(url: str | None, known: str | None = "right") -> CachedFile:
     digest = f"sha1:{hashlib.sha1(CONTENT).hexdigest()}" if known == "right" else known
-    return CachedFile("some-net", digest, url)
+    return CachedFile("some-net", digest, () if url is None else (url,))
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -95,20 +95,23 @@ def test_a_wrong_hash_is_refused_and_not_kept(server, cache) -> None:
 
 
 def test_a_transfer_that_is_cut_off_leaves_nothing(server, cache) -> None:
-    with pytest.raises(WeightsError, match=r"could not be fetched: the transfer was cut off\. Try again"):
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched from 127.0.0.1:\d+: the transfer was cut off\. Try again"
+    ):
         model(f"{server.url}/cut.caffemodel").fetch()
     assert everything_in(cache) == []
 
 
 def test_a_missing_file_is_named_with_the_answer_of_the_server(server, cache) -> None:
-    url = f"{server.url}/missing.caffemodel"
-    with pytest.raises(WeightsError, match=rf"{url} could not be fetched: the server answers 404 Not Found\. Try"):
-        model(url).fetch()
+    with pytest.raises(
+        WeightsError, match=r"could not be fetched from 127.0.0.1:\d+: the server answers 404 Not Found\. Try"
+    ):
+        model(f"{server.url}/missing.caffemodel").fetch()
     assert everything_in(cache) == []
 
 
 def test_no_server(cache) -> None:
-    with pytest.raises(WeightsError, match=r"could not be fetched: no connection to the server \(Connection refused\)"):
+    with pytest.raises(WeightsError, match=r"from 127.0.0.1:9: no connection to the server \(Connection refused\)"):
         model("http://127.0.0.1:9/net.caffemodel").fetch()
 
 
@@ -120,7 +123,7 @@ def test_offline_asks_nobody(server, cache, monkeypatch, value) -> None:
         file.fetch()
     cache.mkdir()
     (cache / "net.caffemodel").write_bytes(b"else")
-    with pytest.raises(WeightsError, match="have the wrong hash .* and LRP_OFFLINE forbids"):
+    with pytest.raises(WeightsError, match="have the wrong size or hash .* and LRP_OFFLINE forbids"):
         file.fetch()
     (cache / "net.caffemodel").write_bytes(CONTENT)
     assert file.fetch() == cache / "net.caffemodel"
@@ -193,5 +196,5 @@ def test_a_cache_that_may_not_be_looked_into_does_not_stop_a_list(cache, monkeyp
 
 
 def test_no_two_named_models_share_a_file_in_the_cache() -> None:
-    fetched = [entry.weights.path() for entry in list_entries() if entry.weights.url]
+    fetched = [entry.weights.path() for entry in list_entries() if entry.weights.urls]
     assert len(set(fetched)) == len(fetched)

@@ -58,6 +58,7 @@ def import_toy(path: Path, description: Description) -> Model:
         source=str(path),
         outputs=builder.shapes[last][0],
         weights_sha256=digest,
+        stated_by="the toy format",
     )
     return replace(model, facts={"licence": "made in a test"})
 
@@ -93,7 +94,7 @@ class ToyFile(WeightsFile):
     def state(self) -> State:
         return "cached" if self.path().is_file() else "not fetched"
 
-    def fetch(self, *, progress: bool = True) -> Path:
+    def fetch(self, *, mirror: str | None = None, progress: bool = True) -> Path:
         return self.path() if self.path().is_file() else write_toy(self.path())
 
 

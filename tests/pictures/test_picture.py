@@ -111,3 +111,14 @@ def test_the_overlay_is_the_formula_within_a_level(cmap):
     expected = (1 - opacity) * grey + opacity * np.where(relevance[..., None] > 0, positive, negative)
     # Near zero the opacity is steep: half a step of the table is up to 1 % of opacity.
     assert np.abs(got - expected).max() < 4 and np.abs(got - expected).mean() < 0.5
+
+
+def test_relevance_around_the_photo_is_left_out_of_the_picture():
+    """A grid of 8 x 8 that reaches two cells beyond the photo above and below."""
+    relevance = np.zeros((8, 8), np.float32)
+    relevance[0] = -1
+    relevance[3, 2] = 1
+    style = PictureStyle(style="heatmap", smooth=0)
+    whole = draw(Image.new("RGB", (80, 80)), relevance, (0, 0, 80, 80), style, 1.0)
+    part = draw(Image.new("RGB", (80, 40)), relevance, (0, -20, 80, 60), style, 1.0)
+    np.testing.assert_array_equal(np.asarray(part), np.asarray(whole)[20:60])

@@ -159,6 +159,18 @@ def _net() -> "nn.Module":
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
 
 
+def _programs(folder: Path) -> tuple[bytes, bytes]:
+    import torch
+
+    path = folder / "net.pt2"
+    samples = []
+    for images in (1, 2):
+        program = torch.export.export(_net(), (torch.zeros(images, 3, 8, 8),))
+        torch.export.save(program, path, extra_files={"labels": "a\nb\nc\nd\ne"})
+        samples.append(path.read_bytes())
+    return samples[0], samples[1]
+
+
 def _read_state_dict(path: Path) -> object:
     from lrpcli.models.state_dicts import load_weights
 
@@ -177,7 +189,7 @@ def _onnx(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.caffe import PACKAGE
+    from lrpcli.models.zoo.registry import PACKAGE
     from tests.models.files import TINY, write_caffemodel
 
     write_caffemodel(folder / "weights.caffemodel", _tiny_blobs(folder))
@@ -203,7 +215,7 @@ def _read_prototxt(path: Path) -> object:
 
 
 def _labels(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.caffe import PACKAGE
+    from lrpcli.models.zoo.registry import PACKAGE
 
     return b"n00000001 red, crimson\ngreen\nblue, azure\n", (PACKAGE / "data" / "imagenet_labels.txt").read_bytes()
 
@@ -358,6 +370,7 @@ TARGETS = {
     "onnx": Target(".onnx", _onnx, _read_model),
     "safetensors": Target(".safetensors", _safetensors, _read_model),
     "state dict": Target(".pt", _state_dicts, _read_state_dict),
+    "pt2": Target(".pt2", _programs, _read_model),
     "prototxt": Target(".prototxt", _prototxts, _read_prototxt),
     "labels": Target(".txt", _labels, _read_labels),
     "mean": Target(".binaryproto", _means, _read_mean),

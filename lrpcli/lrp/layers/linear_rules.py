@@ -231,7 +231,7 @@ class ZBox(Rule[LinearOperation]):
         if len(bounds) < 2:
             raise ConfigError(
                 f"{needs} the range of its input, which is not known here; give low and high in the config or, for a "
-                "layer that reads the model's input, pixel_range to the Explainer."
+                "layer that reads the model's input, pixel_range to the Explainer or --preprocessing to the command."
             )
         low, high = bounds["low"], bounds["high"]
         if not bool((low <= high).all() and (low < high).any()):  # equal where a preprocessing has the factor 0

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree
 
 from lrpcli.errors import ModelError
@@ -45,7 +45,8 @@ def pick(found: Any, output: Output) -> Any:
     parts = outputs_of(found)
     if not parts:
         raise ModelError(
-            f"The model returns one tensor, so there is no output {str(output)!r} to choose. Leave it out."
+            f"The model returns one tensor, so there is no output {str(output)!r} to choose. Leave it out; the output "
+            "folder is -o FOLDER."
         )
     if str(output) not in parts:
         raise ModelError(f"The model has no output {str(output)!r}; it returns {in_words(parts)}. Choose one of them.")
@@ -70,16 +71,24 @@ def in_words(parts: Mapping[str, Any]) -> str:
 
 
 def _shape(value: Any) -> str:
-    meta = getattr(value, "meta", None)
-    shape = getattr(meta.get("val") if isinstance(meta, dict) else value, "shape", None)
-    return "" if shape is None else f" {tuple(shape)}"
+    known = value.meta.get("val") if isinstance(value, fx.Node) else value
+    return f" {tuple(known.shape)}" if isinstance(known, Tensor) else ""
+
+
+def outputs_returned(module: fx.GraphModule) -> dict[str, fx.Node]:
+    """The outputs of a graph by name, if they are several; else nothing."""
+    found = outputs_of(_structured(module, next(node.args[0] for node in module.graph.nodes if node.op == "output")))
+    return found if len(found) > 1 else {}
+
+
+def _structured(module: fx.GraphModule, returned: Any) -> Any:
+    """What a graph returns in the containers that its model has, which torch.export writes down apart."""
+    structure = getattr(getattr(module.graph._codegen, "pytree_info", None), "out_spec", None)
+    return returned if structure is None else _pytree.tree_unflatten(list(returned), structure)
 
 
 def _select_in_graph(module: fx.GraphModule, output: Output) -> fx.GraphModule:
     graph = fx.Graph()
     returned: Any = graph.graph_copy(module.graph, {})
-    structure = getattr(getattr(module.graph._codegen, "pytree_info", None), "out_spec", None)
-    if structure is not None:
-        returned = _pytree.tree_unflatten(list(returned), structure)
-    graph.output(pick(returned, output))
+    graph.output(pick(_structured(module, returned), output))
     return fx.GraphModule(module, graph, class_name=type(module).__name__)

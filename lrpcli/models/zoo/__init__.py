@@ -5,15 +5,17 @@ weights are cheap: nothing heavy is imported before an entry is loaded.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from lrpcli.errors import ModelError, suggestion
 from lrpcli.models.description import Description
-from lrpcli.models.zoo.weights import WeightsFile
+from lrpcli.models.zoo.hashes import algorithm_of, fits, hash_of
+from lrpcli.models.zoo.weights import Verified, WeightsFile
 
 if TYPE_CHECKING:
     from lrpcli.models.model import Model
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 TABLE = (
     "lrpcli.models.zoo.bundled:BundledZoo",
     "lrpcli.models.zoo.caffe:CaffeZoo",
+    "lrpcli.models.zoo.onnx:OnnxZoo",
+    "lrpcli.models.zoo.torchvision:TorchvisionZoo",
+    "lrpcli.models.zoo.timm:TimmZoo",
+    "lrpcli.models.zoo.timm:HubZoo",
 )
 """The zoos as "module:class", in the order in which lists show their models."""
 
@@ -45,7 +51,8 @@ class Entry(ABC):
     def load(self, description: Description, weights: str | Path | None = None) -> "Model":
         """The model, with everything in `description` overruling what the zoo says.
 
-        Its weights are fetched on first use unless `weights` names a file. Raises ModelError, UnsupportedLayer or
+        Its weights are fetched on first use, from `description.mirror` before all other sources, unless `weights`
+        names a file. Raises ModelError, UnsupportedLayer or
         WeightsError.
         """
 
@@ -58,19 +65,36 @@ class Entry(ABC):
 
     def facts(self) -> dict[str, str]:
         """What people should know, by heading; nothing that is not known."""
-        known = {"title": self.title, "weights": self.weights.state(), "url": self.weights.url,
+        sources = ", ".join(self.weights.urls) or None
+        known = {"title": self.title, "weights": self.weights.state(), "sources": sources,
                  "hash": self.weights.hash, "licence": self.licence, "note": self.note}  # fmt: skip
         return {heading: text for heading, text in known.items() if text is not None}
 
 
 class Zoo(ABC):
-    """A family of named models. Names that begin with `prefix`, where there is one, belong to this zoo."""
+    """A family of named models. Names that begin with `prefix`, where there is one, belong to this zoo.
+
+    `summary` is the line by which lists name a zoo whose models they do not show.
+    """
 
     prefix = ""
+    summary = ""
 
     @abstractmethod
     def entries(self) -> Mapping[str, Entry]:
         """The models that lists show, by their whole name and in order. Must be cheap."""
+
+    def catalogue(self) -> Iterable[Entry]:
+        """All its models, for a list of this zoo alone; may import a library. ModelError if there is no such list."""
+        return self.entries().values()
+
+    def bare_names(self) -> tuple[str, ...]:
+        """Names of its models without the prefix, as far as they are known without importing anything."""
+        return ()
+
+    def has_bare(self, name: str) -> bool:
+        """Whether a name would be one of its models if it had the prefix; may import a library."""
+        return name in self.bare_names()
 
     def claims(self, name: str) -> bool:
         """Whether a name is meant for this zoo, misspelt or not."""
@@ -89,12 +113,63 @@ def list_entries() -> list[Entry]:
     return [entry for zoo in _zoos() for entry in zoo.entries().values()]
 
 
+def list_fetched() -> list[Entry]:
+    """The named models whose weights do not come with the package; of the zoos without a prefix, as others are large.
+
+    `lrp models fetch --all` is about these.
+    """
+    named = (entry for zoo in _zoos() if not zoo.prefix for entry in zoo.entries().values())
+    return [entry for entry in named if entry.weights.state() not in ("bundled", "missing")]
+
+
+def recognise_weights(path: Path) -> tuple[str | None, Verified]:
+    """Whose weights a file holds, by its hash; or whose they should be, by its name, and what is wrong with them.
+
+    The name of the model, or None with "unknown". WeightsError if the file cannot be read.
+    """
+    from lrpcli.models.reading import name_missing_weights
+
+    known = [entry.weights for entry in list_entries() if entry.weights.hash is not None]
+    hashes = [weights.hash or "" for weights in known]
+    with name_missing_weights(path):
+        found = {algorithm: hash_of(path, algorithm) for algorithm in {algorithm_of(one) for one in hashes}}
+        ours = [weights for weights, one in zip(known, hashes, strict=True) if fits(found[algorithm_of(one)], one)]
+        if ours:
+            return ours[0].model, "ok"
+        called = [weights for weights in known if weights.is_called(path.name)]
+        return (called[0].model, called[0].compare(path)) if called else (None, "unknown")
+
+
 def find_entry(name: str) -> Entry:
     """The model of that name. ModelError with a suggestion if there is none."""
     zoo = _claiming(name)
     if zoo is None:
-        raise unknown_name(name, [entry.name for entry in list_entries()])
+        raise unknown_name(name, [entry.name for entry in list_entries()], meant_names(name))
     return zoo.find(name)
+
+
+def list_zoo(name: str) -> list[Entry]:
+    """All models of the zoo with that prefix. ModelError with a suggestion if there is none, or no list of it."""
+    prefix = name.lower().rstrip(":") + ":"
+    zoos = {zoo.prefix: zoo for zoo in _zoos() if zoo.prefix}
+    if prefix not in zoos:
+        raise ModelError(f"There is no zoo named {name!r}; there are {', '.join(known.rstrip(':') for known in zoos)}.")
+    return list(zoos[prefix].catalogue())
+
+
+def summaries() -> list[str]:
+    """A line for each zoo whose models lists do not show."""
+    return [zoo.summary for zoo in _zoos() if zoo.summary]
+
+
+def meant_names(name: str) -> list[str]:
+    """Whole names that a name without a prefix may stand for: those that have it, else one that is spelt alike."""
+    zoos = [zoo for zoo in _zoos() if zoo.prefix]
+    if suggestion(name.lower(), [entry.name for entry in list_entries()]):
+        zoos = [zoo for zoo in zoos if zoo.bare_names()]  # quick, for what is misspelt rather than elsewhere
+    exact = [zoo.prefix + name for zoo in zoos if zoo.has_bare(name)]
+    known = {bare: zoo.prefix + bare for zoo in zoos for bare in zoo.bare_names()}
+    return exact or [known[close] for close in get_close_matches(name.lower(), known, n=1, cutoff=0.8)]
 
 
 def is_claimed(name: str) -> bool:
@@ -102,11 +177,12 @@ def is_claimed(name: str) -> bool:
     return _claiming(name) is not None
 
 
-def unknown_name(name: str, known: Iterable[str]) -> ModelError:
-    """The error for a name that no model has."""
+def unknown_name(name: str, known: Iterable[str], meant: Sequence[str] = ()) -> ModelError:
+    """The error for a name that no model has; `meant` are what it stands for, where that is known."""
+    listing = f"lrp models list {name.partition(':')[0]}" if ":" in name else "lrp models list"
+    offer = f" Did you mean {' or '.join(meant)}?" if meant else suggestion(name.lower(), known)
     return ModelError(
-        f"There is no model named {name!r}.{suggestion(name.lower(), known)} `lrp models list` shows all names; a "
-        "model file is given by its path."
+        f"There is no model named {name!r}.{offer} `{listing}` shows all names; a model file is given by its path."
     )
 
 

@@ -29,7 +29,7 @@ class BundledFile(WeightsFile):
         """Bundled, or missing."""
         return "bundled" if self.path().is_file() else "missing"
 
-    def fetch(self, *, progress: bool = True) -> Path:
+    def fetch(self, *, mirror: str | None = None, progress: bool = True) -> Path:
         """The file, which nothing is fetched for. WeightsError if it is missing."""
         path = self.path()
         if not path.is_file():

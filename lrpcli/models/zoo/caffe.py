@@ -1,41 +1,22 @@
-"""Well-known Caffe nets, as registry.toml has them, with net descriptions and labels of our own."""
+"""Well-known Caffe nets, as caffe.toml has them, with net descriptions and labels of our own."""
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lrpcli.models.description import Description, PreprocessingFields
-from lrpcli.models.importers import import_file
+from lrpcli.models.description import Description
 from lrpcli.models.zoo import Entry, Zoo
-from lrpcli.models.zoo.weights import CachedFile
+from lrpcli.models.zoo.registry import PACKAGE, RegistryEntry, read_registry
 
 if TYPE_CHECKING:
     from lrpcli.models.model import Model
 
-PACKAGE = Path(__file__).parent
-
 
 @dataclass(frozen=True)
-class CaffeEntry(Entry):
-    """One entry of the registry. `hash` is "sha1:..." or "sha256:..." of the weights file, `size` its bytes.
-
-    Both are None if not known. `url` is where the weights file is fetched, None if there is no official one; `labels`
-    is a file in data/.
-    """
-
-    url: str | None = None
-    hash: str | None = None
-    size: int | None = None
-    labels: str | None = None
-    preprocessing: PreprocessingFields | None = None
-
-    @property
-    def weights(self) -> CachedFile:
-        """The official weights file in the cache."""
-        return CachedFile(self.name, self.hash, self.url, self.size)
+class CaffeEntry(RegistryEntry):
+    """A Caffe net, whose layers are in architectures/."""
 
     @property
     def architecture(self) -> Path:
@@ -44,13 +25,7 @@ class CaffeEntry(Entry):
 
     def description(self) -> Description:
         """What the registry knows beside the weights."""
-        labels = None if self.labels is None else PACKAGE / "data" / self.labels
-        return Description(self.name, self.architecture, None, self.preprocessing, labels, stated_by="lrp models list")
-
-    def load(self, description: Description, weights: str | Path | None = None) -> "Model":
-        """The model, see Entry.load."""
-        path = self.weights.fetch() if weights is None else weights
-        return import_file(path, description.over(self.description()))
+        return replace(super().description(), prototxt=self.architecture)
 
     def load_architecture(self, description: Description) -> "Model":
         """The net with zeros that take no memory for weights; its `weights_sha256` is None."""
@@ -62,7 +37,7 @@ class CaffeEntry(Entry):
 
 
 class CaffeZoo(Zoo):
-    """The nets of registry.toml."""
+    """The nets of caffe.toml."""
 
     def entries(self) -> Mapping[str, Entry]:
         """All of them, in the order of the file."""
@@ -71,10 +46,5 @@ class CaffeZoo(Zoo):
 
 @cache
 def registry() -> dict[str, CaffeEntry]:
-    """The entries of registry.toml by name, in the order of the file."""
-    tables = tomllib.loads((PACKAGE / "registry.toml").read_text(encoding="utf-8"))
-    return {name: _entry(name, table) for name, table in tables.items()}
-
-
-def _entry(name: str, table: dict[str, Any]) -> CaffeEntry:
-    return CaffeEntry(name=name, **{**table, "input": tuple(table["input"])})
+    """The entries of caffe.toml by name, in the order of the file."""
+    return read_registry(CaffeEntry, "caffe.toml")

@@ -1,5 +1,6 @@
-"""A file from a web server that may be slow, broken or hostile: all of it, with the right hash, or nothing."""
+"""A file from a source that may be slow, broken or hostile: all of it, with the right hash, or nothing."""
 
+import base64
 import fcntl
 import glob
 import hashlib
@@ -17,8 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
+from lrpcli.models.zoo.hashes import fits, is_whole, open_regular
+from lrpcli.models.zoo.mirrors import is_local, local_path, shown
+
+CONNECT = 20.0
+"""Seconds that one address of a server may take to let a connection begin."""
 STALL = 60.0
 """Seconds that a server may be silent."""
 SLOWEST = 1000
@@ -32,16 +38,16 @@ TEMPORARY = ".{name}.{unique}.part"
 
 
 class DownloadError(Exception):
-    """A file could not be had from its server; the text says why, as the end of a sentence."""
-
-
-class WrongHashError(DownloadError):
-    """What came is not the file."""
+    """A file could not be had from its source; the text says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on a server. `hash` is "sha1:..." or "sha256:...", `size` its bytes, None if not known."""
+    """A file on a server, or in a folder (file:///...). `hash` and `size` as WeightsFile has them.
+
+    `url` may hold a user and a password, which go to its own scheme, host and port alone and into no message. Plain
+    http is taken, at first or by redirection, only with a whole hash: with the first digits of one, https must do.
+    """
 
     url: str
     hash: str
@@ -57,14 +63,13 @@ def download(remote: Remote, path: Path, *, progress: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     with _temporary(path) as (file, temporary), _Watch() as watch:
-        algorithm, _, digits = remote.hash.partition(":")
-        known = hashlib.new(algorithm)
-        for piece in _shown(_pieces(remote, watch), remote, progress):
-            known.update(piece)
+        found = hashlib.new(remote.hash.partition(":")[0])
+        for piece in _counted(_pieces(remote, watch), remote, progress):
+            found.update(piece)
             file.write(piece)
         file.flush()
-        if known.hexdigest() != digits:
-            raise WrongHashError(f"has the wrong hash (expected is {remote.hash})")
+        if not fits(found.hexdigest(), remote.hash):
+            raise DownloadError(f"what came has the wrong hash and was not kept (expected is {remote.hash})")
         temporary.chmod(0o644)
         temporary.replace(path)
 
@@ -102,7 +107,9 @@ class _Watch:
         class Watched(kind):  # type: ignore[misc]
             def connect(self) -> None:
                 """See http.client."""
+                self.timeout = min(CONNECT, STALL)
                 super().connect()
+                self.sock.settimeout(STALL)
                 watch.socket = self.sock
 
         return Watched
@@ -110,8 +117,26 @@ class _Watch:
 
 def _pieces(remote: Remote, watch: _Watch) -> Iterator[bytes]:
     """The content of a file as it comes."""
+    return _local_pieces(remote) if is_local(remote.url) else _web_pieces(remote, watch)
+
+
+def _local_pieces(remote: Remote) -> Iterator[bytes]:
+    """The content of a file in a folder."""
     try:
-        with _answer(remote.url, watch) as response:
+        with open_regular(local_path(remote.url)) as file:
+            left = os.fstat(file.fileno()).st_size
+            _check_length(left, remote)
+            while piece := file.read(min(PIECE, left)):
+                left -= len(piece)
+                yield piece
+    except (OSError, ValueError) as error:
+        raise DownloadError(f"the file there cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _web_pieces(remote: Remote, watch: _Watch) -> Iterator[bytes]:
+    """The content of a file on a server."""
+    try:
+        with _answer(remote, watch) as response:
             length = _length(response, remote)
             while piece := response.read(PIECE):
                 watch.received += len(piece)
@@ -127,13 +152,16 @@ def _pieces(remote: Remote, watch: _Watch) -> Iterator[bytes]:
         raise DownloadError(_reason(http.client.IncompleteRead(b""), watch))
 
 
-def _answer(url: str, watch: _Watch) -> http.client.HTTPResponse:
+def _answer(remote: Remote, watch: _Watch) -> http.client.HTTPResponse:
     """The answer to a request, after redirections; they may only lead to other web addresses."""
     opener = urllib.request.build_opener(_Http(watch), _Https(watch), _NoRedirections())
+    url = remote.url
     for _ in range(HOPS):
         if urlsplit(url).scheme not in ("http", "https"):
-            raise DownloadError(f"it leads to {url!r}, which is not a web address")
-        request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "lrp"})
+            raise DownloadError(f"it leads to {shown(url)!r}, which is not a web address")
+        if urlsplit(url).scheme == "http" and not is_whole(remote.hash):
+            raise DownloadError("it is plain http, and only the first digits of the file's hash are known")
+        request = _request(url, remote.url)
         try:
             response: http.client.HTTPResponse = opener.open(request, timeout=STALL)
             return response
@@ -145,16 +173,34 @@ def _answer(url: str, watch: _Watch) -> http.client.HTTPResponse:
     raise DownloadError(f"it leads to more than {HOPS} other addresses")
 
 
+def _request(url: str, first: str) -> urllib.request.Request:
+    """A request without a password in its address; that of `first` goes to the same scheme, host and port alone."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "lrp"}
+    parts, start = urlsplit(url), urlsplit(first)
+    user, at, host = start.netloc.rpartition("@")
+    bare = parts.netloc.rpartition("@")[2]
+    if at and (parts.scheme, bare) == (start.scheme, host):
+        name, _, password = user.partition(":")
+        secret = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+        headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
+    return urllib.request.Request(urlunsplit(parts._replace(netloc=bare)), headers=headers)
+
+
 def _length(response: http.client.HTTPResponse, remote: Remote) -> int | None:
     """How many bytes will come, None if the server does not say; DownloadError if it cannot be the file."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DownloadError("the server sends it compressed, which nobody asked for")
     length = response.length if response.length is not None else remote.size
-    if length is not None and length != (remote.size or length):
-        raise DownloadError(f"the file there has {length:,} bytes; expected are {remote.size:,}")
-    if length is not None and length > LARGEST:
-        raise DownloadError(f"the file there has {length:,} bytes; at most {LARGEST:,} are fetched")
+    if length is not None:
+        _check_length(length, remote)
     return length
+
+
+def _check_length(length: int, remote: Remote) -> None:
+    if length != (remote.size or length):
+        raise DownloadError(f"the file there has {length:,} bytes; expected are {remote.size:,}")
+    if remote.size is None and length > LARGEST:
+        raise DownloadError(f"the file there has {length:,} bytes; at most {LARGEST:,} are fetched")
 
 
 def _reason(error: Exception, watch: _Watch) -> str:
@@ -223,7 +269,7 @@ def _remove_leftovers(path: Path) -> None:
             leftover.unlink()
 
 
-def _shown(pieces: Iterator[bytes], remote: Remote, progress: bool) -> Iterator[bytes]:
+def _counted(pieces: Iterator[bytes], remote: Remote, progress: bool) -> Iterator[bytes]:
     """The pieces, with a bar on standard error."""
     if not progress:
         yield from pieces
