@@ -54,7 +54,7 @@ def test_every_line_of_the_tables_leads_somewhere() -> None:
     for home in zoo.TABLE:
         found = resolve_name(home)()
         assert isinstance(found, Zoo)
-        assert found.entries()
+        assert found.entries() or found.claims(f"{found.prefix}name")
         for name, entry in found.entries().items():
             assert isinstance(entry, Entry)
             assert entry.name == name

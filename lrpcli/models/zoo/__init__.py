@@ -164,12 +164,14 @@ def summaries() -> list[str]:
 
 def meant_names(name: str) -> list[str]:
     """Whole names that a name without a prefix may stand for: those that have it, else one that is spelt alike."""
-    zoos = [zoo for zoo in _zoos() if zoo.prefix]
-    if suggestion(name.lower(), [entry.name for entry in list_entries()]):
-        zoos = [zoo for zoo in zoos if zoo.bare_names()]  # quick, for what is misspelt rather than elsewhere
+    misspelt = bool(suggestion(name.lower(), [entry.name for entry in list_entries()]))
+    # Only what is quick is asked for a name that is rather misspelt than elsewhere.
+    zoos = [zoo for zoo in _zoos() if zoo.prefix and (zoo.bare_names() or not misspelt)]
     exact = [zoo.prefix + name for zoo in zoos if zoo.has_bare(name)]
+    if exact or misspelt:
+        return exact
     known = {bare: zoo.prefix + bare for zoo in zoos for bare in zoo.bare_names()}
-    return exact or [known[close] for close in get_close_matches(name.lower(), known, n=1, cutoff=0.8)]
+    return [known[close] for close in get_close_matches(name.lower(), known, n=1, cutoff=0.8)]
 
 
 def is_claimed(name: str) -> bool:

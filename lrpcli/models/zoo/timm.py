@@ -51,7 +51,7 @@ class TimmEntry(Entry):
         net = self.net
         if weights is not None:
             return net.load(self.name, description, Path(weights), f"{weights}", own=True)
-        net.require_classes(self.name)
+        net.require_fit(self.name, description)
         known = self.weights
         path = known.fetch(mirror=description.mirror)
         commit = f"commit {commit_of(path)}, " if isinstance(known, HubFile) else ""

@@ -73,8 +73,9 @@ class TimmNet:
         module.pretrained_cfg = module.default_cfg = replace(config, state_dict=None).to_dict()
         return module.eval().requires_grad_(False)
 
-    def require_classes(self, name: str) -> None:
-        """ModelError if the weights give features in the place of classes."""
+    def require_fit(self, name: str, description: Description) -> None:
+        """ModelError if timm's weights give features in the place of classes, or are for another input."""
+        self._for_input(choose_shape(name, description, self._input()), name, own=False)
         if not self.config.num_classes:
             raise ModelError(
                 f"The weights of {name!r} give features and no classes. Choose others, or give --weights FILE of a net "
@@ -124,7 +125,8 @@ class TimmNet:
         digest: str | None, original: "TimmNet",
     ) -> Model:  # fmt: skip
         outputs = self.config.num_classes or None
-        labels = None if outputs is None else labels_that_fit(original.labels(), outputs)
+        unknown = outputs is None or description.labels is not None
+        labels = None if unknown else labels_that_fit(original.labels(), self.config.num_classes)
         channels = len(self.config.mean)
         return make_model(
             module,
@@ -278,7 +280,7 @@ def _filled(net: TimmNet, tensors: Mapping[str, Tensor], path: Path, name: str) 
 def _require_all(module: nn.Module, net: TimmNet, tensors: Mapping[str, Tensor], path: Path, name: str) -> None:
     """ModelError if a tensor of the net is not from the file: where timm is not strict, it leaves some as they are.
 
-    Such a tensor is the same in a net without weights, and nowhere in the file.
+    Such a tensor is the same in a net without weights, and in no tensor of the file that has another place in the net.
     """
     state = {key: tensor for key, tensor in module.state_dict().items() if not key.endswith("num_batches_tracked")}
     unclear = {key: tensor for key, tensor in state.items() if not _is_in(tensors, key, tensor)}
@@ -286,8 +288,12 @@ def _require_all(module: nn.Module, net: TimmNet, tensors: Mapping[str, Tensor],
         return
     fresh = net.build().state_dict()
     untouched = {key: tensor for key, tensor in unclear.items() if torch.equal(tensor, fresh[key])}
-    given = Counter(_digest(tensor) for tensor in tensors.values())
-    missing = [key for key, tensor in untouched.items() if not given[_digest(tensor)]]
+    left = Counter(_digest(tensor) for key, tensor in tensors.items() if key not in state or key in unclear)
+    missing = []
+    for key, tensor in untouched.items():
+        left[_digest(tensor)] -= 1
+        if left[_digest(tensor)] < 0:
+            missing.append(key)
     if missing:
         raise ModelError(
             f"{str(path)!r} does not fit {name}: it lacks {', '.join(missing[:3])}"

@@ -100,7 +100,7 @@ class TorchvisionEntry(Entry):
     def details(self) -> "TorchvisionEntry":
         """The entry with the name of its weights, input and number of classes, for which torchvision is imported."""
         size, labels = self.member.transforms().crop_size[0], self._labels()
-        return replace(self, title=self.member.name, input=(3, size, size), outputs=labels and len(labels))
+        return replace(self, title=self.member.name, input=(3, size, size), outputs=len(labels) if labels else None)
 
     def facts(self) -> dict[str, str]:
         """See Entry.facts."""

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,8 +69,7 @@ def test_a_repository_is_fetched_checked_and_loaded_at_one_commit(hub, hub_cache
 
 def test_a_damaged_file_in_the_cache_is_found_and_fetched_again(hub, hub_cache) -> None:
     path = lrp("models", "fetch", NAME).stdout.strip()
-    blob = os.path.realpath(path)
-    with open(blob, "r+b") as file:
+    with Path(path).resolve().open("r+b") as file:
         file.seek(5000)
         file.write(b"damage")
     verified = lrp("models", "verify", NAME)

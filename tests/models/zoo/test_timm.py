@@ -57,7 +57,8 @@ def transform(name: str, **settings):
 
 CONFIGURED = [
     "resnet18.a1_in1k", "resnet18.tv_in1k", "inception_v3.tf_in1k", "volo_d4_448.sail_in1k", "vgg11.tv_in1k",
-    "convnext_tiny.fb_in22k_ft_in1k_384", "vit_base_patch16_siglip_224.webli", "seresnextaa101d_32x8d.sw_in12k_ft_in1k_288",
+    "convnext_tiny.fb_in22k_ft_in1k_384", "vit_base_patch16_siglip_224.webli",
+    "seresnextaa101d_32x8d.sw_in12k_ft_in1k_288",
 ]  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_every_configuration_of_timm_can_be_followed() -> None:
 
 
 def test_the_size_of_timms_tests_comes_with_its_crop() -> None:
-    config, expected, data = transform("resnet18.a1_in1k", use_test_size=True)
+    _, expected, data = transform("resnet18.a1_in1k", use_test_size=True)
     assert data["input_size"] == (3, 288, 288) and data["crop_pct"] == 1.0
     model = load_architecture("timm:resnet18.a1_in1k", input_shape=(3, 288, 288))
     np.testing.assert_array_equal(model.preprocessing.apply(photo(341, 517))[0], expected(photo(341, 517)).numpy())
@@ -125,11 +126,10 @@ def test_a_file_that_lacks_a_tensor_is_refused_where_timm_would_draw_it(name, pa
 
 
 def test_files_in_old_forms_are_read_as_timm_reads_them(tmp_path) -> None:
-    """torchvision's DenseNet, whose layers timm calls otherwise."""
-    torchvision = pytest.importorskip("torchvision.models")
-    old = torchvision.convnext_tiny().state_dict() if False else make("vgg11").state_dict()
+    """torchvision's VGG, whose layers timm calls and shapes otherwise."""
+    state = make("vgg11").state_dict()
     old = {key.replace("pre_logits.fc1", "classifier.0").replace("pre_logits.fc2", "classifier.3")
-           .replace("head.fc", "classifier.6"): value for key, value in old.items()}  # fmt: skip
+           .replace("head.fc", "classifier.6"): value for key, value in state.items()}  # fmt: skip
     old = {key: v.reshape(v.shape[0], -1) if key in ("classifier.0.weight", "classifier.3.weight") else v
            for key, v in old.items()}  # fmt: skip
     torch.save(old, tmp_path / "vgg.pth")
@@ -218,10 +218,9 @@ def test_a_repository_says_its_net_input_and_labels(tmp_path) -> None:
     )
     assert found.fingerprint() == expected.fingerprint()
     assert (net.config.url, net.config.file, net.config.custom_load) == (None, None, False)
-    assert (
-        described(tmp_path, label_names=["n1", "n2", "n3"], label_descriptions={"n1": "an ant"}).labels()[0]
-        == "n1, an ant"
-    )
+    words = {"a": "ant", "b": "bee", "n02124075": "cat, puss"}
+    named = described(tmp_path, label_names=list(words), label_descriptions=words)
+    assert named.labels() == ("a, ant", "b, bee", "n02124075 cat, puss")
 
 
 def test_a_number_of_classes_is_no_name_for_them_outside_timms_own_repositories(tmp_path) -> None:

@@ -181,6 +181,20 @@ def test_what_torch_hub_has_fetched_is_found_and_checked_every_time(tmp_path, mo
         load_model("torchvision:resnet18")
 
 
+def test_a_mirror_is_asked_for_the_files_name_and_what_comes_is_checked(tmp_path, monkeypatch, checkpoints) -> None:
+    content, mirror = save(make("resnet18"), tmp_path / "w.pth").read_bytes(), tmp_path / "mirror"
+    path = served(monkeypatch, checkpoints, b"", hashlib.sha256(content).hexdigest()[:8])
+    path.unlink()
+    mirror.mkdir()
+    (mirror / path.name).write_bytes(content[:-1] + b"x")
+    weights = find_entry("torchvision:resnet18").weights
+    with pytest.raises(WeightsError, match="wrong hash"):
+        weights.fetch(mirror=str(mirror))
+    assert not path.exists()
+    (mirror / path.name).write_bytes(content)
+    assert weights.fetch(mirror=str(mirror)).read_bytes() == content
+
+
 def test_weights_that_are_nowhere(checkpoints, monkeypatch) -> None:
     monkeypatch.setenv("LRP_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"'torchvision:vgg11@IMAGENET1K_V1' are not in the cache"):
