@@ -50,7 +50,7 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
     composite = load_composite(config)
     composite = composite if lrn is None else composite.with_lrn(lrn)
     if model is not None:
-        _show_layers(composite, model, values, as_json)
+        _show_layers(composite, model, values, as_json, quiet)
         return
     if as_json:
         say_json(_as_mapping(composite), indent=2)
@@ -86,12 +86,12 @@ def _as_mapping(composite: Any) -> dict[str, Any]:
     return {"name": composite.title, **{key: getattr(composite, key) for key in keys}, "entries": entries}
 
 
-def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bool) -> None:
+def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bool, quiet: bool) -> None:
     from lrpcli.lrp.composites.assign import assign_rules
     from lrpcli.lrp.tracing.translate import build_graph
     from lrpcli.models import load_architecture
 
-    chosen = model_settings(model, values)
+    chosen = model_settings(model, values, quiet=quiet)
     loaded = load_architecture(chosen.name, **chosen.keywords())
     assignments = assign_rules(composite, build_graph(loaded.module), loaded.pixel_range)[1:]
     rows = [

@@ -118,7 +118,7 @@ def _settings(folder: Path, values: dict[str, Any], policy: DecodePolicy) -> Eva
         EvaluationRunSettings,
         values,
         folder=folder,
-        model=model_settings(values["name"], values),
+        model=model_settings(values["name"], values, quiet=values["quiet"]),
         evaluation=from_options(EvaluationSettings, values, perturbation=perturbation, decode=policy),
         flow=replace(flow, jobs=flow.jobs or usable_cpus()),
     )

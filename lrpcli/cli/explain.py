@@ -139,7 +139,7 @@ def _settings(output: Path, values: dict[str, Any], policy: DecodePolicy, flow: 
         RunSettings,
         values,
         folder=output,
-        model=model_settings(values["name"], values),
+        model=model_settings(values["name"], values, quiet=values["quiet"]),
         explain=from_options(ExplainSettings, values),
         output=from_options(OutputSettings, values, picture=from_options(PictureStyle, values)),
         decode=policy,

@@ -10,6 +10,7 @@ from lrpcli.cli.options import mirror_option, model_options, model_settings, ver
 from lrpcli.cli.table import cell_text, print_table
 from lrpcli.cli.terminal import note, say, say_json, say_path
 from lrpcli.errors import StoppedError, UsageError, WeightsError
+from lrpcli.models.presets import PRESETS
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
     """Show what a model reads and its layers, LRN parameters included; a named model's weights need not be here."""
     from lrpcli.models import load_architecture
 
-    chosen = model_settings(model, values)
+    chosen = model_settings(model, values, quiet=quiet)
     loaded = load_architecture(chosen.name, **chosen.keywords())
     # Below, so that a misspelt name is refused before torch is imported.
     from lrpcli.models.layer_table import layer_table
@@ -186,12 +187,23 @@ def _facts(model: "Model", as_json: bool) -> dict[str, object]:
         "name": model.name,
         "parameters": parameter_count(model),
         "input": model.input_shape,
-        "preprocessing": model.preprocessing.fingerprint() if as_json else model.preprocessing.describe(),
+        **_preprocessing(model, as_json),
         "outputs": model.outputs,
         "labels": 0 if model.labels is None else len(model.labels),
         "sha256": model.weights_sha256,
         "source": model.source,
     }
+
+
+def _preprocessing(model: "Model", as_json: bool) -> dict[str, object]:
+    """What becomes of a photo, and who says so."""
+    found = model.preprocessing
+    if as_json:
+        return {"preprocessing": None if found is None else found.fingerprint(), "preprocessing_by": model.stated_by}
+    if found is None:
+        return {"preprocessing": f"unknown: give --preprocessing NAME ({', '.join(PRESETS)}), or --mean, --std or "
+                                 "--pixel-scale"}  # fmt: skip
+    return {"preprocessing": f"{found.describe()}; by {model.stated_by}"}
 
 
 def _zoo_facts(name: str) -> dict[str, str]:

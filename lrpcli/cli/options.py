@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import click
 
+from lrpcli.cli.terminal import note, results_apart
+from lrpcli.models import names_code
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
+from lrpcli.records.text import one_line
 from lrpcli.setting import Setting, setting, settings_of
 
 Decorated = Callable[..., Any]
@@ -164,8 +167,15 @@ model_options = grouped(
 )
 
 
-def model_settings(name: str, values: dict[str, Any]) -> ModelSettings:
-    """ModelSettings of a model's name and the values of model_options."""
+def model_settings(name: str, values: dict[str, Any], *, quiet: bool) -> ModelSettings:
+    """ModelSettings of a model's name and the values of model_options.
+
+    Where the name means code, a line says that it will be run, and what it prints goes to standard error.
+    """
+    if names_code(name):
+        click.get_current_context().with_resource(results_apart())
+        if not quiet:
+            note(one_line(f"Runs the code of {name}."))
     preprocessing = from_options(PreprocessingSettings, values)
     return from_options(ModelSettings, {**values, "name": name}, preprocessing=preprocessing)
 

@@ -11,6 +11,9 @@ from typing import Any, TextIO
 from lrpcli.errors import OutputError
 from lrpcli.records.text import json_text, one_line, printable
 
+_kept: list[TextIO] = []
+"""Streams to standard output that results go to, while it leads elsewhere for all else."""
+
 
 def prepare_streams() -> None:
     """Makes both streams take any text, also where the caller closed them or the locale knows ASCII alone."""
@@ -26,10 +29,48 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def results() -> TextIO:
+    """The stream of the results: standard output, also while results_apart lasts."""
+    return _kept[-1] if _kept else sys.stdout
+
+
+@contextlib.contextmanager
+def results_apart() -> Iterator[None]:
+    """While it lasts only results go to standard output: what else is printed there goes to standard error."""
+    usual, aside = sys.stdout, _set_aside()
+    _kept.append(aside or usual)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = usual
+        _kept.pop()
+        if aside is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(aside.fileno(), usual.fileno())
+            with _naming_output():
+                aside.close()
+
+
+def _set_aside() -> TextIO | None:
+    """A stream of its own to where standard output leads, whose number leads to standard error from now on.
+
+    None where the streams have no numbers, and nothing but Python prints to them.
+    """
+    try:
+        output, errors = sys.stdout.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError):
+        return None
+    sys.stdout.flush()
+    aside = os.fdopen(os.dup(output), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
+    os.dup2(errors, output)
+    return aside
+
+
 def say(text: str = "") -> None:
     """Writes lines to standard output. OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
     with _naming_output():
-        print(printable(text), flush=True)
+        print(printable(text), file=results(), flush=True)
 
 
 def say_json(value: Any, indent: int | None = None) -> None:
@@ -39,7 +80,7 @@ def say_json(value: Any, indent: int | None = None) -> None:
 
 def say_path(path: str | os.PathLike[str], end: bytes = b"\n") -> None:
     """Writes a path to standard output: its exact bytes for a program, on a terminal one harmless line."""
-    if end == b"\n" and sys.stdout.isatty():
+    if end == b"\n" and results().isatty():
         say_bytes(one_line(os.fspath(path)).encode() + end)
     else:
         say_bytes(os.fsencode(path) + end)
@@ -48,15 +89,15 @@ def say_path(path: str | os.PathLike[str], end: bytes = b"\n") -> None:
 def say_bytes(data: bytes) -> None:
     """Writes bytes to standard output at once: what reads the pipe begins immediately. Errors as those of `say`."""
     with _naming_output():
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        results().flush()
+        results().buffer.write(data)
+        results().buffer.flush()
 
 
 def flush_output() -> None:
     """Writes what standard output still holds; errors as those of `say`."""
     with _naming_output():
-        sys.stdout.flush()
+        results().flush()
 
 
 def note(text: str) -> None:

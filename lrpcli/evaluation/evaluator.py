@@ -28,10 +28,14 @@ FULL_BATCHES = 20
 
 
 class Evaluator:
-    """Measures images with every method of the settings. Errors: ConfigError, UsageError, UnsupportedLayer."""
+    """Measures images with every method of the settings.
+
+    Errors: ConfigError, UsageError, UnsupportedLayer, and ModelError where it is not known how the model is fed.
+    """
 
     def __init__(self, model: Model, settings: EvaluationSettings, boxes: Boxes | None = None) -> None:
         self.model, self.settings, self.boxes = model, settings, boxes
+        self.preprocessing = model.known_preprocessing()
         self.methods = methods_of(settings)
         self.maps = Maps(model, self.methods, settings.device, getattr(torch, settings.precision))
         _, height, width = model.input_shape
@@ -56,7 +60,7 @@ class Evaluator:
     @property
     def preparation(self) -> Preparation:
         """What decodes and preprocesses the images."""
-        return Preparation(self.settings.decode, self.model.preprocessing, None, pictures=False)
+        return Preparation(self.settings.decode, self.preprocessing, None, pictures=False)
 
     def as_input(self, batch: Sequence[Prepared]) -> Tensor:
         """(N, C, h, w) on the device and in the precision of the evaluation."""
@@ -139,7 +143,9 @@ class Evaluator:
     def perturb(self, x: Tensor, maps: Tensor) -> Perturbation:
         """What is put through the net for images (N, C, h, w) whose maps (M, N, h, w) are known."""
         settings = self.settings.perturbation
-        fills = fills_for(x, self.model.pixel_range, settings)
+        pixel_range = self.model.pixel_range
+        assert pixel_range is not None  # asked for when the evaluation began
+        fills = fills_for(x, pixel_range, settings)
         random = RANDOM if any(method.name == RANDOM for method in self.methods) else None
         named = {method.name: scores for method, scores in zip(self.maps.methods, maps, strict=True)}
         return Perturbation(

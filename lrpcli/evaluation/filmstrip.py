@@ -43,7 +43,7 @@ def _row(evaluator: Evaluator, item: Prepared) -> tuple[str, list[Picture]]:
     steps = torch.tensor([*(step for step in STEPS if step < last), last], device=x.device)
     images = perturbation.along(0, perturbation.paths[0], steps)
     scores = class_scores(evaluator.maps.predict(images), target.expand(len(steps)), evaluator.score)
-    pictures = [as_picture(image, evaluator.model.preprocessing) for image in images.float().cpu().numpy()]
+    pictures = [as_picture(image, evaluator.preprocessing) for image in images.float().cpu().numpy()]
     return evaluator.model.label(int(target)), list(zip(pictures, steps.tolist(), scores.tolist(), strict=True))
 
 

@@ -83,9 +83,9 @@ def describe(evaluator: Evaluator) -> RunDescription:
     return EvaluationDescription(
         model.name,
         model.weights_sha256,
-        model.preprocessing.fingerprint(),
+        model.known_preprocessing().fingerprint(),
         {
-            **({"head": model.head} if len(model.heads) > 1 else {}),
+            **model.choices(),
             **asdict(settings.perturbation),
             "region": evaluator.grid.size,
             "steps": evaluator.steps,

@@ -22,6 +22,7 @@ from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
 from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
 from lrpcli.lrp.tracing.graph import Graph
+from lrpcli.lrp.tracing.outputs import Output, select_output
 from lrpcli.lrp.tracing.translate import build_graph
 
 
@@ -67,7 +68,8 @@ class Explainer:
     changed. Its weights are copied: when it has been trained further, make a new Explainer. `config` is a name, a TOML
     path, a mapping or a Composite; `lrn` overrides its LRN rule. `pixel_range` (low, high), broadcastable to
     (1, C, H, W), is needed by z-box only; a Model brings its own. On its first batch the logits of one image are
-    compared with those of the model itself, in one forward pass; `check=False` leaves that out.
+    compared with those of the model itself, in one forward pass; `check=False` leaves that out. Of several outputs of
+    the module `output` chooses one, by its place from 0, its key or its field.
     Errors: ConfigError, UnsupportedLayer, ModelError, UsageError for a device that is missing.
 
     >>> import lrpcli, torch
@@ -92,6 +94,7 @@ class Explainer:
         device: str | torch.device = "auto",
         pixel_range: tuple[Tensor, Tensor] | None = None,
         check: bool = True,
+        output: Output | None = None,
     ) -> None:
         if isinstance(model, torch.export.ExportedProgram):
             model = model.module()
@@ -100,6 +103,8 @@ class Explainer:
             raise UsageError(
                 f"An Explainer takes a Model, as lrpcli.load_model(name) gives it, or a torch.nn.Module, not {model!r}."
             )
+        if output is not None:
+            module = select_output(module, output)
         if pixel_range is None:
             pixel_range = getattr(model, "pixel_range", None)
         composite = _chosen(config, lrn)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Union
 
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
+from lrpcli.models.factories import find_factory
 from lrpcli.models.importers import import_file
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lrpcli.models.model import Model
     from lrpcli.models.zoo import Entry
 
-__all__ = ["is_name", "load_architecture", "load_model"]
+__all__ = ["is_name", "load_architecture", "load_model", "names_code"]
 
 
 def load_model(
@@ -30,16 +31,19 @@ def load_model(
     input_shape: tuple[int, int, int] | None = None,
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     mirror: str | None = None,
 ) -> "Model":
     """A Model by name, from a file of any format in importers.TABLE, or around a torch.nn.Module.
 
-    A named model's weights are fetched on first use unless `weights` names a file; `mirror` is a web address or a
-    folder where they are looked for first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape`
-    (C, H, W), and gets photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is a
-    Preprocessing or a mapping of the fields to replace; `labels` is a file with one line per output, or the lines;
-    `output` names one of the net's heads, where it has several, by its blob or its layer.
+    Code is named as "package.module:factory" or "file.py:factory": it is run, the factory called without arguments, and
+    `weights` names a .safetensors, .pt or .pth file for the module that comes of it. A named model's weights are
+    fetched on first use unless `weights` names a file; `mirror` is a web address or a folder where they are looked for
+    first, by file name, and LRP_MIRROR where it is None. A module needs `input_shape` (C, H, W); one passed here gets
+    photos as RGB in 0..1 squashed to it unless `preprocessing` says otherwise. `preprocessing` is the name of a preset
+    (imagenet, caffe, unit, symmetric, raw), a Preprocessing, a mapping of the fields to replace, or transforms of
+    torchvision; `labels` is a file with one line per output, or the lines; `output` chooses one of the net's outputs,
+    where it has several: by its place from 0, its key or field, or in Caffe's files by its blob or layer.
     Raises ModelError, UnsupportedLayer or WeightsError.
 
     >>> import lrpcli, torch
@@ -51,14 +55,23 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
-    description = Description(None, prototxt, input_shape, preprocessing, labels, output, mirror)
+    head = None if output is None else str(output)
+    description = Description(None, prototxt, input_shape, preprocessing, labels, head, mirror=mirror)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)
     entry = _find_entry(model)
     if entry is not None:
         return entry.load(description, weights)
+    factory = find_factory(model)
+    if factory is not None:
+        from lrpcli.models.module import load_factory
+
+        return load_factory(factory, description, weights)
     if weights is not None:
-        raise ModelError(f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name.")
+        raise ModelError(
+            f"{str(model)!r} is a path, so weights cannot be given beside it; they go with a name or "
+            "with the code that makes a net, such as net.py:make."
+        )
     return import_file(model, description)
 
 
@@ -70,7 +83,7 @@ def load_architecture(
     input_shape: tuple[int, int, int] | None = None,
     preprocessing: PreprocessingChoice | None = None,
     labels: str | Path | Sequence[str] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     mirror: str | None = None,
 ) -> "Model":
     """Like load_model, but a named model without `weights` fetches nothing: its parameters are zeros without memory.
@@ -79,7 +92,9 @@ def load_architecture(
     """
     entry = _find_entry(model) if weights is None else None
     if entry is not None:
-        return entry.load_architecture(Description(None, prototxt, input_shape, preprocessing, labels, output, mirror))
+        head = None if output is None else str(output)
+        description = Description(None, prototxt, input_shape, preprocessing, labels, head, mirror=mirror)
+        return entry.load_architecture(description)
     return load_model(model, weights=weights, prototxt=prototxt, input_shape=input_shape, preprocessing=preprocessing,
                       labels=labels, output=output, mirror=mirror)  # fmt: skip
 
@@ -90,8 +105,15 @@ def is_name(model: str | Path) -> bool:
 
     if isinstance(model, Path):
         return False
-    looks_like_path = os.sep in model or "/" in model or Path(model).suffix != "" or Path(model).exists()
-    return is_claimed(model) or not looks_like_path
+    is_path = os.sep in model or "/" in model or Path(model).suffix != "" or Path(model).exists()
+    return is_claimed(model) or not (is_path or names_code(model))
+
+
+def names_code(model: str | Path) -> bool:
+    """Whether a model is given as the code that makes it, which is run to load it."""
+    from lrpcli.models.zoo import is_claimed
+
+    return find_factory(model) is not None and not is_claimed(str(model))
 
 
 def _find_entry(model: str | Path) -> "Entry | None":
@@ -108,8 +130,6 @@ def _wrap(module: "nn.Module", weights: str | Path | None, description: Descript
 
     if not isinstance(module, nn.Module):
         raise ModelError(f"A model is a name, a path or a torch.nn.Module, not {type(module).__name__}.")
-    if description.head is not None:
-        raise ModelError("A torch module has one output; output='...' chooses among the heads of a model file.")
     if weights is not None or description.prototxt is not None:
         raise ModelError("A torch module has its weights and layers; weights and prototxt cannot be given beside it.")
-    return wrap_module(module, description)
+    return wrap_module(module, description, "the default for a torch module")

@@ -1,6 +1,6 @@
 """What is known of a model beside its weights, from the user, a zoo or the model's own file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
@@ -28,8 +28,13 @@ class PreprocessingFields(TypedDict, total=False):
     crop_mode: "CropMode | None"
 
 
-PreprocessingChoice = Union["Preprocessing", PreprocessingFields, Mapping[str, Any]]
-"""All of the preprocessing, or the fields to replace: PreprocessingFields, or a mapping that is checked when used."""
+PRESET = "preset"
+"""The entry of a mapping that names a preset, of which its other fields are replaced."""
+PreprocessingChoice = Union["Preprocessing", PreprocessingFields, Mapping[str, Any], str, Callable[..., Any]]
+"""All of the preprocessing, its name, transforms of torchvision, or the fields to replace.
+
+Those are PreprocessingFields, or a mapping that is checked when used; it may name a preset too.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Description:
     """Fields that are None are taken from whoever knows next. `labels` is a label file, or its lines.
 
     `prototxt` is the file with the net's description where a format keeps weights and net apart; `head` names one of
-    the net's heads; `mirror` is where a named model's weights are looked for first, see lrpcli.models.zoo.mirrors.
+    the net's heads. `stated_by` says for people who gave the preprocessing. `mirror` is where a named model's weights
+    are looked for first, see lrpcli.models.zoo.mirrors.
     """
 
     name: str | None = None
@@ -46,6 +52,7 @@ class Description:
     preprocessing: PreprocessingChoice | None = None
     labels: str | Path | Sequence[str] | None = None
     head: str | None = None
+    stated_by: str = "what was given"
     mirror: str | None = None
 
     def over(self, other: "Description") -> "Description":
@@ -59,11 +66,25 @@ class Description:
             preprocessing=_merge(self.preprocessing, other.preprocessing),
             labels=labels if self.labels is None else self.labels,
             head=self.head or other.head,
+            stated_by=_stated_by(self, other),
             mirror=self.mirror or other.mirror,
         )
 
 
+def replaces_all(chosen: PreprocessingChoice) -> bool:
+    """Whether nothing is left of the preprocessing that a model would have otherwise."""
+    return not isinstance(chosen, Mapping) or PRESET in chosen
+
+
 def _merge(chosen: PreprocessingChoice | None, default: PreprocessingChoice | None) -> PreprocessingChoice | None:
-    if isinstance(chosen, Mapping) and isinstance(default, Mapping):
+    if isinstance(chosen, Mapping) and isinstance(default, Mapping) and not replaces_all(chosen):
         return {**default, **chosen}
     return default if chosen is None else chosen
+
+
+def _stated_by(chosen: Description, other: Description) -> str:
+    if chosen.preprocessing is None:
+        return other.stated_by
+    if other.preprocessing is None or replaces_all(chosen.preprocessing):
+        return chosen.stated_by
+    return f"{other.stated_by}, changed by {chosen.stated_by}"

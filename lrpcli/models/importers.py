@@ -28,6 +28,10 @@ TABLE = {
 """Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""
 
 
+WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".torchscript")
+"""Suffixes of files that PyTorch writes and that hold no net, or one that would have to be run."""
+
+
 def import_file(path: str | Path, description: Description) -> "Model":
     """The Model in a file, by the longest suffix in TABLE that its name ends with, in any case.
 
@@ -37,10 +41,7 @@ def import_file(path: str | Path, description: Description) -> "Model":
     name = Path(path).name.lower()
     suffix = max((known for known in TABLE if name.endswith(known)), key=len, default=None)
     if suffix is None:
-        raise ModelError(
-            f"{str(path)!r} is no model file that can be read: supported are {suffixes_in_words('and')}. Any other net "
-            "can be explained in Python: lrpcli.load_model(module, input_shape=...)."
-        )
+        raise ModelError(f"{str(path)!r} is no model file that can be read: {_instead(path)}")
     importer: Importer = resolve_name(TABLE[suffix])
     try:
         model = importer(Path(path), description)
@@ -55,6 +56,22 @@ def import_file(path: str | Path, description: Description) -> "Model":
             f"{str(path)!r} names no heads, so --output {description.head} cannot choose one. Leave it out."
         )
     return model
+
+
+def _instead(path: str | Path) -> str:
+    """What to give in place of a file for which there is no importer."""
+    ending = Path(path).suffix.lower()
+    if ending == ".py":
+        return f"it is Python code. Say which function or class in it makes the net: --model {path}:make."
+    if ending in WEIGHTS:
+        return (
+            f"it holds weights without the net, or TorchScript, which is never run. Give the code that makes the net, "
+            f"and the weights beside it: --model net.py:make --weights {path}."
+        )
+    return (
+        f"supported are {suffixes_in_words('and')}. Any other net is given as the code that makes it, --model "
+        "net.py:make, or in Python: lrpcli.load_model(module, input_shape=...)."
+    )
 
 
 def _too_large(path: str | Path) -> ModelError:

@@ -12,6 +12,7 @@ from lrpcli.errors import ModelError
 from lrpcli.models.description import Description
 from lrpcli.models.labels import Label, choose_labels, parse_label
 from lrpcli.models.preprocessing import choose_preprocessing
+from lrpcli.models.presets import PRESETS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +31,9 @@ class Model:
     `weights_sha256` is that of the weights file; `source` says where the model came from, for people. `outputs` is the
     number of classes, None where only a forward pass would tell. `facts` are what the file says of itself for people,
     by heading, as text or as the text of a JSON object. `head` is the blob of the file that is the output, where the
-    file names it, and `heads` are all that it could be, `head` first.
+    file names it, and `heads` are all that it could be, `head` first. `preprocessing` is
+    None where nobody said how photos become the input; `stated_by` says for people who did. `net_sha256` stands for
+    what a net computes that code has made, beside its weights.
 
     >>> import lrpcli
     >>> from PIL import Image
@@ -45,7 +48,7 @@ class Model:
     name: str
     module: nn.Module
     input_shape: tuple[int, int, int]
-    preprocessing: "Preprocessing"
+    preprocessing: "Preprocessing | None"
     labels: tuple[str, ...] | None = None
     weights_sha256: str | None = None
     source: str = ""
@@ -53,15 +56,40 @@ class Model:
     facts: Mapping[str, str] = field(default_factory=dict, compare=False)
     head: str | None = None
     heads: tuple[str, ...] = ()
+    stated_by: str | None = None
+    net_sha256: str | None = None
+
+    def known_preprocessing(self) -> "Preprocessing":
+        """How photos become the input. ModelError that says what to give where that is not known."""
+        if self.preprocessing is None:
+            raise ModelError(
+                f"How the model {self.name!r} is fed with photos is not known: its files do not say what becomes of a "
+                f"pixel. Give --preprocessing NAME ({', '.join(PRESETS)}), or what you know of --mean, --std and "
+                "--pixel-scale; in Python load_model(..., preprocessing=...)."
+            )
+        return self.preprocessing
+
+    def choices(self) -> dict[str, str]:
+        """What results depend on beside name and weights: a head among several, and what code has made of the net."""
+        head = None if len(self.heads) == 1 else self.head
+        return {key: value for key, value in (("head", head), ("net_sha256", self.net_sha256)) if value is not None}
 
     def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
-        """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it."""
-        array, placement = self.preprocessing.apply(image)
+        """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it.
+
+        ModelError where it is not known how the net is fed.
+        """
+        array, placement = self.known_preprocessing().apply(image)
         return torch.from_numpy(array).unsqueeze(0), placement
 
     @property
-    def pixel_range(self) -> tuple[Tensor, Tensor]:
-        """What black and white pixels become: low and high, each (1, C, 1, 1), or (1, C, H, W) with a mean image."""
+    def pixel_range(self) -> tuple[Tensor, Tensor] | None:
+        """What black and white pixels become: low and high, each (1, C, 1, 1), or (1, C, H, W) with a mean image.
+
+        None where that is not known.
+        """
+        if self.preprocessing is None:
+            return None
         low, high = self.preprocessing.pixel_range()
         # A mean is subtracted from both alike, but a negative factor would swap them.
         first, second = (torch.from_numpy(bound).float().unsqueeze(0) for bound in (low, high))
@@ -114,21 +142,26 @@ def make_model(
     source: str,
     outputs: int | None = None,
     weights_sha256: str | None = None,
+    stated_by: str | None = None,
 ) -> Model:
     """The Model that importers and zoos end in: what they found, with everything in `description` overruling it.
 
-    `name` and `preprocessing` are those of a model of which nothing else is known. Raises ModelError if the
-    preprocessing or the labels of the description do not fit.
+    `name` and `preprocessing` are those of a model of which nothing else is known; `stated_by` says who knows that
+    preprocessing to be right. Without it the model's stays unknown unless the description states it. Raises ModelError
+    if the preprocessing or the labels of the description do not fit.
     """
+    found = choose_preprocessing(description.preprocessing, preprocessing, known=stated_by is not None)
+    usual = Description(preprocessing=None if stated_by is None else preprocessing, stated_by=stated_by or "")
     return Model(
         name=description.name or name,
         module=module,
         input_shape=input_shape,
-        preprocessing=choose_preprocessing(description.preprocessing, preprocessing),
+        preprocessing=found,
         labels=choose_labels(description.labels, outputs),
         weights_sha256=weights_sha256,
         source=source,
         outputs=outputs,
+        stated_by=None if found is None else description.over(usual).stated_by,
     )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrpcli.errors import ModelError, suggestion
-from lrpcli.models.description import PreprocessingChoice, PreprocessingFields
+from lrpcli.models.description import PRESET, PreprocessingChoice, PreprocessingFields
+from lrpcli.models.presets import preset
 from lrpcli.models.reading import MEMORY_LIMIT, name_damage, regular_size
 from lrpcli.models.recognise import recognise
 
@@ -19,24 +20,45 @@ if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
 
 CHOICES = tuple(PreprocessingFields.__annotations__)
+STATING = ("mean", "std", "pixel_scale")
+"""Fields of which one is enough for the rest to be taken as it is usual."""
 BINARYPROTO = "lrpcli.models.caffe.files:parse_mean"
 """Reads Caffe's mean images; by name, as formats build on this module and not the other way round."""
 MEAN_HELP = "Give a mean image as .binaryproto or .npy."
 
 
-def choose_preprocessing(chosen: PreprocessingChoice | None, default: "Preprocessing") -> "Preprocessing":
-    """The chosen preprocessing for a model that would get `default`.
+def choose_preprocessing(
+    chosen: PreprocessingChoice | None, default: "Preprocessing", *, known: bool
+) -> "Preprocessing | None":
+    """The chosen preprocessing for a model that would get `default`, which is `known` to be right or a mere guess.
 
+    None where it stays unknown: no preset, mean, std or pixel scale was chosen either.
     Raises ModelError if it makes images of another size or number of channels, and as adjust_preprocessing does.
     """
+    from lrpcli.images.preprocess import Preprocessing
+
+    if isinstance(chosen, str):
+        chosen = {PRESET: chosen}
     if chosen is None or isinstance(chosen, Mapping):
-        return adjust_preprocessing(default, chosen or {})
+        return _adjusted(default, chosen or {}, known)
+    if not isinstance(chosen, Preprocessing):
+        from lrpcli.models.transforms import read_transforms
+
+        chosen = read_transforms(chosen, default.size, default.channels)
     if chosen.size == default.size and chosen.channels == default.channels:
         return chosen
     raise ModelError(
         f"The preprocessing makes images of {chosen.channels} x {chosen.size[0]} x {chosen.size[1]} (channels, height, "
         f"width), but the model reads {default.channels} x {default.size[0]} x {default.size[1]}."
     )
+
+
+def _adjusted(default: "Preprocessing", chosen: Mapping[str, Any], known: bool) -> "Preprocessing | None":
+    base, changes = default, dict(chosen)
+    if PRESET in changes:
+        base = preset(str(changes.pop(PRESET)), default.size, default.channels)
+    found = adjust_preprocessing(base, changes)
+    return found if known or PRESET in chosen or any(field in changes for field in STATING) else None
 
 
 def adjust_preprocessing(

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from lrpcli.text_files import LFS_POINTER
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ONNX_BEGINNING = re.compile(rb"\x08[\x03-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
+"""The version of the format, and the field after it: Caffe's files have others."""
+OF_EXPORT = re.compile(rb"/archive_format|/data/weights/|/models/\w+\.json|serialized_exported_program")
+OF_PYTORCH = re.compile(rb"data\.pkl|/version|/data/0")
+"""Names of parts in zip files of torch.export, and in those of torch.save and TorchScript."""
 PRINTABLE = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
 
 
@@ -23,11 +28,16 @@ TEXT = Kind("text", "it is text. A net description is given as --prototxt FILE, 
 POINTER = Kind("pointer", "it is a Git LFS pointer that stands for the file. Fetch the file with 'git lfs pull'.")
 PICKLE = Kind(
     "pickle",
-    "it is a file of PyTorch (.pt, .pth), or another pickle, which could run any code. Load the net in Python, and "
-    "give it to lrpcli.load_model as a torch module.",
+    "it is a file of PyTorch (.pt, .pth), or another pickle, which holds weights without their net, or could run any "
+    "code. Give the code that makes the net, and the file beside it: --model net.py:make --weights FILE.",
+)
+PROGRAM = Kind(
+    "program",
+    "it is a program that torch.export saved, a net with its weights. Name it .pt2 and give it as the model.",
 )
 HDF5 = Kind("hdf5", "it is an HDF5 file. Caffe's are named .caffemodel.h5.")
 SAFETENSORS = Kind("safetensors", "it is a safetensors file. Name it .safetensors.")
+ONNX = Kind("onnx", "it is an ONNX file. Name it .onnx.")
 NUMPY = Kind("numpy", "it is a NumPy array. A mean image is given as --mean FILE.")
 
 
@@ -67,13 +77,17 @@ def recognise(head: bytes, size: int) -> Kind | None:
     """
     if size == 0:
         return EMPTY
-    if head.startswith(b"PK\x03\x04") and (b"data.pkl" in head or b"/version" in head):
+    if head.startswith(b"PK\x03\x04") and OF_EXPORT.search(head):
+        return PROGRAM
+    if head.startswith(b"PK\x03\x04") and OF_PYTORCH.search(head):
         return PICKLE
     for beginning, kind in BEGINNINGS:
         if head.startswith(beginning):
             return kind
     if head[257:262] == b"ustar":
         return _archive("tar")
+    if ONNX_BEGINNING.match(head):
+        return ONNX
     start = head.lstrip()[:200].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return PAGE

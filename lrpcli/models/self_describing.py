@@ -112,6 +112,7 @@ def _description(metadata: Mapping[str, str], path: Path) -> Description:
         name=metadata.get("name"),
         preprocessing=_preprocessing(metadata["preprocessing"], path) if "preprocessing" in metadata else None,
         labels=None if labels is None else labels.strip("\n").split("\n"),
+        stated_by="the file",
     )
 
 

@@ -99,6 +99,7 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
     if common_scale and shard != WHOLE:
         raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
     model = load_model(settings.model.name, **settings.model.keywords())
+    preprocessing = model.known_preprocessing()
     explainer = Explainer(
         model,
         settings.explain.config,
@@ -115,7 +116,7 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
         Explained,
         _describe(settings, model, explainer),
         Stages(
-            Preparation(settings.decode, model.preprocessing, output.overlay_size, bool(output.pictures)),
+            Preparation(settings.decode, preprocessing, output.overlay_size, bool(output.pictures)),
             Engine(explainer, targets, output.layers),
             Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name)),
             settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),
@@ -131,9 +132,9 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
     return RunDescription(
         model.name,
         model.weights_sha256,
-        model.preprocessing.fingerprint(),
+        model.known_preprocessing().fingerprint(),
         {
-            **({"head": model.head} if len(model.heads) > 1 else {}),
+            **model.choices(),
             "labels_sha256": _labels_hash(model.labels),
             "explain": asdict(settings.explain),
             "rules": {

@@ -11,6 +11,7 @@ from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
+from lrpcli.models.presets import PRESETS
 from lrpcli.models.zoo.mirrors import check_mirror
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.kinds import KINDS
@@ -53,8 +54,12 @@ def _resize(text: str) -> str:
 
 @dataclass(frozen=True)
 class PreprocessingSettings:
-    """What replaces fields of the model's own preprocessing, as the options have it; None leaves a field as it is."""
+    """What replaces the model's own preprocessing or fields of it, as the options have it; None leaves it as it is."""
 
+    preset: str | None = setting(
+        None, flags=("--preprocessing",), metavar="NAME", choices=tuple(PRESETS),
+        help="How photos become the net's input, where its files do not say: {choices}.",
+    )  # fmt: skip
     resize: str | None = setting(
         None, help="Before the centre crop: shorter side, squashed to HxW, or none to squash to the input.",
         metavar="SIDE|HxW|none", convert=_resize,
@@ -100,10 +105,13 @@ class ModelSettings:
     """Which model: a name or path, and what overrules its own files."""
 
     name: str = setting(
-        DEFAULT_MODEL, flags=("--model",), metavar="NAME|FILE",
-        help=f"A named model ('lrp models list') or a {suffixes_in_words()} file.",
+        DEFAULT_MODEL, flags=("--model",), metavar="NAME|FILE|CODE",
+        help=f"A named model ('lrp models list'), a {suffixes_in_words()} file, or code that makes a net and is run: "
+        "file.py:factory, package.module:factory.",
     )  # fmt: skip
-    weights: str | None = setting(None, help="Weights of a named model, in place of fetching them.", metavar="FILE")
+    weights: str | None = setting(
+        None, help="Weights of a named model, in place of fetching them, or of a net that code makes.", metavar="FILE"
+    )
     mirror: str | None = setting(
         None, help="Where to look first for weights to fetch: they lie there by file name.", metavar="URL|FOLDER",
         convert=check_mirror,
@@ -114,9 +122,10 @@ class ModelSettings:
         None, help="The net's input, where its files do not say.", metavar="C,H,W", convert=_shape
     )
     output: str | None = setting(
-        None, flags=("--output",), metavar="BLOB",
-        help="Which of several heads of the net to explain, by its blob or layer; 'lrp models show' lists them.",
-        shown_default="the one with the highest loss weight",
+        None, flags=("--output",), metavar="BLOB|KEY|0",
+        help="Which of several outputs of the net to explain: by its blob or layer, which 'lrp models show' lists, by "
+        "its key, or by its place.",
+        shown_default="of Caffe's heads the one with the highest loss weight",
     )  # fmt: skip
     preprocessing: PreprocessingSettings = field(default_factory=PreprocessingSettings)
 

@@ -18,7 +18,7 @@ import lrpcli
 from lrpcli.cli import main
 from tests.photos import TINY, folder_of_photos, photo
 
-TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32")
+TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
 
 
 def lrp(*arguments, stdin=None):
@@ -68,7 +68,7 @@ def test_a_folder_is_mirrored_and_each_overlay_printed_in_order(tmp_path):
 def test_the_map_is_what_the_library_gives(tmp_path):
     path = photo(tmp_path / "a.png")
     assert explain(path, tmp_path / "out", "--config", "beta-1", "--lrn", "identity", "--target", "3").exit_code == 0
-    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32))
+    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing="caffe")
     x, _ = model.preprocess(Image.fromarray(picture(path)))
     expected = lrpcli.Explainer(model, "beta-1", lrn="identity")(x, target=3).relevance[0].sum(0)
     got = np.load(tmp_path / "out" / "a.png.npy")

@@ -17,7 +17,7 @@ from lrpcli.images.find import Source
 from lrpcli.images.sources import choose_images
 from tests.photos import TINY, folder_of_photos, photo
 
-TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--region", "8", "--steps", "12")
+TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe", "--region", "8", "--steps", "12")
 
 
 def evaluate(*arguments, stdin=None):
@@ -262,7 +262,7 @@ def test_the_measure_is_that_of_the_library(tmp_path):
     """The command's curve at step 1: the most relevant region replaced by the mean."""
     path = photo(tmp_path / "a.png")
     evaluate(path, "-o", tmp_path / "out", "--config", "epsilon", "--fill", "mean", "--steps", "1")
-    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32))
+    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing="caffe")
     explainer = lrpcli.Explainer(model, "epsilon")
     x, _ = model.preprocess(Image.fromarray(picture(path)))
     result = explainer(x)

@@ -58,7 +58,7 @@ CONTENTS = {
     "tar": (_tar(), "is a tar archive. Unpack it"),
     "pth": (_torch(True), r"is a file of PyTorch \(.pt, .pth\)"),
     "old pth": (_torch(False), r"is a file of PyTorch \(.pt, .pth\)"),
-    "pickle": (pickle.dumps([1]), "is a file of PyTorch .*, or another pickle, which could run any code"),
+    "pickle": (pickle.dumps([1]), "is a file of PyTorch .*, or another pickle, which holds weights without their net"),
     "npy": (_npy(), "is a NumPy array"),
     "png": (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is a PNG image"),
     "empty": (b"", "is empty"),

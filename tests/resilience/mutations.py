@@ -22,9 +22,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrpcli.errors import LrpError
 from tests.resilience.runs import ROOT, environment
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ADDRESS_SPACE = 4 * 2**30
 SECONDS = 20
@@ -137,6 +141,28 @@ def _safetensors(folder: Path) -> tuple[bytes, bytes]:
     second = write_safetensors(folder / "second.safetensors", blobs, np.float16, prototxt=TINY)
     first = write_safetensors(folder / "first.safetensors", blobs, prototxt=TINY, **known)
     return first.read_bytes(), second.read_bytes()
+
+
+def _state_dicts(folder: Path) -> tuple[bytes, bytes]:
+    import torch
+
+    samples = []
+    for zipped in (True, False):
+        torch.save({"state_dict": _net().state_dict()}, folder / "w.pt", _use_new_zipfile_serialization=zipped)
+        samples.append((folder / "w.pt").read_bytes())
+    return samples[0], samples[1]
+
+
+def _net() -> "nn.Module":
+    from torch import nn
+
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+
+def _read_state_dict(path: Path) -> object:
+    from lrpcli.models.state_dicts import load_weights
+
+    return load_weights(_net(), path, "the net")
 
 
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
@@ -319,6 +345,7 @@ TARGETS = {
     "caffemodel": Target(".caffemodel", _caffemodels, _read_model),
     "hdf5": Target(".caffemodel.h5", _hdf5, _read_hdf5),
     "safetensors": Target(".safetensors", _safetensors, _read_model),
+    "state dict": Target(".pt", _state_dicts, _read_state_dict),
     "prototxt": Target(".prototxt", _prototxts, _read_prototxt),
     "labels": Target(".txt", _labels, _read_labels),
     "mean": Target(".binaryproto", _means, _read_mean),

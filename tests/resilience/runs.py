@@ -16,7 +16,7 @@ from lrpcli.cli import main
 from tests.photos import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32")
+TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
 
 
 def command(*arguments):

@@ -20,7 +20,7 @@ from lrpcli.lrp.tracing.modules import is_leaf
 from lrpcli.lrp.tracing.names import plain_name
 from lrpcli.lrp.tracing.refusals import require_no_hooks, unwrapped
 
-MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+MACHINERY = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
 """Where the code lies that is not the user's."""
 CONTROL_FLOW = (
     "Write it without control flow that depends on tensors, their shapes or their types (to flatten: "
@@ -42,7 +42,7 @@ def trace(module: nn.Module) -> fx.Graph:
     except Exception as error:
         advice = ASSIGNMENT if isinstance(error, ItemAssignment) else CONTROL_FLOW
         raise ModelError(
-            f"The forward function of {type(module).__name__} cannot be traced{_line(error)} "
+            f"The forward function of {type(module).__name__} cannot be traced{line_in_code(error)} "
             f"({type(error).__name__}: {error}). {advice}{hint_at_norms(module)}"
         ) from error
 
@@ -63,8 +63,8 @@ def _without_compiler() -> AbstractContextManager[Any]:
     return dynamo.config.patch(error_on_nested_fx_trace=False) if dynamo else nullcontext()
 
 
-def _line(error: Exception) -> str:
-    """Where in the user's code an error came from, with the line itself."""
+def line_in_code(error: BaseException) -> str:
+    """Where in the user's code an error came from, with the line itself; nothing if none of it ran."""
     place, step = None, error.__traceback__
     while step is not None:
         name = step.tb_frame.f_code.co_filename

@@ -17,6 +17,7 @@ from lrpcli.lrp.tracing.lrn_patterns import find_norms
 from lrpcli.lrp.tracing.modules import translate_module
 from lrpcli.lrp.tracing.names import function_name, plain_name
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
+from lrpcli.lrp.tracing.outputs import in_words, outputs_of
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
     eval_mode,
@@ -128,7 +129,7 @@ class _Builder:
         if isinstance(value, (tuple, list)) and len(value) == 1:
             value = value[0]
         if not isinstance(value, Reference):
-            raise ModelError("The model must return one tensor of logits (N, classes); it returns something else.")
+            raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(node.args[0])}.")
         return value.index
 
     def _placeholder(self, node: fx.Node) -> Any:
@@ -186,6 +187,14 @@ class _Builder:
             return translated.value
         self.layers.append(Layer(name, translated.type, translated.operation, translated.inputs, translated.scalars))
         return Reference(len(self.layers) - 1)
+
+
+def _returned(value: Any) -> str:
+    """What a model returns in place of one tensor, and what to do."""
+    parts = outputs_of(value)
+    if not parts:
+        return "it returns something else"
+    return f"it returns {in_words(parts)}. Choose one: output={next(iter(parts))!r}, or --output on the command line"
 
 
 def _called(module: nn.Module, node: Node) -> Translated:

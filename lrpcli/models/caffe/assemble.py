@@ -17,14 +17,10 @@ from lrpcli.models.caffe.network import Network
 from lrpcli.models.description import Description, PreprocessingFields
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.preprocessing import adjust_preprocessing
+from lrpcli.models.presets import caffe_crop
 
 if TYPE_CHECKING:
     from lrpcli.images.preprocess import Preprocessing
-
-BGR_MEAN = (104.0, 117.0, 123.0)
-"""What BVLC's nets subtract from blue, green and red, rounded as its GoogLeNet has it."""
-CROPPED = (224, 227)
-"""Input sizes of nets that are trained on crops of 256 x 256 pixels."""
 
 
 def import_caffemodel(path: Path, description: Description) -> Model:
@@ -35,24 +31,26 @@ def import_caffemodel(path: Path, description: Description) -> Model:
 def assemble(weights: Weights, description: Description) -> Model:
     """A Model from weights that are read, with everything in `description` overruling what the files say.
 
-    Preprocessing by default: BGR, 0..255, mean 104, 117, 123 or what the net's data layer subtracts (that of the phase
-    TEST, where there is one), squashed to 256 x 256 and cropped where the input is 224 or 227 pixels wide, else
-    squashed to the input size. Of several heads `description.head` is explained, else the one with the highest loss
-    weight.
+    The preprocessing is known where the net's data layer states it (that of the phase TEST, where there is one): BGR,
+    0..255, minus its mean and times its scale, squashed to 256 x 256 and cropped where the input is 224 or 227 pixels
+    wide, else squashed to the input size. Of several heads `description.head` is explained, else the one with the
+    highest loss weight.
     Raises ModelError, UnsupportedLayer or WeightsError that name the file and the layer.
     """
     source = cut_to_classifier(_network(weights, description.prototxt), description.head)
     shape = _input_shape(source, weights, description.input_shape)
     module, outputs = build_module(source, weights, shape)
+    preprocessing, stated = usual_preprocessing(source, shape)
     model = make_model(
         module,
         shape,
-        default_preprocessing(source, shape),
+        preprocessing,
         description,
         name=source.network.name or weights.path.stem,
         source=str(weights.path),
         outputs=outputs,
         weights_sha256=weights.sha256,
+        stated_by="the net's data layer" if stated else None,
     )
     names = (source.head, *source.others)
     return replace(model, head=source.output, heads=tuple(head.output for head in names), facts=_facts(source))
@@ -82,17 +80,15 @@ def _learnt_by_sigmoid(source: Classifier) -> bool:
     )
 
 
-def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "Preprocessing":
-    """What a net by path is fed with, see assemble."""
+def usual_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "tuple[Preprocessing, bool]":
+    """What Caffe's nets are usually fed with, see assemble; and whether the data layer says what becomes of a pixel."""
     from lrpcli.images.preprocess import Preprocessing
 
     channels, height, width = shape
-    # 256 is the square that 224 and 227 are cut from; other sizes see the whole image.
     usual = Preprocessing(
         size=(height, width),
-        resize=(256, 256) if height == width and height in CROPPED else None,
+        resize=caffe_crop((height, width)),
         channel_order="BGR" if channels == 3 else "RGB",
-        mean=BGR_MEAN if channels == 3 else (0.0,),
         channels=channels,
     )
     changes: PreprocessingFields = {}
@@ -100,13 +96,13 @@ def default_preprocessing(source: Classifier, shape: tuple[int, int, int]) -> "P
     means = [values.mean_value for values in transforms if getattr(values, "mean_value", None)]
     if means:
         changes["mean"] = [decimal(value) for value in means[-1]]
-    elif any(_says_all(values) for values in transforms) and not any(values.mean_file for values in transforms):
-        changes["mean"] = (0.0,) * channels
     for values in transforms:
         if values.scale not in (0, 1):
             # Caffe multiplies after it has subtracted.
             changes["std"] = (1 / decimal(values.scale),)
-    return adjust_preprocessing(usual, changes)
+    stated = bool(changes) or any(_says_all(values) for values in transforms)
+    by_file = not means and any(values.mean_file for values in transforms)
+    return adjust_preprocessing(usual, changes), stated and not by_file
 
 
 def _says_all(values: Any) -> bool:

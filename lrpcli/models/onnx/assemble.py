@@ -17,21 +17,24 @@ from lrpcli.models.onnx.walk import add_all
 def import_onnx(path: Path, description: Description) -> Model:
     """The importer of .onnx files; `description` overrules what the file says.
 
-    Raises ModelError, UnsupportedLayer or WeightsError that name the file and the node.
+    How photos become the input is known where the file has the metadata that ONNX defines for images, or where
+    `description` says it. Raises ModelError, UnsupportedLayer or WeightsError that name the file and the node.
     """
     net = read_net(path)
     heads = choose_output(net, description)
     image = find_input(heads.net, description.input_shape)
     module, outputs = build_module(heads.net, image)
+    stated = stated_preprocessing(net, image.shape)
     model = make_model(
         module,
         image.shape,
-        stated_preprocessing(net, image.shape) or Preprocessing(image.shape[1:], pixel_scale=1 / 255, channels=image.shape[0]),
+        stated or Preprocessing(size=image.shape[1:], pixel_scale=1 / 255, channels=image.shape[0]),
         description,
         name=path.stem,
         source=str(path),
         outputs=outputs,
         weights_sha256=net.sha256,
+        stated_by="the file's metadata" if stated else None,
     )
     return replace(model, head=heads.names[0], heads=heads.names, facts={**net.facts, **heads.facts})
 

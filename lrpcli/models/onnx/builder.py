@@ -30,7 +30,7 @@ MOVING = {"Cast", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Transpose"
 """Operators that take whole numbers as they take others."""
 MAXIMAL_LIST = 1_000
 """Numbers of a list that says how an operator works, such as axes."""
-MAXIMAL_WORK = 2**34
+MAXIMAL_WORK = 2**33
 """Numbers that all functions of fixed tensors together may read and make, which takes seconds."""
 
 
@@ -48,6 +48,9 @@ class Symbol:
     """Whether they are whole numbers, with which nothing is computed before they are cast."""
     permuted: "tuple[Symbol, tuple[int, ...]] | None" = None
     """The value of which it is a permutation, and the order of the axes."""
+
+    flattened: bool = False
+    """Whether the file has it without the batch axis, which is of one image there."""
 
     @property
     def meta(self) -> Tensor:
@@ -72,6 +75,8 @@ class OnnxBuilder(GraphBuilder):
         inner = shape if order is None else tuple(shape[order.index(axis)] for axis in range(len(order)))
         super().__init__(net.path, source.name, inner[1:])
         self.net, self.images = net, images
+        self.open_batch = source.shape[:1] == (None,)
+        """Whether the file leaves open how many images it reads at once."""
         self.values: dict[str, Value] = dict(net.tensors)
         self.readers = net.readers()
         self._fixed_room = Allowance(net.path, "what it computes of its weights")
@@ -128,7 +133,7 @@ class OnnxBuilder(GraphBuilder):
         result: Tensor = function(*without[0], **without[1])
         shape = tuple(result.shape)
         if not any(isinstance(value, Symbol) for value in values):
-            self._count_work(node, function, shape, [value for value in values if isinstance(value, Tensor)])
+            self._count_fixed(node, function, shape, [value for value in values if isinstance(value, Tensor)])
             fixed: Tensor = function(*arguments, **keywords)
             return fixed
         self._take_room(node, shape)
@@ -168,11 +173,13 @@ class OnnxBuilder(GraphBuilder):
         assert isinstance(result, Symbol)
         return replace(result, permuted=(source, order))
 
-    def check_numbers(self, node: OnnxNode) -> None:
-        """UnsupportedLayer if a node computes with whole numbers."""
-        read = (self.values.get(name) for name in node.inputs)
-        if node.operator not in MOVING and any(isinstance(value, Symbol) and value.whole for value in read):
-            raise self.unsupported(node, "it computes with whole numbers; cast the input to float first")
+    def check_inputs(self, node: OnnxNode) -> None:
+        """UnsupportedLayer if a node computes with whole numbers, or without the batch axis."""
+        for value in map(self.values.get, node.inputs):
+            if isinstance(value, Symbol) and value.whole and node.operator not in MOVING:
+                raise self.unsupported(node, "it computes with whole numbers; cast the input to float first")
+            if isinstance(value, Symbol) and value.flattened:
+                self.keeps_images(node, moved=node.operator != "Gather")
 
     def keeps_images(self, node: OnnxNode, *, moved: bool) -> None:
         """UnsupportedLayer if a node mixes the images of a batch."""
@@ -186,14 +193,16 @@ class OnnxBuilder(GraphBuilder):
             if isinstance(value, Symbol):
                 self.keeps_images(node, moved=len(value.shape) != rank)
             elif any(isinstance(other, Symbol) for other in values):
-                self.keeps_images(node, moved=len(value.shape) == rank and value.shape[:1] != (1,) and rank > 0)
+                self.keeps_images(node, moved=len(value.shape) == rank and value.shape[0] != 1)
 
     def finish(self, node: OnnxNode, value: Value, output: int = 0) -> None:
         """Makes a value one of those that a node puts out."""
         if isinstance(value, Symbol):
             read = {name: self.values[name] for name in node.inputs if name}
-            signs = node.operator in KEEPING_SIGNS and all(map(is_nonnegative, read.values()))
-            whole = node.operator != "Cast" and any(isinstance(other, Symbol) and other.whole for other in read.values())
+            signs = node.operator in KEEPING_SIGNS and all(self.is_nonnegative(node, other) for other in read.values())
+            whole = node.operator != "Cast" and any(
+                isinstance(other, Symbol) and other.whole for other in read.values()
+            )
             shared = any(
                 isinstance(other, Symbol) and other.node is value.node and self.readers[name] != 1
                 for name, other in read.items()
@@ -205,6 +214,29 @@ class OnnxBuilder(GraphBuilder):
                 module=None if shared else value.module,
             )
         self.values[node.outputs[output]] = value
+
+    def is_nonnegative(self, node: OnnxNode, value: Value) -> bool:
+        """Whether a value that a node reads is known to have no number below zero."""
+        if isinstance(value, Symbol):
+            return value.nonnegative
+        numbers = _distinct(value)
+        self.count_work(node, numbers.numel())
+        return bool((numbers >= 0).all())
+
+    def flag(self, node: OnnxNode, index: int) -> bool | None:
+        """The fixed truth value that a node reads; None where it leaves that out."""
+        value = self.fixed(node, index)
+        if value is not None and value.numel() != 1:
+            raise ValueError(f"its input {index + 1} has the shape {tuple(value.shape)} and is not one truth value")
+        return None if value is None else bool(value)
+
+    def number(self, node: OnnxNode, index: int, usual: float | None) -> float | None:
+        """The one fixed number that a node reads, `usual` where it leaves that out. ValueError if it is not a number."""
+        value = self.fixed(node, index)
+        number = usual if value is None else float(value.reshape(()))
+        if number is not None and math.isnan(number):
+            raise ValueError(f"its input {index + 1} is not a number")
+        return number
 
     def is_used(self, node: OnnxNode, output: int) -> bool:
         """Whether anything reads one of the values that a node puts out."""
@@ -254,21 +286,24 @@ class OnnxBuilder(GraphBuilder):
             raise ModelError(f"The {self.named(node)} would put out a tensor of shape {shape}. Check the input shape.")
         self._value_room.take(shape[1:] if self.images else shape, self.named(node))
 
-    def _count_work(self, node: OnnxNode, function: Any, shape: Shape, read: Sequence[Tensor]) -> None:
-        """ModelError where functions of fixed tensors ask for too much memory or time."""
+    def take_fixed(self, node: OnnxNode, shape: Shape) -> None:
+        """Counts a fixed tensor that a node makes. ModelError if it is one too many."""
         self._fixed_room.take(shape, self.named(node), 8)
+
+    def _count_fixed(self, node: OnnxNode, function: Any, shape: Shape, read: Sequence[Tensor]) -> None:
+        """Counts the memory and the work of a function of fixed tensors."""
+        self.take_fixed(node, shape)
         inner = read[0].shape[-1] if function is torch.matmul and read[0].dim() else 1
-        self._work -= math.prod(shape) * inner + sum(tensor.numel() for tensor in read)
+        self.count_work(node, math.prod(shape) * inner + sum(tensor.numel() for tensor in read))
+
+    def count_work(self, node: OnnxNode, numbers: int) -> None:
+        """Counts fixed numbers that are read or made. ModelError if they are more than any net needs."""
+        self._work -= numbers
         if self._work < 0:
             raise ModelError(
                 f"{self.path!r} computes more with its weights before it reads an image (up to the {self.named(node)}) "
                 "than a net does. Fold constants when exporting, or fetch the file again."
             )
-
-
-def is_nonnegative(value: Value) -> bool:
-    """Whether a value is known to have no number below zero."""
-    return value.nonnegative if isinstance(value, Symbol) else bool((_distinct(value) >= 0).all())
 
 
 def _distinct(tensor: Tensor) -> Tensor:
@@ -285,7 +320,9 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
+    """An axis counted from the front. ValueError if there is none of that number."""
+    if not -rank <= axis < max(rank, 1):
+        raise ValueError(f"there is no axis {axis} among {rank}")
     return axis + rank if axis < 0 else axis
 
 

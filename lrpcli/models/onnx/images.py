@@ -16,7 +16,11 @@ CHANNELS_FIRST = (0, 3, 1, 2)
 COLOURS = (1, 3)
 PIXELS = {"Gray8": (1, "RGB"), "Rgb8": (3, "RGB"), "Bgr8": (3, "BGR")}
 """What ONNX's metadata of images say of the channels: how many, and their order."""
-RANGES = {"NominalRange_0_255": (1.0, 0.0, 1.0), "Normalized_0_1": (1 / 255, 0.0, 1.0), "Normalized_1_1": (1 / 255, 0.5, 0.5)}
+RANGES = {
+    "NominalRange_0_255": (1.0, 0.0, 1.0),
+    "Normalized_0_1": (1 / 255, 0.0, 1.0),
+    "Normalized_1_1": (1 / 255, 0.5, 0.5),
+}
 """And of the numbers: pixel scale, mean, std."""
 
 

@@ -21,7 +21,10 @@ MAXIMAL_DEPTH = 8
 MAXIMAL_NODES = 20_000
 MAXIMAL_NAMES = 1_000
 """That one node may read or make."""
+LONGEST_NAME = 1_000
 LONGEST_FACT = 300
+OLDEST_OPSET = 7
+"""Before it, sums and products had rules of their own for shapes that differ."""
 DOMAINS = ("", "ai.onnx")
 
 
@@ -118,7 +121,8 @@ def read_net(path: Path) -> OnnxNet:
     with name_damage(path, ADVICE, damage):
         model = package.load_model_from_string(data)
         if not model.graph.node:
-            raise ModelError(f"{str(path)!r} is not an ONNX net: it holds no nodes. {ADVICE}")
+            advice = "A Caffe net is named .caffemodel." if data[:1] == b"\n" else ADVICE
+            raise ModelError(f"{str(path)!r} is not an ONNX net: it holds no nodes. {advice}")
         graph = _GraphReader(path, _opset(model, path))
         net = OnnxNet(
             path=path,
@@ -153,6 +157,11 @@ def _opset(model: Any, path: Path) -> int:
     versions = [int(entry.version) for entry in model.opset_import if entry.domain in DOMAINS]
     if not versions or max(versions) < 1:
         raise ModelError(f"{str(path)!r} does not say which version of the ONNX operators it uses. {ADVICE}")
+    if max(versions) < OLDEST_OPSET:
+        raise ModelError(
+            f"{str(path)!r} uses version {max(versions)} of the ONNX operators, and {OLDEST_OPSET} is the oldest that is "
+            "read. Convert it in Python: onnx.version_converter.convert_version(onnx.load(path), 13)."
+        )
     if max(versions) > defs.onnx_opset_version():
         raise ModelError(
             f"{str(path)!r} uses version {max(versions)} of the ONNX operators, and the installed onnx package knows "
@@ -251,8 +260,8 @@ class _GraphReader:
 
 def _text(name: Any, path: Path) -> str:
     """A name as text: protobuf gives what is no UTF-8 as bytes."""
-    if not isinstance(name, str):
-        raise ModelError(f"{str(path)!r} has the name {name!r}, which is no UTF-8 text. {ADVICE}")
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise ModelError(f"{str(path)!r} has the name {name[:80]!r}, which is too long or no UTF-8 text. {ADVICE}")
     return name
 
 

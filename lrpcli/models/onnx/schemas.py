@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-KNOWN_OPSET = 27
+KNOWN_OPSET = 28
 """The newest version of the standard with which the operators here were compared."""
 
 
@@ -31,7 +31,9 @@ def _faults(node: Any, schema: Any) -> Iterator[str]:
         (node.output, "makes", schema.min_output, schema.max_output),
     ):
         if not least <= len(names) <= most:
-            yield f"it {what} {len(names)} values, and the standard wants {least}" + (f" to {most}" if most > least else "")
+            yield f"it {what} {len(names)} values, and the standard wants {least}" + (
+                f" to {most}" if most > least else ""
+            )
     for number, name in enumerate(node.input[: schema.min_input]):
         if not name and schema.inputs[min(number, len(schema.inputs) - 1)].option.name == "Single":
             yield f"its input {number + 1} is left out"

@@ -68,7 +68,9 @@ class TensorReader:
         try:
             return as_tensor(numpy_helper.to_array(proto), what)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ModelError(f"The {what} does not hold as many numbers as its shape {shape} claims. {ADVICE}") from error
+            raise ModelError(
+                f"The {what} does not hold as many numbers as its shape {shape} claims. {ADVICE}"
+            ) from error
 
     def digest(self, own: str) -> str:
         """The sha256 of the file, `own`, or if others were read that of all of them, one behind the other by name."""
@@ -86,7 +88,9 @@ class TensorReader:
         fields = {entry.key: entry.value for entry in proto.external_data}
         location = fields.get("location", "")
         place = self._place(proto.name, location)
-        offset, length = (self._number(proto.name, fields, key, usual) for key, usual in (("offset", 0), ("length", size)))
+        offset, length = (
+            self._number(proto.name, fields, key, usual) for key, usual in (("offset", 0), ("length", size))
+        )
         with name_missing_weights(place):
             held = place.stat().st_size
         if length != size or offset + size > held:

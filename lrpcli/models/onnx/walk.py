@@ -1,5 +1,6 @@
 """Goes through the nodes of an ONNX net, in the order of the file, and hands each to its operator."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,9 +20,10 @@ def add_all(net: OnnxNet, image: ImageInput) -> tuple[OnnxBuilder, Symbol]:
     add_nodes(builder, net.nodes)
     (output,) = net.outputs
     scores = builder.values.get(output)
-    if not isinstance(scores, Symbol):
+    if not isinstance(scores, Symbol) or scores.flattened:
         raise ModelError(
-            f"The output {output!r} of {str(net.path)!r} does not depend on the image. Export the net again."
+            f"The output {output!r} of {str(net.path)!r} does not depend on the image, or has no axis of "
+            "images. Export the net again."
         )
     return builder, scores
 
@@ -36,14 +38,16 @@ def add_node(builder: OnnxBuilder, node: OnnxNode) -> None:
     """Adds a node. UnsupportedLayer or ModelError, which name it, if it is not known or does not fit."""
     handler = OPERATORS.get(node.operator)
     if handler is None and node.operator != "If":
-        raise builder.unsupported(node, node.fault or f"the operator is not known{suggestion(node.operator, OPERATORS)}")
+        raise builder.unsupported(
+            node, node.fault or f"the operator is not known{suggestion(node.operator, OPERATORS)}"
+        )
     if node.fault:
         raise builder.unsupported(node, node.fault)
     try:
         if handler is None:
             _add_branch(builder, node)
         else:
-            builder.check_numbers(node)
+            builder.check_inputs(node)
             handler(builder, node)
     except MISFITS as error:
         raise builder.misfit(node, error) from error
@@ -51,14 +55,15 @@ def add_node(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def _add_branch(builder: OnnxBuilder, node: OnnxNode) -> None:
     """Adds the nodes that the condition of an If chooses, which must be fixed."""
-    condition = builder.fixed(node, 0)
-    branch = node.get("then_branch" if condition is not None and bool(condition.all()) else "else_branch")
+    branch = node.get("then_branch" if builder.flag(node, 0) else "else_branch")
     if not isinstance(branch, Branch) or len(branch.outputs) < len(node.outputs):
         raise builder.unsupported(node, "it lacks the branch that it chooses, or values that this should make")
-    made = [*branch.tensors, *(name for inner in branch.nodes for name in inner.outputs if name)]
-    for name in made:
-        if name in builder.values or made.count(name) > 1:
-            raise builder.unsupported(node, f"the branch that it chooses makes the value {name!r}, which there is already")
+    made = Counter([*branch.tensors, *(name for inner in branch.nodes for name in inner.outputs if name)])
+    for name, count in made.items():
+        if name in builder.values or count > 1:
+            raise builder.unsupported(
+                node, f"the branch that it chooses makes the value {name!r}, which there is already"
+            )
     builder.values.update(branch.tensors)
     add_nodes(builder, branch.nodes)
     results = [_result(builder, node, name) for name in branch.outputs]

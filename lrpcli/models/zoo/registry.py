@@ -39,7 +39,7 @@ class RegistryEntry(Entry):
     def description(self) -> Description:
         """What the registry knows beside the weights."""
         labels = None if self.labels is None else PACKAGE / "data" / self.labels
-        return Description(self.name, preprocessing=self.preprocessing, labels=labels)
+        return Description(self.name, preprocessing=self.preprocessing, labels=labels, stated_by="lrp models list")
 
     def load(self, description: Description, weights: str | Path | None = None) -> "Model":
         """The model, see Entry.load."""

@@ -2,19 +2,25 @@
 
 import operator
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value
+from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of
 from lrpcli.models.onnx.net import OnnxNode
 from lrpcli.models.onnx.operators.linear import fold
+from lrpcli.models.onnx.tensors import BOOL, REAL, WHOLE
 
 Handler = Callable[[OnnxBuilder, OnnxNode], None]
 SIXTH = 1 / 6
+SELU = (1.67326319, 1.05070102)
+"""Alpha and gamma of the standard."""
+NARROW = {2: (0, 2**8 - 1), 3: (-(2**7), 2**7 - 1), 4: (0, 2**16 - 1), 5: (-(2**15), 2**15 - 1),
+          6: (-(2**31), 2**31 - 1), 12: (0, 2**32 - 1)}  # fmt: skip
+"""Types of whole numbers that are read as int64 here, and what they hold."""
+BOUNDS = {torch.maximum: "min", torch.minimum: "max"}
 
 
 def unary(function: Callable[..., Tensor], **defaults: float) -> Handler:
@@ -32,25 +38,28 @@ def unchanged(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 
 def dropout(builder: OnnxBuilder, node: OnnxNode) -> None:
-    training = builder.fixed(node, 2)
     if builder.is_used(node, 1):
         raise builder.unsupported(node, "its mask is read too")
-    if training is not None and bool(training.any()):
+    if builder.flag(node, 2):
         raise builder.unsupported(node, "it drops numbers at random; export the net in eval mode")
     builder.finish(node, builder.value(node, 0))
 
 
 def cast(builder: OnnxBuilder, node: OnnxNode) -> None:
-    from onnx import TensorProto
-
-    value, kind = builder.value(node, 0), int(node.get("to", TensorProto.FLOAT))
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-    if kind in floats:
-        builder.finish(node, value if isinstance(value, Symbol) else value.to(torch.float32))
+    """Another type of numbers: all real ones are float32 here, and all whole ones int64."""
+    value, kind = builder.value(node, 0), int(node.get("to", 1))
+    if kind in REAL:
+        masks = not isinstance(value, Symbol) or value.dtype == torch.bool
+        builder.finish(node, builder.compute(node, torch.Tensor.float, value) if masks else value)
         return
-    if isinstance(value, Symbol):
-        raise builder.unsupported(node, "it rounds what the net computes to whole numbers")
-    builder.finish(node, value.to(torch.bool if kind == TensorProto.BOOL else torch.int64))
+    if isinstance(value, Symbol) or kind not in (*WHOLE, BOOL):
+        raise builder.unsupported(node, "it rounds what the net computes, or makes of it what are no numbers")
+    result = builder.compute(node, torch.Tensor.bool if kind == BOOL else torch.Tensor.long, value)
+    if kind in NARROW and isinstance(result, Tensor) and result.numel():
+        least, most = NARROW[kind]
+        if not least <= int(result.min()) <= int(result.max()) <= most:
+            raise builder.unsupported(node, f"its numbers are not between {least} and {most}")
+    builder.finish(node, result)
 
 
 def add(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -63,44 +72,63 @@ def multiply(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def _with_fixed(builder: OnnxBuilder, node: OnnxNode, function: Callable[..., Tensor], *, factor: bool) -> None:
     """A sum or a product, folded into the layer before it where the other operand is fixed."""
+    first, second = _operands(builder, node)
     for index in (0, 1):
         value, other = builder.value(node, index), builder.value(node, 1 - index)
         if isinstance(value, Symbol) and isinstance(other, Tensor):
-            if not fold(builder, node, value, node.inputs[index], other, factor=factor):
-                builder.finish(node, builder.compute(node, function, value, _plain(other)))
-            return
-    builder.finish(node, builder.compute(node, function, builder.value(node, 0), builder.value(node, 1)))
+            if fold(builder, node, value, node.inputs[index], other, factor=factor):
+                return
+            first, second = value, _plain(builder, node, other, value)
+    builder.finish(node, builder.compute(node, function, first, second))
 
 
 def subtract(builder: OnnxBuilder, node: OnnxNode) -> None:
-    value, other = builder.value(node, 0), builder.value(node, 1)
-    if isinstance(value, Symbol) and isinstance(other, Tensor):
-        if not fold(builder, node, value, node.inputs[0], -other, factor=False):
-            builder.finish(node, builder.compute(node, torch.sub, value, _plain(other)))
-        return
-    builder.finish(node, builder.compute(node, torch.sub, _plain(value), other))
+    first, second = _operands(builder, node)
+    if isinstance(first, Symbol) and isinstance(second, Tensor):
+        if fold(builder, node, first, node.inputs[0], -second, factor=False):
+            return
+        second = _plain(builder, node, second, first)
+    elif isinstance(first, Tensor):
+        first = _plain(builder, node, first, second)
+    builder.finish(node, builder.compute(node, operator.sub, first, second))
 
 
 def divide(builder: OnnxBuilder, node: OnnxNode) -> None:
-    value, other = builder.value(node, 0), builder.value(node, 1)
-    if isinstance(value, Symbol) and isinstance(other, Tensor):
-        inverse = 1 / other.to(torch.float32)
-        if not fold(builder, node, value, node.inputs[0], inverse, factor=True):
-            builder.finish(node, builder.compute(node, torch.div, value, _plain(other)))
+    first, second = _operands(builder, node)
+    if isinstance(first, Symbol) and isinstance(second, Tensor):
+        if fold(builder, node, first, node.inputs[0], 1 / second.to(torch.float32), factor=True):
+            return
+        second = _plain(builder, node, second, first)
+    elif isinstance(first, Tensor) and isinstance(second, Tensor) and not first.is_floating_point():
+        builder.finish(node, builder.compute(node, torch.div, first, second, rounding_mode="trunc"))
         return
-    if isinstance(value, Tensor) and isinstance(other, Tensor) and not value.is_floating_point():
-        builder.finish(node, torch.div(value, other, rounding_mode="trunc"))
-        return
-    builder.finish(node, builder.compute(node, torch.div, _plain(value), other))
+    elif isinstance(first, Tensor):
+        first = _plain(builder, node, first, second)
+    builder.finish(node, builder.compute(node, operator.truediv, first, second))
 
 
 def power(builder: OnnxBuilder, node: OnnxNode) -> None:
-    builder.finish(node, builder.compute(node, torch.pow, builder.value(node, 0), _plain(builder.value(node, 1))))
+    base, exponent = _operands(builder, node)
+    plain = _plain(builder, node, exponent, base) if isinstance(base, Symbol) else exponent
+    builder.finish(node, builder.compute(node, torch.pow, base, plain))
 
 
-def _plain(value: Value) -> Any:
-    """A fixed tensor of one number as that number, as the layers of a net have it."""
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+def _operands(builder: OnnxBuilder, node: OnnxNode) -> tuple[Value, Value]:
+    """Both values of a node that computes with them number by number."""
+    first, second = builder.value(node, 0), builder.value(node, 1)
+    builder.keeps_axes(node, first, second)
+    return first, second
+
+
+def _plain(builder: OnnxBuilder, node: OnnxNode, value: Value, other: Value) -> Any:
+    """A fixed tensor of one number as that number, as the layers of a net have it, where `other` has its shape."""
+    if not isinstance(value, Tensor) or not isinstance(other, Symbol):
+        return value
+    if value.numel() != 1 or value.dim() > len(other.shape):
+        return value
+    if not bool(torch.isfinite(value)):
+        raise builder.unsupported(node, f"it computes with {value.item()}")
+    return value.item()
 
 
 def several(function: Callable[..., Tensor]) -> Handler:
@@ -108,31 +136,38 @@ def several(function: Callable[..., Tensor]) -> Handler:
 
     def handler(builder: OnnxBuilder, node: OnnxNode) -> None:
         values = [builder.value(node, index) for index in range(len(node.inputs))]
-        parts = iter(range(1, len(values)))
-
-        def both(first: Value, second: Value) -> Value:
-            number = next(parts)
-            return builder.compute(node, function, first, second, part="" if number == len(values) - 1 else f"part{number}")
-
-        builder.finish(node, reduce(both, values))
+        builder.keeps_axes(node, *values)
+        result = values[0]
+        for number, value in enumerate(values[1:], 1):
+            part = "" if number == len(values) - 1 else f"part{number}"
+            result = _both(builder, node, function, result, value, part)
+        builder.finish(node, result)
 
     return handler
 
 
+def _both(
+    builder: OnnxBuilder, node: OnnxNode, function: Callable[..., Tensor], first: Value, second: Value, part: str
+) -> Value:
+    """A function of two tensors; the larger or smaller of a tensor and one number is a bound."""
+    bound = BOUNDS.get(function)
+    for value, other in ((first, second), (second, first)):
+        number = _plain(builder, node, other, value)
+        if bound and not isinstance(number, (Tensor, Symbol)):
+            return builder.compute(node, torch.clamp, value, part=part, **{bound: number})
+    return builder.compute(node, function, first, second, part=part)
+
+
 def clip(builder: OnnxBuilder, node: OnnxNode) -> None:
-    low, high = (_bound(builder, node, index, name) for index, name in ((1, "min"), (2, "max")))
+    low, high = (_bound(builder.number(node, index, node.get(name))) for index, name in ((1, "min"), (2, "max")))
     value = builder.value(node, 0)
-    if low is None and high is None:
-        builder.finish(node, value)
-        return
-    builder.finish(node, builder.compute(node, torch.clamp, value, low, high))
+    unbounded = low is None and high is None
+    builder.finish(node, value if unbounded else builder.compute(node, torch.clamp, value, low, high))
 
 
-def _bound(builder: OnnxBuilder, node: OnnxNode, index: int, name: str) -> float | None:
-    tensor = builder.fixed(node, index)
-    bound = node.get(name) if tensor is None else tensor.reshape(()).item()
-    # What older exporters write where there is no bound: the largest float.
-    return None if bound is None or abs(bound) > 3e38 else float(bound)
+def _bound(number: float | None) -> float | None:
+    """A bound, None for what older exporters write where there is none: the largest float."""
+    return None if number is None or abs(number) > 3e38 else number
 
 
 def hard_sigmoid(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -146,19 +181,20 @@ def hard_sigmoid(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 
 def selu(builder: OnnxBuilder, node: OnnxNode) -> None:
-    alpha, gamma = node.get("alpha"), node.get("gamma")
     value = builder.value(node, 0)
-    if alpha is None and gamma is None:
+    alpha, gamma = float(node.get("alpha", SELU[0])), float(node.get("gamma", SELU[1]))
+    if abs(alpha - SELU[0]) < 1e-6 and abs(gamma - SELU[1]) < 1e-6:
         builder.finish(node, builder.compute(node, F.selu, value))
         return
-    grown = builder.compute(node, F.elu, value, float(1.67326319 if alpha is None else alpha), part="elu")
-    builder.finish(node, builder.compute(node, torch.mul, grown, float(1.05070102 if gamma is None else gamma)))
+    grown = builder.compute(node, F.elu, value, alpha, part="elu")
+    builder.finish(node, builder.compute(node, torch.mul, grown, gamma))
 
 
 def parametric_relu(builder: OnnxBuilder, node: OnnxNode) -> None:
     value, slope = builder.symbol(node), builder.fixed(node, 1)
     if slope is None:
         raise builder.unsupported(node, "its slope is missing")
+    builder.keeps_axes(node, value, slope)
     shape = (1,) * (len(value.shape) - slope.dim()) + tuple(slope.shape)
     if slope.numel() == 1 or (len(shape) > 1 and slope.numel() == shape[1] == value.shape[1]):
         builder.finish(node, builder.compute(node, F.prelu, value, slope.reshape(-1)))
@@ -176,7 +212,9 @@ def softmax(function: Callable[..., Tensor]) -> Handler:
     def handler(builder: OnnxBuilder, node: OnnxNode) -> None:
         value = builder.value(node, 0)
         rank, old = len(value.shape), builder.net.opset < 13
-        axis = int(node.get("axis", 1 if old else -1)) % max(rank, 1)
+        axis = axis_of(int(node.get("axis", 1 if old else -1)), rank)
+        if isinstance(value, Symbol):
+            builder.keeps_images(node, moved=axis == 0)
         if old and any(side != 1 for side in value.shape[axis + 1 :]):
             flat = builder.compute(node, torch.flatten, value, axis, part="flatten")
             result = builder.compute(node, function, flat, axis)
@@ -195,6 +233,7 @@ def gelu(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def where(builder: OnnxBuilder, node: OnnxNode) -> None:
     condition, first, second = (builder.value(node, index) for index in range(3))
+    builder.keeps_axes(node, condition, first, second)
     builder.finish(node, builder.compute(node, torch.where, condition, first, second))
 
 
@@ -229,11 +268,13 @@ OPERATORS: dict[str, Handler] = {
     "Floor": unary(torch.floor),
     "Gelu": gelu,
     "Greater": several(torch.gt),
+    "GreaterOrEqual": several(torch.ge),
     "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(F.hardswish),
     "Identity": unchanged,
     "LeakyRelu": unary(F.leaky_relu, alpha=0.01),
     "Less": several(torch.lt),
+    "LessOrEqual": several(torch.le),
     "Log": unary(torch.log),
     "LogSoftmax": softmax(F.log_softmax),
     "Max": several(torch.maximum),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lrpcli.models.graph_builder import META, assign_tensors
 from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, ints
 from lrpcli.models.onnx.net import OnnxNode
-from lrpcli.models.onnx.operators.windows import padded, window_of
+from lrpcli.models.onnx.operators.windows import check_padding, padded, window_of
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -20,6 +20,7 @@ INSTANCE_NORMS = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm
 def convolution(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, weight = builder.symbol(node), _required(builder, node, 1)
     window = window_of(builder, node, source.shape[2:], tuple(weight.shape[2:]))
+    check_padding(builder, node, source, window)
     kind = _of_rank(builder, node, CONVOLUTIONS, source)
     groups, bias = int(node.get("group", 1)), builder.fixed(node, 2)
     if not window.even:
@@ -41,6 +42,7 @@ def transposed_convolution(builder: OnnxBuilder, node: OnnxNode) -> None:
         step * (size - 1) + extra + reach
         for step, size, extra, reach in zip(window.stride, plane, more, window.extent, strict=True)
     ]
+    builder.check_padded((weight.shape[1], *full), node.name)
     before, behind = _cropped(node, full, plane, window.stride, window.before, window.behind)
     if min(*before, *behind) < 0:
         raise builder.unsupported(node, "its output_shape is larger than what its kernel reaches")
@@ -88,26 +90,37 @@ def general_product(builder: OnnxBuilder, node: OnnxNode) -> None:
         transposed = builder.compute(node, torch.transpose, source, 0, 1, part="transpose")
         assert isinstance(transposed, Symbol)
         source = transposed
-    weight = float(node.get("alpha", 1.0)) * (weight if node.get("transB", 0) else weight.t())
+    if len(source.shape) != 2 or weight.dim() != 2:
+        raise builder.unsupported(node, f"it multiplies tensors of shape {source.shape} and {tuple(weight.shape)}")
+    weight = _times(weight if node.get("transB", 0) else weight.t(), float(node.get("alpha", 1.0)))
     addend = builder.fixed(node, 2)
     if addend is not None:
-        addend = float(node.get("beta", 1.0)) * addend
+        addend = _times(addend, float(node.get("beta", 1.0)))
     outputs = weight.shape[0]
-    per_output = addend is None or addend.numel() == outputs or addend.numel() == 1
+    per_output = addend is None or addend.numel() == 1 or tuple(addend.shape) in ((outputs,), (1, outputs))
     bias = addend.reshape(-1).expand(outputs).contiguous() if addend is not None and per_output else None
     module = nn.Linear(weight.shape[1], outputs, bias=bias is not None, device=META)
-    result: Value = builder.apply(node, module, source, weight=weight.contiguous(), bias=bias)
-    if not per_output:
+    result: Value = builder.apply(node, module, source, weight=weight, bias=bias)
+    if addend is not None and not per_output:
+        builder.keeps_axes(node, result, addend)
         result = builder.compute(node, torch.add, result, addend, part="add")
     builder.finish(node, result)
+
+
+def _times(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1.0 else factor * tensor
 
 
 def matrix_product(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, factor = builder.value(node, 0), builder.value(node, 1)
     if isinstance(source, Symbol) and isinstance(factor, Tensor) and factor.dim() == 2 and len(source.shape) > 1:
         module = nn.Linear(factor.shape[0], factor.shape[1], bias=False, device=META)
-        builder.finish(node, builder.apply(node, module, source, weight=factor.t().contiguous()))
+        builder.finish(node, builder.apply(node, module, source, weight=factor.t()))
         return
+    for value in (source, factor):
+        rank, symbolic = len(value.shape), isinstance(value, Symbol)
+        builder.keeps_images(node, moved=rank < 3 if symbolic else rank > 2 and value.shape[0] != 1)
+    builder.keeps_images(node, moved=len(source.shape) > 2 < len(factor.shape) != len(source.shape))
     builder.finish(node, builder.compute(node, torch.matmul, source, factor))
 
 
@@ -138,6 +151,7 @@ def layer_normalization(builder: OnnxBuilder, node: OnnxNode) -> None:
     if any(builder.is_used(node, output) for output in range(1, len(node.outputs))):
         raise builder.unsupported(node, "its mean or its deviation is read too")
     axis = int(node.get("axis", -1)) % len(source.shape)
+    builder.keeps_images(node, moved=axis == 0)
     shape = source.shape[axis:]
     module = nn.LayerNorm(shape, eps=float(node.get("epsilon", 1e-5)), bias=bias is not None, device=META)
     tensors = {"weight": weight.expand(shape).contiguous()}
@@ -176,13 +190,17 @@ def fold(builder: OnnxBuilder, node: OnnxNode, source: Symbol, name: str, number
         return False
     assert isinstance(module.weight, Tensor)
     weight = module.weight.detach()
+    builder.count_work(node, weight.numel())
     channels = number.reshape(-1).expand(source.shape[axis]).to(weight.dtype)
     bias = None if module.bias is None else module.bias.detach()
     if factor:
         weight = weight * channels.reshape(-1, *(1,) * (weight.dim() - 1))
-        assign_tensors(module, weight=weight, bias=None if bias is None else bias * channels)
+        bias = None if bias is None else bias * channels
     else:
-        assign_tensors(module, bias=channels.clone() if bias is None else bias + channels)
+        bias = channels.clone() if bias is None else bias + channels
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in (weight, bias) if tensor is not None):
+        return False
+    assign_tensors(module, weight=weight, bias=bias)
     builder.finish(node, source)
     return True
 

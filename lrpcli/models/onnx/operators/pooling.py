@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of, ints
 from lrpcli.models.onnx.net import OnnxNode
-from lrpcli.models.onnx.operators.windows import Window, padded, window_of
+from lrpcli.models.onnx.operators.windows import Window, check_padding, padded, window_of
 
 MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -20,6 +20,7 @@ def max_pool(builder: OnnxBuilder, node: OnnxNode) -> None:
     if builder.is_used(node, 1):
         raise builder.unsupported(node, "the places of its maxima are read too")
     window = window_of(builder, node, source.shape[2:])
+    check_padding(builder, node, source, window)
     function = MAXIMA.get(len(window.kernel))
     if function is None:
         raise builder.unsupported(node, f"it reads a tensor of shape {source.shape}")
@@ -37,6 +38,7 @@ def max_pool(builder: OnnxBuilder, node: OnnxNode) -> None:
 def average_pool(builder: OnnxBuilder, node: OnnxNode) -> None:
     source = builder.symbol(node)
     window = window_of(builder, node, source.shape[2:])
+    check_padding(builder, node, source, window)
     function = AVERAGES.get(len(window.kernel))
     if function is None or any(step != 1 for step in window.dilation):
         raise builder.unsupported(node, f"it reads a tensor of shape {source.shape} with dilations {window.dilation}")
@@ -46,7 +48,9 @@ def average_pool(builder: OnnxBuilder, node: OnnxNode) -> None:
         builder.finish(node, builder.compute(node, function, source, *arguments))
         return
     ones = torch.ones((1, 1, *source.shape[2:]))
-    counted = function(F.pad(ones, window.pads, value=float(count_padding)), window.kernel, window.stride, 0, window.ceil)
+    counted = function(
+        F.pad(ones, window.pads, value=float(count_padding)), window.kernel, window.stride, 0, window.ceil
+    )
     source = padded(builder, node, source, window, 0.0)
     result = builder.compute(node, function, source, window.kernel, window.stride, 0, window.ceil, part="window")
     if bool((counted != 1).any()):
@@ -95,6 +99,7 @@ def reduction(function: Callable[..., Tensor]) -> Callable[[OnnxBuilder, OnnxNod
 def mean_of_values(builder: OnnxBuilder, node: OnnxNode) -> None:
     """The mean of several tensors."""
     values = [builder.value(node, index) for index in range(len(node.inputs))]
+    builder.keeps_axes(node, *values)
     total: Value = values[0]
     for number, value in enumerate(values[1:], 1):
         total = builder.compute(node, torch.add, total, value, part=f"add{number}")

@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from lrpcli.models.onnx.builder import OnnxBuilder, Symbol, Value, axis_of, ints
 from lrpcli.models.onnx.net import OnnxNode
 
 PADDING = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-SMOOTH = {"linear": {3: "linear", 4: "bilinear", 5: "trilinear"}, "cubic": {4: "bicubic"}}
 
 
 def constant(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -25,10 +25,10 @@ def constant(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 
 def constant_of_shape(builder: OnnxBuilder, node: OnnxNode) -> None:
-    shape, value = builder.fixed(node, 0), node.get("value")
-    sizes = () if shape is None else ints(shape.tolist())
-    if math.prod(sizes) > 2**28 or min(sizes, default=0) < 0:
+    sizes, value = ints(builder.numbers(node, 0, "") or ()), node.get("value")
+    if min(sizes, default=0) < 0:
         raise builder.unsupported(node, f"it makes a tensor of shape {sizes}")
+    builder.take_fixed(node, sizes)
     # One number that is read again and again takes no memory; layers that need their own copy make it.
     builder.finish(node, (torch.zeros(()) if value is None else value.reshape(())).expand(sizes))
 
@@ -60,12 +60,30 @@ def _reshaped(builder: OnnxBuilder, node: OnnxNode, source: Value, wanted: tuple
     if not isinstance(source, Symbol) or not builder.images:
         builder.finish(node, builder.compute(node, torch.reshape, source, wanted))
         return
-    if math.prod(wanted) != math.prod(source.shape) or not wanted or wanted[0] != source.shape[0]:
+    if math.prod(wanted) != math.prod(source.shape):
+        raise ValueError(f"numbers of the shape {source.shape} cannot have the shape {wanted}")
+    if len(wanted) == 1 == source.shape[0]:  # what torch.export makes of strides: a Gather follows
+        flat = builder.compute(node, torch.flatten, source, 1)
+        assert isinstance(flat, Symbol)
+        builder.finish(node, replace(flat, flattened=True))
+        return
+    if not wanted or wanted[0] != source.shape[0]:
         builder.keeps_images(node, moved=True)
     if len(wanted) == 2:
         builder.finish(node, builder.compute(node, torch.flatten, source, 1))
         return
+    for function, longer, shorter in ((torch.unsqueeze, wanted, source.shape), (torch.squeeze, source.shape, wanted)):
+        axis = _inserted(longer, shorter)
+        if axis is not None:  # which leaves open how large the image is
+            builder.finish(node, builder.compute(node, function, source, axis))
+            return
     builder.finish(node, builder.compute(node, torch.reshape, source, (-1, *wanted[1:])))
+
+
+def _inserted(longer: tuple[int, ...], shorter: tuple[int, ...]) -> int | None:
+    """The axis of one place that the longer shape has more, behind the first; None if they differ otherwise."""
+    places = (axis for axis in range(1, len(longer)) if (*longer[:axis], 1, *longer[axis + 1 :]) == longer)
+    return next((axis for axis in places if (*longer[:axis], *longer[axis + 1 :]) == shorter), None)
 
 
 def flatten(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -91,7 +109,7 @@ def squeeze(builder: OnnxBuilder, node: OnnxNode) -> None:
     sides = shape_of(source)
     axes = {axis_of(axis, len(sides)) for axis in ints(given)} if given else {a for a, s in enumerate(sides) if s == 1}
     if isinstance(source, Symbol):
-        builder.keeps_images(node, moved=0 in axes and bool(given))
+        builder.keeps_images(node, moved=0 in axes and (bool(given) or not builder.open_batch))
         axes -= {0} if builder.images else set()
     builder.finish(node, builder.compute(node, torch.squeeze, source, tuple(sorted(axes))))
 
@@ -103,15 +121,17 @@ def unsqueeze(builder: OnnxBuilder, node: OnnxNode) -> None:
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=0 in axes)
     for number, axis in enumerate(axes):
-        source = builder.compute(node, torch.unsqueeze, source, axis, part="" if number == len(axes) - 1 else f"axis{axis}")
+        source = builder.compute(
+            node, torch.unsqueeze, source, axis, part="" if number == len(axes) - 1 else f"axis{axis}"
+        )
     builder.finish(node, source)
 
 
 def concat(builder: OnnxBuilder, node: OnnxNode) -> None:
     values = [builder.value(node, index) for index in range(len(node.inputs))]
     axis = axis_of(int(node.get("axis", 0)), len(values[0].shape))
-    if any(isinstance(value, Symbol) for value in values):
-        builder.keeps_images(node, moved=axis == 0)
+    symbolic = [isinstance(value, Symbol) for value in values]
+    builder.keeps_images(node, moved=any(symbolic) and (axis == 0 or not all(symbolic)))
     builder.finish(node, values[0] if len(values) == 1 else builder.compute(node, torch.cat, values, axis))
 
 
@@ -124,9 +144,13 @@ def split(builder: OnnxBuilder, node: OnnxNode) -> None:
     whole = source.shape[axis]
     part = -(-whole // count)
     lengths = ints(sizes) if sizes else tuple(min(part, whole - start * part) for start in range(count))
+    if sum(lengths) != whole or min(lengths) < 0:
+        raise ValueError(f"parts of {lengths} do not make up the {whole} along axis {axis}")
     start = 0
     for index, length in enumerate(lengths):
-        builder.finish(node, builder.compute(node, torch.narrow, source, axis, start, length, part=f"part{index}"), index)
+        builder.finish(
+            node, builder.compute(node, torch.narrow, source, axis, start, length, part=f"part{index}"), index
+        )
         start += length
 
 
@@ -138,6 +162,8 @@ def slice_(builder: OnnxBuilder, node: OnnxNode) -> None:
         raise builder.unsupported(node, "its starts or ends are missing")
     axes = ints(builder.numbers(node, 3, "axes") or range(len(starts)))
     steps = ints(builder.numbers(node, 4, "steps") or (1,) * len(starts))
+    if len({axis_of(axis, rank) for axis in axes}) != len(axes):
+        raise ValueError(f"its axes {axes} are not different ones")
     result, places = source, [slice(None)] * rank
     for axis, start, end, step in zip(axes, ints(starts), ints(ends), steps, strict=True):
         axis = axis_of(axis, rank)
@@ -154,10 +180,16 @@ def slice_(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, indices = builder.value(node, 0), builder.fixed(node, 1)
-    axis = axis_of(int(node.get("axis", 0)), len(source.shape))
     if indices is None:
         raise builder.unsupported(node, "its indices are missing")
-    indices = torch.where(indices < 0, indices + source.shape[axis], indices)
+    if isinstance(source, Symbol) and source.flattened:
+        _regathered(builder, node, source, indices)
+        return
+    axis = axis_of(int(node.get("axis", 0)), len(source.shape))
+    indices = builder.compute(node, _from_front, indices, source.shape[axis], part="indices")
+    assert isinstance(indices, Tensor)
+    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < source.shape[axis]:
+        raise ValueError(f"its indices leave the {source.shape[axis]} along axis {axis}")
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=axis == 0)
     if indices.dim() == 0:
@@ -171,6 +203,19 @@ def gather(builder: OnnxBuilder, node: OnnxNode) -> None:
     builder.finish(node, picked)
 
 
+def _regathered(builder: OnnxBuilder, node: OnnxNode, source: Symbol, indices: Tensor) -> None:
+    """All numbers of one image, once more in order, in a shape that starts with a batch of one."""
+    same = torch.arange(source.shape[1])
+    if indices.shape[:1] != (1,) or indices.dim() < 2 or not torch.equal(indices.reshape(-1), same):
+        builder.keeps_images(node, moved=True)
+    result = builder.compute(node, torch.reshape, source, (-1, *indices.shape[1:]))
+    builder.finish(node, result)
+
+
+def _from_front(indices: Tensor, length: int) -> Tensor:
+    return torch.where(indices < 0, indices + length, indices)
+
+
 def expand(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, target = builder.value(node, 0), builder.numbers(node, 1, "shape")
     wanted = torch.broadcast_shapes(shape_of(source), ints(target or ()))
@@ -182,8 +227,10 @@ def expand(builder: OnnxBuilder, node: OnnxNode) -> None:
 
 def tile(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, times = builder.value(node, 0), ints(builder.numbers(node, 1, "repeats") or ())
+    if len(times) != len(source.shape):
+        raise ValueError(f"it has {len(times)} repeats for {len(source.shape)} axes")
     if isinstance(source, Symbol):
-        builder.keeps_images(node, moved=times[0] != 1)
+        builder.keeps_images(node, moved=times[:1] != (1,))
     builder.finish(node, builder.compute(node, torch.tile, source, times))
 
 
@@ -192,6 +239,8 @@ def pad(builder: OnnxBuilder, node: OnnxNode) -> None:
     rank = len(source.shape)
     pads = ints(builder.numbers(node, 1, "pads") or node.get("paddings") or ())
     axes = [axis_of(axis, rank) for axis in ints(builder.numbers(node, 3, "axes") or range(rank))]
+    if len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
+        raise ValueError(f"it has {len(pads)} pads for the axes {axes}")
     before, behind = [0] * rank, [0] * rank
     for place, axis in enumerate(axes):
         before[axis], behind[axis] = pads[place], pads[place + len(axes)]
@@ -209,90 +258,8 @@ def pad(builder: OnnxBuilder, node: OnnxNode) -> None:
         sides += [0] * (2 * (rank - 2) - len(sides))  # torch wants all axes of the image
         builder.finish(node, builder.compute(node, F.pad, source, tuple(sides), mode))
         return
-    value = builder.fixed(node, 2)
-    number = float(node.get("value", 0.0)) if value is None else float(value)
+    number = builder.number(node, 2, float(node.get("value", 0.0)))
     builder.finish(node, builder.compute(node, F.pad, source, tuple(sides), "constant", number))
-
-
-def depth_to_space(builder: OnnxBuilder, node: OnnxNode) -> None:
-    source, block = builder.symbol(node), int(node.get("blocksize", 1))
-    if node.get("mode", "DCR") == "CRD":
-        builder.finish(node, builder.compute(node, F.pixel_shuffle, source, block))
-        return
-    _, channels, height, width = source.shape
-    apart = (-1, block, block, channels // block**2, height, width)
-    whole = (-1, channels // block**2, height * block, width * block)
-    _through(builder, node, source, apart, (0, 3, 4, 1, 5, 2), whole)
-
-
-def space_to_depth(builder: OnnxBuilder, node: OnnxNode) -> None:
-    source, block = builder.symbol(node), int(node.get("blocksize", 1))
-    _, channels, height, width = source.shape
-    apart = (-1, channels, height // block, block, width // block, block)
-    whole = (-1, channels * block**2, height // block, width // block)
-    order = (0, 1, 3, 5, 2, 4) if node.get("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
-    _through(builder, node, source, apart, order, whole)
-
-
-def _through(
-    builder: OnnxBuilder,
-    node: OnnxNode,
-    source: Symbol,
-    apart: tuple[int, ...],
-    order: tuple[int, ...],
-    whole: tuple[int, ...],
-) -> None:
-    parts = builder.compute(node, torch.reshape, source, apart, part="apart")
-    moved = builder.compute(node, torch.permute, parts, order, part="permute")
-    builder.finish(node, builder.compute(node, torch.reshape, moved, whole))
-
-
-def resize(builder: OnnxBuilder, node: OnnxNode) -> None:
-    """Upsampling that torch does in the same way; all else is refused by name."""
-    source = builder.symbol(node)
-    rank, upsample = len(source.shape), node.operator == "Upsample"
-    scales = builder.numbers(node, 1 if upsample or builder.net.opset < 11 else 2, "scales")
-    sizes = None if upsample else builder.numbers(node, 3, "sizes")
-    axes = [axis_of(axis, rank) for axis in ints(node.get("axes") or range(rank))]
-    if len(sizes or scales or ()) != len(axes) or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise builder.unsupported(node, "its new size is not said for every axis")
-    if sizes:
-        sizes = [sizes[axes.index(axis)] if axis in axes else side for axis, side in enumerate(source.shape)]
-        factors = [n / s for n, s in zip(sizes, source.shape, strict=True)]
-    else:
-        factors = [float((scales or ())[axes.index(axis)]) if axis in axes else 1.0 for axis in range(rank)]
-    if factors[:2] != [1.0, 1.0]:
-        raise builder.unsupported(node, "it resizes more than the axes of the image")
-    wanted = tuple(int(n) for n in sizes[2:]) if sizes else tuple(
-        math.floor(side * factor) for side, factor in zip(source.shape[2:], factors[2:], strict=True)
-    )
-    mode = str(node.get("mode", "nearest"))
-    place = "asymmetric" if upsample or builder.net.opset < 11 else str(
-        node.get("coordinate_transformation_mode", "half_pixel")
-    )
-    if mode == "nearest":
-        _repeated(builder, node, source, wanted, place)
-        return
-    smooth = SMOOTH.get(mode, {}).get(rank)
-    exact = all(f == w / s for f, w, s in zip(factors[2:], wanted, source.shape[2:], strict=True))
-    cubic = mode != "cubic" or node.get("cubic_coeff_a", -0.75) == -0.75
-    half = place in ("half_pixel", "pytorch_half_pixel") and min(wanted) > 1
-    if not smooth or not exact or not cubic or node.get("antialias") or node.get("exclude_outside"):
-        raise builder.unsupported(node, f"its way of resizing ({mode}, {place}) is not known")
-    if not half and place != "align_corners":
-        raise builder.unsupported(node, f"it places pixels by {place!r}")
-    builder.finish(node, builder.compute(node, F.interpolate, source, wanted, mode=smooth, align_corners=not half))
-
-
-def _repeated(builder: OnnxBuilder, node: OnnxNode, source: Symbol, wanted: tuple[int, ...], place: str) -> None:
-    """Nearest neighbours where every pixel is repeated as often as every other, which all ways of counting agree on."""
-    whole = all(target % side == 0 for target, side in zip(wanted, source.shape[2:], strict=True))
-    rounding = str(node.get("nearest_mode", "floor" if node.operator == "Upsample" else "round_prefer_floor"))
-    asymmetric = place == "asymmetric" and (rounding == "floor" or builder.net.opset < 11)
-    half = place in ("half_pixel", "pytorch_half_pixel") and rounding in ("round_prefer_floor", "round_prefer_ceil")
-    if not whole or not (asymmetric or half):
-        raise builder.unsupported(node, f"its nearest neighbours ({place}, {rounding}) are not known")
-    builder.finish(node, builder.compute(node, F.interpolate, source, wanted, mode="nearest"))
 
 
 def range_(builder: OnnxBuilder, node: OnnxNode) -> None:
@@ -300,6 +267,7 @@ def range_(builder: OnnxBuilder, node: OnnxNode) -> None:
     if not all(bounds):
         raise builder.unsupported(node, "one of its bounds is missing")
     first, last, step = (bound[0] for bound in bounds if bound)
+    builder.take_fixed(node, (max(math.ceil((last - first) / step), 0),))
     builder.finish(node, torch.arange(first, last, step))
 
 
@@ -307,22 +275,18 @@ OPERATORS: dict[str, Callable[[OnnxBuilder, OnnxNode], None]] = {
     "Concat": concat,
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
-    "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
     "Pad": pad,
     "Range": range_,
     "Reshape": reshape,
-    "Resize": resize,
     "Shape": shape,
     "Size": size,
     "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,
     "Tile": tile,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
-    "Upsample": resize,
 }

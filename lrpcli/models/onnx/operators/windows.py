@@ -45,13 +45,21 @@ def window_of(builder: OnnxBuilder, node: OnnxNode, plane: tuple[int, ...], kern
         raise builder.unsupported(node, f"its kernel has {len(sizes)} axes and what it reads {len(plane)}")
     ones = (1,) * len(plane)
     stride, dilation = ints(node.get("strides") or ones), ints(node.get("dilations") or ones)
+    pads = ints(node.get("pads") or (0,) * (2 * len(plane)))
+    if len(stride) != len(plane) or len(dilation) != len(plane) or len(pads) != 2 * len(plane) or min(pads) < 0:
+        raise builder.unsupported(node, f"its strides {stride}, dilations {dilation} and pads {pads} fit no window")
+    if min(*sizes, *stride, *dilation) < 1:
+        raise builder.unsupported(
+            node, f"its kernel {sizes}, strides {stride} or dilations {dilation} are not positive"
+        )
     ceil = bool(node.get("ceil_mode", 0))
     mode = node.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
-        pads = ints(node.get("pads") or (0,) * (2 * len(plane)))
         return Window(sizes, stride, dilation, pads[: len(plane)], pads[len(plane) :], ceil)
     if mode == "VALID":
         return Window(sizes, stride, dilation, (0,) * len(plane), (0,) * len(plane), ceil)
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise builder.unsupported(node, f"its auto_pad {mode!r} is not known")
     window = Window(sizes, stride, dilation, (), ())
     totals = [
         max((-(-size // step) - 1) * step + reach - size, 0)
@@ -60,6 +68,12 @@ def window_of(builder: OnnxBuilder, node: OnnxNode, plane: tuple[int, ...], kern
     small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
     before, behind = (small, large) if mode == "SAME_UPPER" else (large, small)
     return Window(sizes, stride, dilation, before, behind, ceil)
+
+
+def check_padding(builder: OnnxBuilder, node: OnnxNode, source: Symbol, window: Window) -> None:
+    """ModelError if the image with its borders asks for too much memory, however small the output is."""
+    sides = zip(source.shape[2:], window.before, window.behind, strict=True)
+    builder.check_padded((source.shape[1], *(side + before + behind for side, before, behind in sides)), node.name)
 
 
 def padded(builder: OnnxBuilder, node: OnnxNode, source: Symbol, window: Window, value: float) -> Symbol:
