@@ -12,7 +12,6 @@ from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
-from lrpcli.models.zoo.mirrors import check_mirror
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.setting import require_choices, setting
@@ -93,6 +92,12 @@ class PreprocessingSettings:
         return changes
 
 
+def _mirror(text: str) -> str:
+    from lrpcli.models.zoo.mirrors import check_mirror  # here, for `lrp --help` to be quick
+
+    return check_mirror(text)
+
+
 def _mean(text: str) -> tuple[float, ...] | str:
     try:
         return _numbers(text)
@@ -114,7 +119,7 @@ class ModelSettings:
     )
     mirror: str | None = setting(
         None, help="Where to look first for weights to fetch: they lie there by file name.", metavar="URL|FOLDER",
-        convert=check_mirror,
+        convert=_mirror,
     )  # fmt: skip
     prototxt: str | None = setting(None, help="Net description of a .caffemodel that lacks it.", metavar="FILE")
     labels: str | None = setting(None, help="Class names, one a line.", metavar="FILE")

@@ -32,7 +32,8 @@ def lrp(*arguments: object) -> Result:
 def named(path: Path, name: str, **changes: object) -> RegistryEntry:
     """A named model whose weights are those of a file, which no server has."""
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    facts = {"hash": digest, "size": path.stat().st_size, "urls": (f"{NOWHERE}/{path.name}",), **changes}
+    facts = {"hash": digest, "size": path.stat().st_size, "urls": (f"{NOWHERE}/{path.name}",),
+             "preprocessing": {"pixel_scale": 1.0}, **changes}  # fmt: skip
     return RegistryEntry(name, name.upper(), (3, 16, 16), 4, **facts)
 
 

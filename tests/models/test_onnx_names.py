@@ -110,7 +110,11 @@ def test_without_the_file_a_sentence_says_what_to_do(name) -> None:
     )
 
 
-def test_how_photos_become_input_is_not_said_of_rcnn() -> None:
-    entry = onnx.registry()["onnx-rcnn-ilsvrc13"]
-    assert entry.preprocessing is None and entry.labels is None
-    assert "give --mean and --channel-order" in entry.note
+def test_how_photos_become_input_is_not_said_of_rcnn_and_must_be_given(tmp_path) -> None:
+    picture, file = photo(tmp_path / "a.png"), light("onnx-alexnet")
+    command = ("explain", "--model", "onnx-rcnn-ilsvrc13", "--weights", file, picture, tmp_path / "out")
+    refused = lrp(*command)
+    assert refused.exit_code == 2
+    assert "How the model 'onnx-rcnn-ilsvrc13' is fed with photos is not known" in refused.stderr
+    assert lrp(*command, "--mean", "104,117,123", "--pixel-scale", "1", "--channel-order", "BGR").exit_code == 0
+    assert load_model("onnx-rcnn-ilsvrc13", weights=file).labels is None
