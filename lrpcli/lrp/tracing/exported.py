@@ -57,7 +57,7 @@ def _program(module: nn.Module, shape: Shape) -> nn.Module:
     """What torch.export makes of a module, for any number of images; for one where it depends on that number."""
     weight = next((tensor for tensor in module.parameters() if tensor.is_floating_point()), torch.zeros(()))
     images = torch.zeros((IMAGES, *shape), dtype=weight.dtype, device=weight.device)
-    number = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    number = torch.export.Dim.DYNAMIC
     with _quiet():
         try:
             return torch.export.export(module, (images,), dynamic_shapes=({0: number},), strict=False).module()
@@ -102,12 +102,12 @@ def with_modules(module: nn.Module, graph: fx.Graph) -> fx.Graph:
 
     A layer with several tensors in or out stays what it computes, under the layer's name. See `readable` for the rest.
     """
-    result, made, groups = fx.Graph(), {}, _groups(module, graph)
+    made: dict[fx.Node, fx.Node] = {}
+    result, groups = fx.Graph(), _groups(module, graph)
     names, images = _names(graph), _images_traced(graph)
     for node in graph.nodes:
         group = groups.get(node)
-        if node is (group and group.output):
-            assert group is not None
+        if group is not None and node is group.output:
             made[node] = result.call_module(group.path, (made[group.source],))
             made[node].meta = dict(node.meta)
         elif group is None and node.op != "call_module":  # torch.export calls its own checks of the input's shape
@@ -123,7 +123,8 @@ def readable(graph: fx.Graph) -> fx.Graph:
     """
     if not any(isinstance(node.target, OpOverload) for node in graph.nodes):
         return graph
-    result, made, names, images = fx.Graph(), {}, _names(graph), _images_traced(graph)
+    made: dict[fx.Node, fx.Node] = {}
+    result, names, images = fx.Graph(), _names(graph), _images_traced(graph)
     for node in graph.nodes:
         made[node] = _copied(result, node, made, names)
         _free_images(made[node], images)
