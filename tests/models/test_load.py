@@ -174,7 +174,9 @@ def test_paths_that_cannot_be_models(tmp_path, tiny_caffemodel) -> None:
     with pytest.raises(WeightsError, match=r"'no/such.safetensors' cannot be read \(No such file"):
         load_model("no/such.safetensors")
     for name in ("net.tflite", "net.pt", tmp_path / "net.pth", "some/folder"):
-        with pytest.raises(ModelError, match=r"supported are .caffemodel, .caffemodel.h5, .onnx and .safetensors\. Any other"):
+        with pytest.raises(
+            ModelError, match=r"supported are .caffemodel, .caffemodel.h5, .onnx and .safetensors\. Any other"
+        ):
             load_model(name)
     with pytest.raises(ModelError, match="is a path, so weights cannot be given beside it; they go with a name"):
         load_model(tiny_caffemodel, weights="x.caffemodel")
