@@ -265,6 +265,35 @@ def test_axes_before_opset_13_are_all_from_that_one_on(tmp_path):
     equals_onnxruntime(save(tmp_path / "net.onnx", make(nodes, tensors, opset=11)))
 
 
+@pytest.mark.parametrize("batch", [None, 1, 2])
+def test_shapes_that_name_the_batch_leave_it_open(batch, tmp_path):
+    """A softmax over maps before opset 13, a slice of all images, and a Gather of several axes."""
+    nodes = [
+        node("Conv", "input w b", "c", "conv"),
+        node("Softmax", "c", "s", "soft", axis=2),
+        node("Slice", "s st en", "l", "slice"),
+        node("Gather", "l ix", "g", "gather", axis=1),
+        node("ReduceMean", "g", "scores", "mean", axes=[2, 3, 4], keepdims=0),
+    ]
+    tensors = [tensor("w", weights((4, 3, 3, 3))), tensor("b", weights((4,))), tensor("st", [0, 1]),
+               tensor("en", [batch or 1, 9]), tensor("ix", [[0, 2], [1, 1], [2, 0]])]  # fmt: skip
+    path = save(tmp_path / "net.onnx", make(nodes, tensors, (batch, 3, 8, 8), opset=11))
+    model = lrpcli.load_model(path)
+    x = images(model, 4)
+    one_by_one = np.concatenate([scores(model, image[None]) for image in x])
+    assert difference(scores(model, x), one_by_one) < 1e-6
+    if batch == 2:
+        wanted = np.concatenate([run(path, x[:2]), run(path, x[2:])])
+        assert difference(one_by_one, wanted) < 1e-6
+
+
+def test_pooling_over_nothing_is_refused(tmp_path):
+    nodes = [*small_nodes()[:-1], node("GlobalMaxPool", "f", "scores", "pool")]
+    path = save(tmp_path / "net.onnx", make(nodes, small_tensors()))
+    with pytest.raises(UnsupportedLayer, match=r"node 'pool' \(GlobalMaxPool.*shape \(1, 6\)"):
+        lrpcli.load_model(path)
+
+
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool", "Conv"])
 @pytest.mark.parametrize(
     "pads",

@@ -219,7 +219,9 @@ def softmax(function: Callable[..., Tensor]) -> Handler:
         if old and any(side != 1 for side in value.shape[axis + 1 :]):
             flat = builder.compute(node, torch.flatten, value, axis, part="flatten")
             result = builder.compute(node, function, flat, axis)
-            builder.finish(node, builder.compute(node, torch.reshape, result, builder.kept(value, value.shape), part="reshape"))
+            builder.finish(
+                node, builder.compute(node, torch.reshape, result, builder.kept(value, value.shape), part="reshape")
+            )
             return
         builder.finish(node, builder.compute(node, function, value, axis))
 

@@ -1,5 +1,6 @@
 """Convolutions, products with fixed matrices, and normalisation."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +178,8 @@ def local_response_normalization(builder: OnnxBuilder, node: OnnxNode) -> None:
             node, f"its window of {size} channels has no centre, and programs differ on which channels it holds"
         )
     numbers = (float(node.get("alpha", 1e-4)), float(node.get("beta", 0.75)), float(node.get("bias", 1.0)))
+    if not all(0 <= number < math.inf for number in numbers):
+        raise builder.unsupported(node, f"its alpha, beta and bias are {numbers}")
     builder.finish(node, builder.apply(node, nn.LocalResponseNorm(size, *numbers), builder.symbol(node)))
 
 

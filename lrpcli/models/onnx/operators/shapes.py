@@ -111,10 +111,12 @@ def squeeze(builder: OnnxBuilder, node: OnnxNode) -> None:
     source, given = builder.value(node, 0), builder.numbers(node, 1, "axes")
     sides = shape_of(source)
     axes = {axis_of(axis, len(sides)) for axis in ints(given)} if given else {a for a, s in enumerate(sides) if s == 1}
+    if any(sides[axis] != 1 for axis in axes):
+        raise ValueError(f"not all of its axes {sorted(axes)} have one place in the shape {sides}")
     if isinstance(source, Symbol):
         builder.keeps_images(node, moved=0 in axes and (bool(given) or not builder.open_batch))
         axes -= {0} if builder.images else set()
-    builder.finish(node, builder.compute(node, torch.squeeze, source, tuple(sorted(axes))))
+    builder.finish(node, builder.compute(node, torch.squeeze, source, tuple(sorted(axes))) if axes else source)
 
 
 def unsqueeze(builder: OnnxBuilder, node: OnnxNode) -> None:
