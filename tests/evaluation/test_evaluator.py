@@ -19,7 +19,7 @@ REGION = 5  # does not divide 32: the last regions are smaller
 
 @pytest.fixture(scope="module")
 def model():
-    return lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing="caffe")
+    return lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing={"mean": (104, 117, 123)})
 
 
 @pytest.fixture(scope="module")
