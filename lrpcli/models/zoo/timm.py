@@ -86,7 +86,7 @@ class HubEntry(TimmEntry):
     @property
     def net(self) -> "TimmNet":
         """What config.json says; it is fetched where the cache lacks it."""
-        from lrpcli.models.zoo.timm_nets import described
+        from lrpcli.models.zoo.timm_config import described
 
         return described(self._config().fetch(progress=False), self.repository)
 

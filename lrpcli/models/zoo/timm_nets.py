@@ -1,17 +1,16 @@
 """Nets of timm: built, filled with weights, and fed with photos as their configuration says. Imports timm."""
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.data import CustomDatasetInfo, ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
@@ -22,15 +21,10 @@ from lrpcli.models.model import MAXIMAL_SIDE, Model, make_model
 from lrpcli.models.reading import Allowance
 from lrpcli.models.state_files import read_state_dict
 from lrpcli.models.zoo.libraries import choose_shape, labels_that_fit, without_memory
-from lrpcli.small_files import UnusableFile, read_small
 from lrpcli.text_files import plain_reason
 
 SOURCES = dict.fromkeys(("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source"), None)
 """Fields of a configuration that say where weights come from; lrp fetches and reads them itself."""
-ARGUMENT = re.compile(r"[a-z]\w*", re.ASCII)
-FORBIDDEN = ("pretrained", "checkpoint_path", "cache_dir", "features_only", "scriptable", "exportable", "no_jit")
-"""Arguments of timm's factory that are none of the net's."""
-LONGEST_CONFIG = 1 << 23
 SYNSET = re.compile(r"n\d{8}")
 
 
@@ -150,11 +144,13 @@ class TimmNet:
         config = self.config
         try:
             if config.label_names:
-                names: Any = CustomDatasetInfo(config.label_names, config.label_descriptions)
-            else:
-                subset = infer_imagenet_subset(config.to_dict()) if self.trusted else None
-                names = None if subset is None else ImageNetInfo(subset)
-            return None if names is None else tuple(_label(names, index) for index in range(config.num_classes))
+                return _own_labels(config)
+            subset = infer_imagenet_subset(config.to_dict()) if self.trusted else None
+            names = None if subset is None else ImageNetInfo(subset)
+            return names and tuple(
+                _label(names.index_to_label_name(index), names.index_to_description(index))
+                for index in range(config.num_classes)
+            )
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             raise ModelError(
                 f"The class names in the configuration of {self.architecture!r} cannot be used "
@@ -166,58 +162,6 @@ def registered(name: str) -> TimmNet:
     """A net that timm knows by name, with the weights of its tag or timm's first choice."""
     config = timm.models.get_pretrained_cfg(name) or PretrainedCfg()
     return TimmNet(name.partition(".")[0], config)
-
-
-def described(path: Path, repository: str) -> TimmNet:
-    """The net of a config.json. ModelError if it is not of timm, or holds what it should not."""
-    try:
-        found = json.loads(read_small(path, LONGEST_CONFIG))
-        return _described(found, repository)
-    except UnusableFile as error:
-        raise ModelError(f"{str(path)!r} {error}.") from error
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise ModelError(
-            f"The config.json of {repository!r} on Hugging Face's hub is not one of timm ({plain_reason(error)}). Give "
-            "a repository of timm."
-        ) from error
-
-
-def _described(found: Any, repository: str) -> TimmNet:
-    if not isinstance(found, dict) or not isinstance(found.get("architecture"), str):
-        raise ValueError("it names no architecture of timm")
-    if not timm.models.is_model(found["architecture"]):
-        raise ValueError(f"this timm knows no {found['architecture']!r}")
-    inner = found["pretrained_cfg"] if isinstance(found.get("pretrained_cfg"), dict) else found
-    own = {key: found[key] for key in ("num_classes", "label_names", "label_descriptions") if key in found}
-    if "labels" in inner:
-        own.setdefault("label_names", inner["labels"])
-    arguments = _checked_arguments(found.get("model_args") or {})
-    config = _checked_config({**inner, **own}, arguments)
-    owner = repository.partition("/")[0]
-    return TimmNet(found["architecture"], config, tuple(arguments.items()), trusted=owner == "timm")
-
-
-def _checked_config(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> PretrainedCfg:
-    known = {item.name for item in fields(PretrainedCfg)} - {*SOURCES, "custom_load", "architecture"}
-    config = PretrainedCfg(**{key: value for key, value in values.items() if key in known and value is not None})
-    channels, *sides = config.input_size
-    shape = (arguments.get("in_chans", channels), *sides)
-    if len(shape) != 3 or not all(isinstance(side, int) and 1 <= side <= MAXIMAL_SIDE for side in shape):
-        raise ValueError(f"its input_size is {list(shape)}")
-    if not isinstance(config.num_classes, int) or not 0 <= config.num_classes <= 2**20:
-        raise ValueError(f"its num_classes are {config.num_classes}")
-    return replace(config, input_size=shape)
-
-
-def _checked_arguments(arguments: Any) -> dict[str, Any]:
-    """The arguments of a net, which must be the net's own and no larger than any net needs."""
-    for key, value in dict(arguments).items():
-        if not ARGUMENT.fullmatch(key) or key in FORBIDDEN or key.startswith("pretrained"):
-            raise ValueError(f"its model_args have {key!r}")
-        numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(number, (int, float)) and not abs(number) <= 2**20 for number in numbers):
-            raise ValueError(f"{key!r} of its model_args is too large")
-    return dict(arguments)
 
 
 def preprocessing_of(config: Mapping[str, Any], shape: tuple[int, int, int]) -> Preprocessing:
@@ -251,12 +195,25 @@ def preprocessing_of(config: Mapping[str, Any], shape: tuple[int, int, int]) -> 
         raise ModelError(f"The configuration of timm cannot be followed ({plain_reason(error)}).") from error
 
 
-def _label(names: Any, index: int) -> str:
+def _own_labels(config: PretrainedCfg) -> tuple[str, ...]:
+    """The class names that a configuration has, as a list or by index. ValueError if they are not one text a class."""
+    names, words = config.label_names, config.label_descriptions or {}
+    if isinstance(names, dict):
+        by_index = {int(index): name for index, name in names.items()}
+        names = [by_index[index] for index in range(len(names))]
+    if not isinstance(names, (list, tuple)) or len(names) != config.num_classes or not isinstance(words, dict):
+        raise ValueError(f"they are not {config.num_classes} texts")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError("one of them is no text")
+    return tuple(_label(name, str(words.get(name, ""))) for name in names)
+
+
+def _label(name: str, words: str) -> str:
     """A line as label files have it: a synset id before its words, or a name and what is meant by it."""
-    label, text = str(names.index_to_label_name(index)).strip(), str(names.index_to_description(index) or "").strip()
-    if not text or text == label:
-        return label
-    return f"{label} {text}" if SYNSET.fullmatch(label) else f"{label}, {text}"
+    name, words = " ".join(name.split()), " ".join(words.split())
+    if words in ("", name):
+        return name
+    return f"{name} {words}" if SYNSET.fullmatch(name) else f"{name}, {words}"
 
 
 def _filled(net: TimmNet, tensors: Mapping[str, Tensor], path: Path, name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from lrpcli.models.zoo import find_entry, list_zoo
 from tests.images.test_preprocess import photo
 
 timm = pytest.importorskip("timm", reason="timm is an extra")
-from lrpcli.models.zoo import timm_nets  # noqa: E402
+from lrpcli.models.zoo import timm_config, timm_nets  # noqa: E402
 
 
 def make(name: str, **settings) -> torch.nn.Module:
@@ -76,7 +76,9 @@ def test_every_configuration_of_timm_can_be_followed() -> None:
         config = timm.models.get_pretrained_cfg(name).to_dict()
         found = timm_nets.preprocessing_of(config, tuple(config["input_size"]))
         modes.add((config["crop_mode"], found.crop_mode))
-    assert {("center", None), ("squash", "squash"), ("border", "border"), ("center", "center")} <= modes
+    assert {("center", None), ("squash", "squash"), ("center", "center")} <= modes
+    border = timm_nets.preprocessing_of({"crop_mode": "border", "mean": (0.5,) * 3, "std": (0.5,) * 3}, (3, 8, 8))
+    assert (border.crop_mode, border.resize) == ("border", (9, 9))
 
 
 def test_the_size_of_timms_tests_comes_with_its_crop() -> None:
@@ -206,7 +208,7 @@ CONFIG = {
 def described(tmp_path, repository="me/tiny", **changes) -> timm_nets.TimmNet:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**CONFIG, **changes}))
-    return timm_nets.described(path, repository)
+    return timm_config.described(path, repository)
 
 
 def test_a_repository_says_its_net_input_and_labels(tmp_path) -> None:
@@ -254,7 +256,7 @@ def test_a_config_that_is_none_is_refused(text, tmp_path) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(ModelError, match="is not one of timm"):
-        timm_nets.described(path, "me/tiny")
+        timm_config.described(path, "me/tiny")
 
 
 @pytest.mark.parametrize(
