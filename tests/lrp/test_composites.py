@@ -14,6 +14,7 @@ from lrpcli import Composite, Explainer, LocalResponseNorm, load_composite
 from lrpcli.errors import ConfigError, suggestion
 from lrpcli.lrp.composites.assign import assign_rules
 from lrpcli.lrp.composites.composite import builtin_names, config_folder, parse_composite
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.lrp.composites.entries import KIND_KEYS
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
@@ -103,6 +104,19 @@ def test_built_in_composites_say_what_the_specification_says(graph):
             assert found[layer].parameters.replace("bias=absorb", "").strip() == parameters
         lrn = "identity" if name.startswith("identity") else "gradient" if name.startswith("gradient") else "taylor"
         assert found["norm1"].rule_name == lrn
+
+
+def test_the_default_shares_less_in_the_last_layer_which_scales_its_maps():
+    """A start at one logit: what its epsilon leaves is the same share for all inputs."""
+    torch.manual_seed(0)
+    x, content = torch.rand(2, 3, 6, 6, dtype=torch.float64), load_composite(DEFAULT_CONFIG)
+    assert assign_rules(content, build_graph(Net()), PIXELS)[-1].parameters == "relative=0.01 bias=absorb"
+    explain = Explainer(Net().double(), content, dtype=torch.float64)
+    less = replace(content, entries=tuple(entry for entry in content.entries if entry.key != "last"))
+    maps, smaller = explain(x).relevance, explain.with_config(less)(x).relevance
+    scale = maps.abs().amax((1, 2, 3), keepdim=True) / smaller.abs().amax((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(maps, scale * smaller, rtol=1e-9, atol=1e-12)
+    assert bool((scale > 1).all())
 
 
 def test_defaults_without_any_entry(graph):
