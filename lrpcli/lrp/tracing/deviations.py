@@ -43,7 +43,8 @@ def is_deviation(layers: list[Layer], signal: int, divisor: int, *, reciprocal: 
 
 def _path(layers: list[Layer], *ends: int) -> list[int]:
     """The last layer that all ends are made of, and the layers from there on; nothing if there is none near."""
-    path, edge = [], set(ends)
+    path: list[int] = []
+    edge = set(ends)
     while len(edge) > 1 and len(path) < NEAR:
         index = max(edge)
         edge.remove(index)
