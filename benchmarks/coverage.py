@@ -52,7 +52,8 @@ def outcome(net: nn.Module) -> str:
         explainer = Explainer(net, device="cpu", input_shape=x.shape[1:])
         explainer.predict(x)
     except LrpError as error:
-        return f"refused: {str(error).partition('. ')[0]}"
+        why = "attention has no rule" if "attention" in str(error).lower() else str(error).partition(". ")[0]
+        return f"refused by name, {why}"
     return "traced by torch.export" if explainer.graph.shape else "traced by torch.fx"
 
 
