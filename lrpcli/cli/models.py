@@ -204,8 +204,8 @@ def _preprocessing(model: "Model", as_json: bool) -> dict[str, object]:
     if as_json:
         return {"preprocessing": None if found is None else found.fingerprint(), "preprocessing_by": model.stated_by}
     if found is None:
-        return {"preprocessing": f"unknown: give --preprocessing NAME ({', '.join(PRESETS)}), or --mean, --std or "
-                                 "--pixel-scale"}  # fmt: skip
+        return {"preprocessing": f"unknown: give --preprocessing NAME ({', '.join(PRESETS)}), or --pixel-scale "
+                                 "with --mean and --std"}  # fmt: skip
     return {"preprocessing": f"{found.describe()}; by {model.stated_by}"}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union
 from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
 from lrpcli.models.factories import find_factory
-from lrpcli.models.importers import has_importer, import_file
+from lrpcli.models.importers import has_known_suffix, import_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,7 +123,7 @@ def _require_no_name(model: str) -> None:
     """ModelError for what looks like a path, is none, and is the name of a model without its prefix."""
     from lrpcli.models.zoo import meant_names, unknown_name
 
-    if has_importer(model) or Path(model).exists():
+    if has_known_suffix(model) or Path(model).exists():
         return
     meant = meant_names(model)
     if meant:

@@ -29,6 +29,7 @@ TABLE = {
 """Suffix in lower case, with its dot -> "module:function" of the importer, in the order in which texts list them."""
 
 
+CODE = ".py"
 WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".torchscript")
 """Suffixes of files that PyTorch writes and that hold no net, or one that would have to be run."""
 
@@ -58,9 +59,9 @@ def import_file(path: str | Path, description: Description) -> "Model":
     return model
 
 
-def has_importer(path: str | Path) -> bool:
-    """Whether files with such a name can be read."""
-    return _suffix(path) is not None
+def has_known_suffix(path: str | Path) -> bool:
+    """Whether a name is that of a file: one that can be read, or one for which there is something to say."""
+    return _suffix(path) is not None or Path(path).suffix.lower() in (CODE, *WEIGHTS)
 
 
 def _suffix(path: str | Path) -> str | None:
@@ -71,7 +72,7 @@ def _suffix(path: str | Path) -> str | None:
 def _instead(path: str | Path) -> str:
     """What to give in place of a file for which there is no importer."""
     ending = Path(path).suffix.lower()
-    if ending == ".py":
+    if ending == CODE:
         return f"it is Python code. Say which function or class in it makes the net: --model {path}:make."
     if ending in WEIGHTS:
         return (

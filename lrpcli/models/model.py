@@ -64,8 +64,8 @@ class Model:
         if self.preprocessing is None:
             raise ModelError(
                 f"How the model {self.name!r} is fed with photos is not known: its files do not say what becomes of a "
-                f"pixel. Give --preprocessing NAME ({', '.join(PRESETS)}), or what you know of --mean, --std and "
-                "--pixel-scale; in Python load_model(..., preprocessing=...)."
+                f"pixel. Give --preprocessing NAME ({', '.join(PRESETS)}), or --pixel-scale with --mean and --std; in "
+                "Python load_model(..., preprocessing=...)."
             )
         return self.preprocessing
 

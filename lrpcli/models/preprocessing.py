@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CHOICES = tuple(PreprocessingFields.__annotations__)
 STATING = ("mean", "std", "pixel_scale")
 """Fields of which one is enough for the rest to be taken as it is usual."""
+CAFFE_SCALE = 1.0
+"""Caffe's pixels run from 0 to 255 unless a file says otherwise; of other formats nobody can know."""
 BINARYPROTO = "lrpcli.models.caffe.files:parse_mean"
 """Reads Caffe's mean images; by name, as formats build on this module and not the other way round."""
 MEAN_HELP = "Give a mean image as .binaryproto or .npy."
@@ -58,7 +60,15 @@ def _adjusted(default: "Preprocessing", chosen: Mapping[str, Any], known: bool) 
     if PRESET in changes:
         base = preset(str(changes.pop(PRESET)), default.size, default.channels)
     found = adjust_preprocessing(base, changes)
-    return found if known or PRESET in chosen or any(field in changes for field in STATING) else None
+    if known or PRESET in chosen:
+        return found
+    stated = [field for field in STATING if field in changes]
+    if stated and "pixel_scale" not in stated and default.pixel_scale != CAFFE_SCALE:
+        raise ModelError(
+            f"With --{' and --'.join(stated)} alone it is not known whether the net reads pixels as 0..255 or as 0..1. "
+            "Give --pixel-scale too, 1 for 0..255 or 1/255 for 0..1, or a --preprocessing NAME to begin with."
+        )
+    return found if stated else None
 
 
 def adjust_preprocessing(

@@ -44,6 +44,15 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise ValueError(f"{text!r} must be numbers separated by commas, such as 104,117,123.") from None
 
 
+def _factor(text: str) -> float:
+    from fractions import Fraction
+
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"{text!r} must be a number, such as 1/255 or 0.017.") from None
+
+
 def _resize(text: str) -> str:
     sides = text.lower().split("x")
     if text.lower() != "none" and (len(sides) > 2 or not all(side.isdecimal() for side in sides)):
@@ -66,7 +75,9 @@ class PreprocessingSettings:
     channel_order: str | None = setting(
         None, help="Order of the colour channels that the net reads.", metavar="RGB|BGR"
     )
-    pixel_scale: float | None = setting(None, help="Factor of the pixels 0..255 before the mean.")
+    pixel_scale: float | None = setting(
+        None, help="Factor of the pixels 0..255 before the mean, such as 1/255.", metavar="FACTOR", convert=_factor
+    )  # fmt: skip
     mean: str | None = setting(
         None, help="Mean per channel, or a mean image (.binaryproto, .npy).", metavar="NUMBERS|FILE"
     )

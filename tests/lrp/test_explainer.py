@@ -123,7 +123,7 @@ def test_taylor_and_identity_differ_at_real_activations(net_and_x):
 def test_googlenet_conserves():
     """The real weights and a photo; LRP-0 makes its relevances a million times the start, and they still sum to it."""
     path, prototxt = shared("models/bvlc_googlenet_rebuilt.caffemodel"), shared("models/bvlc_googlenet_deploy.prototxt")
-    model = load_model(path, prototxt=prototxt)
+    model = load_model(path, prototxt=prototxt, preprocessing={"mean": [104.0, 117.0, 123.0]})
     with Image.open(shared("data/sample_candidates/astronaut.jpg")) as photo:
         x, _ = model.preprocess(photo)
     result = explainer(model, CONSERVING)(x)

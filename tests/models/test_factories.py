@@ -314,6 +314,24 @@ def test_show_says_what_becomes_of_a_photo_and_who_says_so(code):
     assert "unknown" in lrp(*line, "--resize", "none").stdout
 
 
+@pytest.mark.parametrize("options", [("--mean", "118"), ("--std", "57"), ("--mean", "0.5", "--std", "0.5")])
+def test_a_mean_alone_does_not_say_which_pixels_it_is_for(code, options):
+    line = ("models", "show", "net.py:make", "--input-shape", "3,16,16", *options)
+    refused = lrp(*line)
+    assert refused.exit_code == 2
+    assert "alone it is not known whether the net reads pixels as 0..255 or as 0..1" in refused.stderr
+    for factor, pixels in (("1", "0..255"), ("1/255", "0..1"), ("0.5", "0..127.5")):
+        assert f"RGB, {pixels}, " in lrp(*line, "--pixel-scale", factor).stdout
+    assert "RGB, 0..1, " in lrp(*line, "--preprocessing", "unit").stdout
+
+
+@pytest.mark.parametrize("factor", ["", "1/0", "x", "nan", "1/2/3", "inf"])
+def test_what_is_no_factor_is_refused(code, factor):
+    refused = lrp("models", "show", "net.py:make", "--input-shape", "3,16,16", "--pixel-scale", factor)
+    assert refused.exit_code == 2
+    assert "--pixel-scale" in refused.stderr
+
+
 def test_evaluate_refuses_preprocessing_that_nobody_states(code, tmp_path):
     folder_of_photos(tmp_path / "in", 1)
     line = ("evaluate", "--model", f"{code}:make", "--input-shape", "3,32,32", "--config", "epsilon", "--region", 16,
