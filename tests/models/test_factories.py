@@ -316,7 +316,7 @@ def test_show_says_what_becomes_of_a_photo_and_who_says_so(code):
 
 @pytest.mark.parametrize("options", [("--mean", "118"), ("--std", "57"), ("--mean", "0.5", "--std", "0.5")])
 def test_a_mean_alone_does_not_say_which_pixels_it_is_for(code, options):
-    line = ("models", "show", "net.py:make", "--input-shape", "3,16,16", *options)
+    line = ("models", "show", f"{code}:make", "--input-shape", "3,32,32", *options)
     refused = lrp(*line)
     assert refused.exit_code == 2
     assert "alone it is not known whether the net reads pixels as 0..255 or as 0..1" in refused.stderr
@@ -327,7 +327,7 @@ def test_a_mean_alone_does_not_say_which_pixels_it_is_for(code, options):
 
 @pytest.mark.parametrize("factor", ["", "1/0", "x", "nan", "1/2/3", "inf"])
 def test_what_is_no_factor_is_refused(code, factor):
-    refused = lrp("models", "show", "net.py:make", "--input-shape", "3,16,16", "--pixel-scale", factor)
+    refused = lrp("models", "show", f"{code}:make", "--input-shape", "3,32,32", "--pixel-scale", factor)
     assert refused.exit_code == 2
     assert "--pixel-scale" in refused.stderr
 
@@ -338,7 +338,7 @@ def test_evaluate_refuses_preprocessing_that_nobody_states(code, tmp_path):
             "--steps", 2, tmp_path / "in", "-o", tmp_path / "out")  # fmt: skip
     refused = lrp(*line)
     assert refused.exit_code == 2 and "is fed with photos is not known" in refused.stderr
-    assert lrp(*line, "--std", "58").exit_code == 0
+    assert lrp(*line, "--pixel-scale", "1").exit_code == 0
 
 
 def test_pixels_for_z_box_are_asked_for_by_name(code):
