@@ -152,7 +152,11 @@ class Word(Parameter):
         return ""
 
 
-def number(default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
+Figure = TypeVar("Figure", float, float | None)
+"""A number, or a number that may be missing."""
+
+
+def number(default: Figure, *, least: float = -math.inf, most: float = math.inf) -> Figure:
     """A field of a rule that a config may set to a number from `least` to `most`."""
     return field(default=default, metadata={"parameter": Number(None, least, most)})
 
@@ -182,6 +186,8 @@ class Rule(ABC, Generic[Op]):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """What the forward pass must remember for it: any of inputs, output, memo."""
+    alternatives: ClassVar[tuple[str, ...]] = ()
+    """Parameters of which a config gives one at most."""
     relevance_at_zero: ClassVar[str] = "any"
     """What an input of 0 gets: "zero" nothing, "passes" nothing if no output of 0 got anything, "any" anything."""
 
@@ -209,9 +215,25 @@ class Rule(ABC, Generic[Op]):
         """Why it cannot serve a layer of its own kind, as a sentence; empty if it can."""
         return ""
 
+    def remember(self, operation: Op, output: Any, memo: Tensor | None) -> Tensor | None:
+        """What becomes the step's memo: that of the layer, or what else the rule must know of the output as it is now.
+
+        A ReLU may write over the output afterwards.
+        """
+        return memo if "memo" in self.needs else None
+
     @abstractmethod
     def relevance(self, step: Step[Op], relevance: Tensor) -> Relevances:
         """Relevance of each input, from the relevance of the output, in the same units."""
+
+
+HALVES = (torch.float16, torch.bfloat16)
+"""Types in which squares overflow (float16, from 256 on) or lose all but two digits."""
+
+
+def wide(values: Tensor) -> Tensor:
+    """Values in float32 where their own type is half as wide, else as they are."""
+    return values.float() if values.dtype in HALVES else values
 
 
 def smallest(dtype: torch.dtype) -> float:
@@ -229,10 +251,3 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 def divide_by_nonnegative(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The same for denominators that are never negative but for rounding; such a negative one counts as zero."""
     return numerator / functional.threshold(denominator, smallest(denominator.dtype), torch.inf)
-
-
-def stabilise(denominator: Tensor, epsilon: float) -> Tensor:
-    """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0."""
-    if epsilon == 0:
-        return denominator
-    return (denominator >= 0).to(denominator.dtype).mul_(2 * epsilon).sub_(epsilon).add_(denominator)

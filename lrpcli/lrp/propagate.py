@@ -108,7 +108,7 @@ def _step(
         tuple(tensor.shape for tensor in inputs),
         inputs if "inputs" in rule.needs else (),
         output if "output" in rule.needs else None,
-        memo if "memo" in rule.needs else None,
+        rule.remember(operation, output, memo),
         scalars,
         layer.nonnegative,
         rectified,

@@ -4,6 +4,7 @@ from typing import Any
 
 from lrpcli.lrp.layers import (
     elementwise,
+    layer_norm,
     linear_rules,
     normalization,
     pooling,
@@ -38,6 +39,11 @@ RULES: dict[str, dict[str, type[AnyRule]]] = {
         "taylor-unnormalized": normalization.TaylorUnnormalized,
         "epsilon": normalization.NormalizationEpsilon,
         "alpha-beta": normalization.NormalizationAlphaBeta,
+        "gradient": elementwise.Gradient,
+    },
+    "layer-norm": {
+        "z-rule": layer_norm.LayerNormZ,
+        "identity": layer_norm.LayerNormIdentity,
         "gradient": elementwise.Gradient,
     },
     "max-pool": {

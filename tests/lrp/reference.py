@@ -52,6 +52,12 @@ def redistribute(neurons, x, relevance, share):
     return result
 
 
+def relative_epsilon(neurons, x, relative, bias="absorb"):
+    """relative * sqrt(mean of z_j^2) over all outputs of a layer for one image."""
+    sums = [(x[n.sources] * n.weights).sum() + kept(n.bias, bias) for n in neurons]
+    return relative * np.sqrt(np.mean(np.square(sums)))
+
+
 def sign(value):
     return 1.0 if value >= 0 else -1.0
 
@@ -121,7 +127,7 @@ def z_box(low, high):
 def sign_rule(epsilon=0.01, bias="absorb"):
     def share(x, n):
         total = (x * n.weights).sum() + kept(n.bias, bias)
-        return np.where(x >= 0, 1.0, -1.0) * n.weights / (total + epsilon * sign(total))
+        return np.where(x >= 0, 1.0, -1.0) * fraction(n.weights, total + epsilon * sign(total))
 
     return share
 

@@ -14,13 +14,15 @@ from lrpcli.lrp.rules import LINEAR_KINDS, RULES
 from tests.lrp import reference
 
 PARAMETERS = {
-    "epsilon": [{"epsilon": 0}, {"epsilon": 0.3}, {"epsilon": 0.1, "bias": "ignore"}],
+    "epsilon": [{"epsilon": 0}, {"epsilon": 0.3}, {"epsilon": 0.1, "bias": "ignore"}, {"relative": 0.2},
+                {"relative": 0}, {"relative": 1.5, "bias": "ignore"}],
     "alpha-beta": [{"beta": 0.5}, {"beta": 2.0, "bias": "ignore"}],
     "z-plus": [{"bias": "ignore"}],
     "gamma": [{"gamma": 2.0, "bias": "ignore"}],
     "z-box": [{"low": -3.0, "high": 5.0}],
-    "sign": [{"epsilon": 0.2}, {"epsilon": 0.2, "bias": "ignore"}],
-}
+    "sign": [{"epsilon": 0.2}, {"epsilon": 0.2, "bias": "ignore"}, {"relative": 0.1},
+             {"relative": 0.1, "bias": "ignore"}],
+}  # fmt: skip
 """What each rule is tested with beside its defaults; z-box has none."""
 CASES = {
     f"{name} {parameters or ''}".rstrip(): (name, parameters)
@@ -29,10 +31,20 @@ CASES = {
 }
 
 
-def entry_and_share(case):
-    """The entry of a config, and the loop's share by the same parameters."""
+def entry_of(case):
+    """The entry of a config."""
     name, parameters = CASES[case]
-    return {"rule": name, **parameters}, reference.LINEAR[name](**parameters)
+    return {"rule": name, **parameters}
+
+
+def share_of(case, neurons, x):
+    """The loop's share by the same parameters, for the flat inputs of one image."""
+    name, parameters = CASES[case]
+    if "relative" in parameters:
+        parameters = dict(parameters)
+        relative, bias = parameters.pop("relative"), parameters.get("bias", "absorb")
+        parameters["epsilon"] = reference.relative_epsilon(neurons, x, relative, bias)
+    return reference.LINEAR[name](**parameters)
 
 
 @pytest.mark.parametrize("kind", LINEAR_KINDS)
@@ -91,11 +103,10 @@ def explained(layer, x, entry, nonnegative):
 
 
 def check(neurons, x, case, layer):
-    entry, share = entry_and_share(case)
     for nonnegative in (True, False):
-        got, arrived = explained(layer, x, entry, nonnegative)
-        read = np.maximum(x[0].numpy(), 0) if nonnegative else x[0].numpy()
-        expected = reference.redistribute(neurons, read.ravel(), arrived, share)
+        got, arrived = explained(layer, x, entry_of(case), nonnegative)
+        read = (np.maximum(x[0].numpy(), 0) if nonnegative else x[0].numpy()).ravel()
+        expected = reference.redistribute(neurons, read, arrived, share_of(case, neurons, read))
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
@@ -119,13 +130,13 @@ def test_a_layer_that_a_relu_writes_over_equals_the_loop(case, nonnegative, geom
     first = nn.ReLU() if nonnegative else nn.Identity()
     outputs = layer(x).numel()
     net = nn.Sequential(first, layer, nn.ReLU(), nn.Flatten(), nn.Linear(outputs, 3).double())
-    entry, share = entry_and_share(case)
-    explainer = Explainer(net, {"kind": {"linear": "epsilon"}, "name": {"1": entry}}, dtype=torch.float64)
+    config = {"kind": {"linear": "epsilon"}, "name": {"1": entry_of(case)}}
+    explainer = Explainer(net, config, dtype=torch.float64)
     layers = {layer.name: index for index, layer in enumerate(explainer.graph.layers)}
     assert explainer.plan.overwritten[layers["1"]]
     found = explainer(x, keep_layers=True)
     read, arrived = first(x).numpy().ravel(), found.layers["1"].numpy().ravel()
-    expected = reference.redistribute(neurons, read, arrived, share)
+    expected = reference.redistribute(neurons, read, arrived, share_of(case, neurons, read))
     np.testing.assert_allclose(
         found.relevance.numpy().ravel(), expected, rtol=0, atol=1e-10 * max(np.abs(expected).max(), 1e-6)
     )

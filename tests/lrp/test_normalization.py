@@ -244,3 +244,16 @@ def test_a_window_without_its_centre_is_refused(size, reach):
 def test_an_unknown_region_is_refused():
     with pytest.raises(ValueError, match="knows the regions across-channels and within-channel, not 'everywhere'"):
         LocalResponseNorm(5, 1e-4, 0.75, region="everywhere")
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_relative_epsilon_is_that_of_each_image(region):
+    """relative times the root mean square of the sums of an image's terms."""
+    layer = LocalResponseNorm(3, 5e-3, 0.75, region=region)
+    x = activations(SHAPES[region][0], 30, True)
+    sums = [terms.sum() for _, _, terms in reference.lrn_terms(x[0].numpy(), **loop(layer))]
+    size = 0.5 * float(np.sqrt(np.mean(np.square(sums))))
+    both = torch.cat([x, 100 * x])
+    got, arrived = through(layer, {"rule": "epsilon", "relative": 0.5}, both)
+    expected, _ = through(layer, {"rule": "epsilon", "epsilon": size}, x, arrived[:1])
+    agree(got[:1], expected, 1e-10)

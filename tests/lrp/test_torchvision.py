@@ -19,6 +19,7 @@ NETS = {
     "squeezenet1_1": (models.squeezenet1_1, 64, {}),
     "mobilenet_v3_small": (models.mobilenet_v3_small, 64, {}),
     "efficientnet_b0": (models.efficientnet_b0, 64, {}),
+    "convnext_tiny": (models.convnext_tiny, 64, {}),
     "inception_v3": (models.inception_v3, 75, {"init_weights": False, "aux_logits": True, "transform_input": True}),
     "shufflenet_v2_x0_5": (models.shufflenet_v2_x0_5, 64, {}),
 }

@@ -24,9 +24,11 @@ class Assignment:
 
     @property
     def parameters(self) -> str:
-        """Parameters of the rule as text, such as "epsilon=0.01 bias=absorb"; tensors are left out."""
+        """Parameters of the rule as text, such as "epsilon=0.01 bias=absorb"; without tensors and what it lacks."""
         values = ((item.name, getattr(self.rule, item.name)) for item in fields(self.rule))
-        return " ".join(f"{name}={value}" for name, value in values if not isinstance(value, Tensor))
+        return " ".join(
+            f"{name}={value}" for name, value in values if value is not None and not isinstance(value, Tensor)
+        )
 
 
 def assign_rules(

@@ -136,6 +136,12 @@ def check_parameters(rule: type[AnyRule], name: str, given: Mapping[str, Any], t
         complaint = parameters[key].complaint(key, value, name)
         if complaint:
             raise ConfigError(f"In config {title!r}, {complaint}")
+    exclusive = [key for key in rule.alternatives if key in given]
+    if len(exclusive) > 1:
+        raise ConfigError(
+            f"In config {title!r}, {' and '.join(exclusive)} of rule {name!r} cannot both be given: each stands in "
+            "place of the other. Leave one out."
+        )
 
 
 def check_keys(content: Iterable[str], known: Iterable[str], title: str, what: str) -> None:

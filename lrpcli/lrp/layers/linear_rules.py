@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ConfigError
+from lrpcli.lrp.epsilon import Stabilised, stabilise
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.operation import (
     Relevances,
@@ -26,7 +27,6 @@ from lrpcli.lrp.operation import (
     number,
     safe_divide,
     smallest,
-    stabilise,
     tensor,
 )
 
@@ -34,29 +34,44 @@ LinearStep = Step[LinearOperation]
 
 
 @dataclass(frozen=True)
-class Epsilon(Rule[LinearOperation]):
-    """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j [B15]; epsilon 0 is LRP-0."""
+class WithEpsilon(Stabilised[LinearOperation]):
+    """Base of the rules that divide by z_j + epsilon sign(z_j)."""
 
     needs = frozenset({"inputs", "output"})
-    relevance_at_zero = "zero"
-    epsilon: float = number(0.01, least=0)
     bias: str = bias_treatment()
+
+    def remember(self, operation: LinearOperation, output: Tensor, memo: Tensor | None) -> Tensor | None:
+        """The relative epsilon of each image, by z_j before any ReLU; without their biases if those are ignored."""
+        epsilon = self.epsilon_for(self._denominators(operation, output)) if self.relative is not None else None
+        return epsilon if isinstance(epsilon, Tensor) else None
+
+    def _denominators(self, layer: LinearOperation, output: Tensor) -> Tensor:
+        return layer.without_bias(output) if self.bias == "ignore" else output
+
+    def spread(self, step: LinearStep, relevance: Tensor) -> Tensor:
+        """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
+        assert step.output is not None
+        total = self._denominators(step.operation, step.output)
+        rectified = step.rectified and self.bias == "absorb"
+        epsilon = self.epsilon if step.memo is None else step.memo
+        assert epsilon is not None
+        if rectified and isinstance(epsilon, Tensor):
+            epsilon = epsilon.clamp(min=smallest(total.dtype))
+        if rectified and (isinstance(epsilon, Tensor) or epsilon > smallest(total.dtype)):
+            return _spread(step, relevance / (total + epsilon), "signed")
+        return _spread(step, safe_divide(relevance, stabilise(total, epsilon)), "signed")
+
+
+@dataclass(frozen=True)
+class Epsilon(WithEpsilon):
+    """R_i = sum_j z_ij / (z_j + epsilon sign(z_j)) R_j [B15]; epsilon 0 is LRP-0."""
+
+    relevance_at_zero = "zero"
 
     def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One spread."""
         (x,) = step.inputs
-        return (_epsilon_spread(step, relevance, self.epsilon, self.bias).mul_(x),)
-
-
-def _epsilon_spread(step: LinearStep, relevance: Tensor, epsilon: float, bias: str) -> Tensor:
-    """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
-    layer, total = step.operation, step.output
-    assert total is not None
-    if bias == "ignore":
-        total = layer.without_bias(total)
-    elif step.rectified and epsilon > smallest(total.dtype):
-        return _spread(step, relevance / (total + epsilon), "signed")
-    return _spread(step, safe_divide(relevance, stabilise(total, epsilon)), "signed")
+        return (self.spread(step, relevance).mul_(x),)
 
 
 def _spread(step: LinearStep, share: Tensor, kernel: str, gamma: float = 0.0) -> Tensor:
@@ -241,16 +256,12 @@ class ZBox(Rule[LinearOperation]):
 
 
 @dataclass(frozen=True)
-class Sign(Rule[LinearOperation]):
+class Sign(WithEpsilon):
     """R_i = sign(x_i) sum_j w_ij R_j / (z_j + epsilon sign(z_j)), for the input layer; sign(0) = +1."""
-
-    needs = frozenset({"inputs", "output"})
-    epsilon: float = number(0.01, least=0)
-    bias: str = bias_treatment()
 
     def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """The epsilon rule with the sign of the input in place of the input."""
-        (x,), spread = step.inputs, _epsilon_spread(step, relevance, self.epsilon, self.bias)
+        (x,), spread = step.inputs, self.spread(step, relevance)
         return (torch.where(x >= 0, spread, -spread),)
 
 

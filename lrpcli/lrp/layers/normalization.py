@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, stabilise
+from lrpcli.lrp.epsilon import Stabilised, stabilise
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, wide
 
 REGIONS = ("across-channels", "within-channel")
-HALVES = (torch.float16, torch.bfloat16)
-"""Types in which squares overflow (float16, from 256 on) or lose all but two digits."""
 
 
 class LocalResponseNorm(nn.Module):
@@ -104,11 +103,11 @@ class LocalResponseNorm(nn.Module):
         if x.dim() < 2 or (self.within and x.dim() != 4):
             axes = "maps (N, C, H, W)" if self.within else "activations (N, C, ...)"
             raise ValueError(f"local response normalisation {self.region.replace('-', ' ')} needs {axes}")
-        wide = x.float() if x.dtype in HALVES else x
-        squares = wide * wide
+        widened = wide(x)
+        squares = widened * widened
         neighbours = self.neighbour_sum(squares)
         power = negative_power(self.scale(squares, neighbours), self.beta)
-        return (wide * power if torch.is_grad_enabled() else power.mul_(wide)).to(x.dtype), neighbours
+        return (widened * power if torch.is_grad_enabled() else power.mul_(widened)).to(x.dtype), neighbours
 
     def extra_repr(self) -> str:
         """Parameters for repr()."""
@@ -266,16 +265,15 @@ class Identity(Rule[NormalizationOperation]):
 
 
 @dataclass(frozen=True)
-class NormalizationEpsilon(NormalizationRule):
+class NormalizationEpsilon(Stabilised[NormalizationOperation], NormalizationRule):
     """The epsilon rule over the Taylor terms: z_jk / (z_k + epsilon sign(z_k)), z_k the sum of the terms."""
 
     relevance_at_zero = "zero"
-    epsilon: float = number(0.01, least=0)
 
     def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = x_j u_j t_j + x_j^2 W[c x t]_j with t = R / (z + epsilon sign(z))."""
         total = terms.x * terms.total
-        weighted = terms.x * safe_divide(relevance, stabilise(total, self.epsilon))
+        weighted = terms.x * safe_divide(relevance, stabilise(total, self.epsilon_for(total)))
         return terms.centre * weighted + terms.squares * layer.reader_sum(terms.slope * weighted)
 
 

@@ -13,7 +13,7 @@ from lrpcli.lrp.layers.normalization import LocalResponseNorm, NormalizationOper
 from lrpcli.lrp.layers.products import Product, Softmax
 from lrpcli.lrp.layers.reductions import LinearMap
 from lrpcli.lrp.layers.views import Stack, View
-from lrpcli.lrp.tracing import arithmetic, resampling, weights
+from lrpcli.lrp.tracing import arithmetic, norms, resampling, weights
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 from lrpcli.lrp.tracing.rearranging import attribute, is_part_of_pair, join, made, read_by, values_of_pair, view
 
@@ -224,4 +224,9 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     "addmm": weights.biased_matrix_product,
     "glu": lambda node: gated_linear_unit(node, node.get(1, "dim", -1)),
     "local_response_norm": _normalization,
+    **dict.fromkeys(("layer_norm", "native_layer_norm"), norms.layer_norm),
+    **dict.fromkeys(("rms_norm", "_fused_rms_norm"), norms.rms_norm),
+    "group_norm": norms.group_norm,
+    "native_group_norm": norms.native_group_norm,
+    "instance_norm": norms.instance_norm,
 }  # fmt: skip

@@ -18,8 +18,10 @@ from lrpcli.lrp.layers.products import Softmax
 from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap
 from lrpcli.lrp.layers.views import Pad, View
 from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.tracing.batch_norms import fixed_norm
 from lrpcli.lrp.tracing.functions import gated_linear_unit
-from lrpcli.lrp.tracing.node import Node, Translated, unsupported_layer
+from lrpcli.lrp.tracing.node import Node, Translated
+from lrpcli.lrp.tracing.norms import NORMS, norm_module
 from lrpcli.lrp.tracing.resampling import indexed_adaptive_max_pool, indexed_max_pool, pair, resized
 from lrpcli.lrp.tracing.weights import convolved
 
@@ -54,8 +56,8 @@ REFUSALS = {
     "MaxUnpool2d": "Upsample with torch.nn.Upsample.", "FractionalMaxPool2d": "It is random.",
 }  # fmt: skip
 LEAVES = (
-    *CONVOLUTIONS, *BATCH_NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *PADDINGS, *VIEWS,
-    *UPSAMPLINGS, *OTHERS,
+    *CONVOLUTIONS, *BATCH_NORMS, *NORMS, *DROPOUTS, *ACTIVATIONS, *SOFTMAXES, *POOLINGS, *NORMALIZATIONS, *PADDINGS,
+    *VIEWS, *UPSAMPLINGS, *OTHERS,
 )  # fmt: skip
 
 HARMLESS = {"extra_repr", "reset_parameters", "reset_running_stats", "_load_from_state_dict", "_reset_parameters"}
@@ -92,18 +94,18 @@ def translate_module(module: nn.Module, node: Node) -> Translated:
         return convolved(node, module)
     if isinstance(module, nn.GLU):
         return gated_linear_unit(node, module.dim)
-    return node.layer(_operation(module, node.name))
+    return node.layer(_operation(module, node))
 
 
-def _operation(module: nn.Module, name: str) -> Operation:
+def _operation(module: nn.Module, node: Node) -> Operation:
     for kinds, make in OPERATIONS:
         if isinstance(module, kinds):
             return make(module)
     if isinstance(module, BATCH_NORMS):
-        return _batch_norm(module, name)
+        return _batch_norm(module, node)
     if is_normalize(module):
         return _normalize(module)
-    raise unsupported_layer(name, type(module).__name__, REFUSALS.get(type(module).__name__, ""))
+    raise node.unsupported(REFUSALS.get(node.label, ""))
 
 
 def _pooling(module: Any) -> Operation:
@@ -132,14 +134,10 @@ def _max_pool(module: Any) -> AnyMaxPool:
     return indexed_max_pool(1 if isinstance(module, nn.MaxPool1d) else 3, window, module.dilation, module.ceil_mode)
 
 
-def _batch_norm(module: _NormBase, name: str) -> Affine:
+def _batch_norm(module: _NormBase, node: Node) -> Affine:
     if module.running_mean is None or module.running_var is None:
-        raise unsupported_layer(name, type(module).__name__, "It keeps no running statistics.")
-    scale = 1 / torch.sqrt(module.running_var.detach().double() + module.eps)
-    scale = scale if module.weight is None else scale * module.weight.detach().double()
-    shift = -module.running_mean.detach().double() * scale
-    shift = shift if module.bias is None else shift + module.bias.detach().double()
-    return Affine(scale, shift, per_channel=True)
+        raise node.unsupported("It keeps no running statistics.")
+    return fixed_norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
 
 
 def is_normalize(module: nn.Module) -> bool:
@@ -173,6 +171,7 @@ OPERATIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Operation]], ..
     (nn.ReLU, lambda module: Rectifier()),
     (ACTIVATIONS, lambda module: Activation(_out_of_place(module), isinstance(module, NONNEGATIVE))),
     (NORMALIZATIONS, lambda module: NormalizationOperation(_normalization(module))),
+    (NORMS, norm_module),
     (POOLINGS, _pooling),
     (VIEWS, View),
     (UPSAMPLINGS, lambda module: resized(module, module.mode)),

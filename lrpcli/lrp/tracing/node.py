@@ -10,6 +10,7 @@ from torch import fx
 from lrpcli.errors import UnsupportedLayer
 from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.operation import Operation
+from lrpcli.lrp.tracing.attention import why_attention
 from lrpcli.lrp.tracing.graph import Layer
 from lrpcli.lrp.tracing.names import IN_PLACE_OPERATORS, function_name
 
@@ -127,8 +128,8 @@ class Node:
         return first
 
     def unsupported(self, why: str = "") -> UnsupportedLayer:
-        """The error that refuses this call."""
-        return unsupported_layer(self.name, self.label, why)
+        """The error that refuses this call; where it is attention it says so, whatever else there is to say."""
+        return unsupported_layer(self.name, self.label, why_attention(self.traced, self.label) or why)
 
 
 def _method(name: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.layers.elementwise import Activation, Scalar, unchanged
+from lrpcli.lrp.layers.layer_norm import LayerNorm
 from lrpcli.lrp.layers.reductions import AnyMaxPool
 from lrpcli.lrp.layers.views import Concat, View
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
@@ -25,17 +26,23 @@ def read_by(node: Node) -> tuple[int, ...]:
 
 
 def is_part_of_pair(node: Node) -> bool:
-    """Whether a call takes one of the two results of a maximum that returns (values, indices)."""
+    """Whether a call takes one of the results of a maximum that returns (values, indices), or of a norm (y, ...)."""
     first = node.arguments[0] if node.arguments else None
     operation = node.layers[first.index].operation if isinstance(first, Reference) else None
-    return node.label in ("getitem", "getattr") and isinstance(operation, AnyMaxPool) and operation.returns_indices
+    if node.label not in ("getitem", "getattr"):
+        return False
+    return (isinstance(operation, AnyMaxPool) and operation.returns_indices) or (
+        isinstance(operation, LayerNorm) and operation.returns_more
+    )
 
 
 def values_of_pair(node: Node) -> Translated:
-    """The values of a maximum that returns (values, indices); indices that nothing reads are nothing."""
+    """The values of a maximum that returns (values, indices), or of a norm; a further result is nothing if not read."""
     if not node.traced.users:
         return Translated(node.label)
     if node.arguments[1] not in (0, "values"):
+        if isinstance(node.layers[node.first().index].operation, LayerNorm):
+            raise node.unsupported("What a normalisation divides by carries no relevance; only its result can be used.")
         raise node.unsupported("The places of maxima carry no relevance; only their values can be used.")
     return Translated(node.label, value=node.arguments[0])
 

@@ -15,13 +15,14 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from lrpcli.errors import ModelError
 from lrpcli.lrp.tracing.modules import BATCH_NORMS, DROPOUTS
+from lrpcli.lrp.tracing.norms import INSTANCE_NORMS
 
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
             "OptimizedModule": "_orig_mod"}  # fmt: skip
 """Classes that call the one module in the attribute named, and do nothing else to its result."""
 WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a weight anew before each forward pass: until the first one the weight is another."""
-STATEFUL = (*DROPOUTS, *BATCH_NORMS, nn.RReLU)
+STATEFUL = (*DROPOUTS, *BATCH_NORMS, *INSTANCE_NORMS, nn.RReLU)
 """Modules that compute one thing in training mode and another in eval mode."""
 QUANTISED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse")
 

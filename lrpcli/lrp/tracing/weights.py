@@ -13,12 +13,12 @@ from lrpcli.lrp.tracing.node import Node, Reference, Translated
 
 def linear(node: Node) -> Translated:
     """functional.linear with a fixed weight."""
-    return _fully_connected(node, _fixed(node, 1, "weight"), _fixed(node, 2, "bias"))
+    return _fully_connected(node, fixed(node, 1, "weight"), fixed(node, 2, "bias"))
 
 
 def matrix_product(node: Node) -> Translated:
     """x @ W with a fixed matrix W."""
-    weight = _fixed(node, 1, "other")
+    weight = fixed(node, 1, "other")
     if weight is None or weight.dim() != 2 or not isinstance(node.arguments[0], Reference):
         raise node.unsupported("Only a product with a fixed matrix behind the signal is known.")
     return _fully_connected(node, weight.t(), None)
@@ -26,13 +26,13 @@ def matrix_product(node: Node) -> Translated:
 
 def biased_matrix_product(node: Node) -> Translated:
     """torch.addmm: b + x @ W with a fixed matrix W."""
-    bias, x, weight = _fixed(node, 0, "input"), node.get(1, "mat1"), _fixed(node, 2, "mat2")
+    bias, x, weight = fixed(node, 0, "input"), node.get(1, "mat1"), fixed(node, 2, "mat2")
     if weight is None or not isinstance(x, Reference) or node.keywords.keys() & {"alpha", "beta"}:
         raise node.unsupported("Only a fixed addend plus the signal times a fixed matrix is known.")
     return node.layer(FullyConnected(_linear(weight.t(), bias)), x)
 
 
-def _fixed(node: Node, index: int, keyword: str) -> Tensor | None:
+def fixed(node: Node, index: int, keyword: str) -> Tensor | None:
     """An argument that must be a fixed tensor or None."""
     value = node.get(index, keyword)
     if value is not None and not isinstance(value, Tensor):
@@ -56,7 +56,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 def convolution(node: Node) -> Translated:
     """functional.conv1d to conv3d and their transposed forms, with fixed weights."""
     dimensions, transposed = int(node.label[-2]), "transpose" in node.label
-    weight, bias = _fixed(node, 1, "weight"), _fixed(node, 2, "bias")
+    weight, bias = fixed(node, 1, "weight"), fixed(node, 2, "bias")
     if weight is None:
         raise node.unsupported("Its weight must be given.")
     stride, padding = node.get(3, "stride", 1), node.get(4, "padding", 0)

@@ -1,0 +1,59 @@
+"""The epsilon of denominators: a number, or relative to the size of a layer's own sums."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from lrpcli.lrp.operation import Op, Rule, Setting, Surroundings, number, wide
+
+
+def root_mean_square(values: Tensor) -> Tensor:
+    """sqrt(mean of the squares of each image's values (N, ...)) as (N, 1, ...), in float32 for halves.
+
+    Summed along what lies together in memory first, which is fast and exact to rounding. Where it is too large for its
+    type it is NaN, so that relevance does not vanish unnoticed.
+    """
+    values = wide(values)
+    axes = tuple(range(1, values.dim()))
+    together = axes[:1] if len(axes) > 1 and values.stride(1) == 1 else axes[1:] or axes
+    size: Tensor = torch.linalg.vector_norm(values, dim=together, keepdim=True)
+    size = torch.linalg.vector_norm(size, dim=axes, keepdim=True) / math.sqrt(max(1, math.prod(values.shape[1:])))
+    return size.masked_fill(size.isinf(), torch.nan)
+
+
+def stabilise(denominator: Tensor, epsilon: float | Tensor) -> Tensor:
+    """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0. A tensor is broadcast."""
+    if isinstance(epsilon, Tensor):
+        return torch.where(denominator >= 0, epsilon, -epsilon).add_(denominator)
+    if epsilon == 0:
+        return denominator
+    return (denominator >= 0).to(denominator.dtype).mul_(2 * epsilon).sub_(epsilon).add_(denominator)
+
+
+@dataclass(frozen=True)
+class Stabilised(Rule[Op]):
+    """Base of the rules that add an epsilon to their denominators z_j: `epsilon` itself, or one made for each image.
+
+    The latter is `relative` times the root mean square of the layer's z_j [M19].
+    """
+
+    alternatives = ("epsilon", "relative")
+    epsilon: float | None = number(0.01, least=0)
+    relative: float | None = number(None, least=0)
+
+    @classmethod
+    def bind(cls, given: Mapping[str, Setting], surroundings: Surroundings) -> Self:
+        """See Rule."""
+        rule = super().bind(given, surroundings)
+        return rule if rule.relative is None else replace(rule, epsilon=None)
+
+    def epsilon_for(self, total: Tensor) -> float | Tensor:
+        """The epsilon for denominators (N, ...): a number, or one for each image (N, 1, ...)."""
+        if self.relative is not None:
+            return (self.relative * root_mean_square(total)).to(total.dtype)
+        assert self.epsilon is not None
+        return self.epsilon
