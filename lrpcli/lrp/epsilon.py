@@ -25,6 +25,12 @@ def root_mean_square(values: Tensor) -> Tensor:
     return size.masked_fill(size.isinf(), torch.nan)
 
 
+def signed(total: Tensor, epsilon: float | Tensor) -> Tensor:
+    """epsilon sign(total), with sign(0) = +1."""
+    size = torch.as_tensor(epsilon, dtype=total.dtype, device=total.device)
+    return torch.where(total >= 0, size, -size)
+
+
 def stabilise(denominator: Tensor, epsilon: float | Tensor) -> Tensor:
     """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0. A tensor is broadcast."""
     if isinstance(epsilon, Tensor):

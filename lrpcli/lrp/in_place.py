@@ -45,9 +45,9 @@ def _quiet(graph: Graph, rules: Sequence[AnyRule], readers: list[list[int]]) -> 
     quiet = [False] * len(graph.layers)
     for index in range(graph.output - 1, 0, -1):
         quiet[index] = all(
-            rules[reader].relevance_at_zero == "zero"
+            rules[reader].zero_input_gets == "zero"
             or (
-                rules[reader].relevance_at_zero == "passes"
+                rules[reader].zero_input_gets == "passes"
                 and quiet[reader]
                 and _keeps_zero(graph.layers[reader].operation)
             )

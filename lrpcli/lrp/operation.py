@@ -18,8 +18,9 @@ Relevances = Sequence[Tensor | None]
 Setting = float | str
 """The value of a parameter as a config gives it."""
 
-BIASES = ("absorb", "ignore")
-"""What may become of a bias: it takes its share of the relevance, or it is left out of the denominator."""
+BIASES = ("absorb", "ignore", "distribute")
+"""What may become of a bias: it takes its share of the relevance, it is left out of the denominator, or its share goes
+to the inputs in equal parts."""
 
 
 class Operation:
@@ -190,6 +191,11 @@ class Rule(ABC, Generic[Op]):
     """Parameters of which a config gives one at most."""
     relevance_at_zero: ClassVar[str] = "any"
     """What an input of 0 gets: "zero" nothing, "passes" nothing if no output of 0 got anything, "any" anything."""
+
+    @property
+    def zero_input_gets(self) -> str:
+        """As relevance_at_zero, for this very rule: a bias that is distributed reaches every input."""
+        return "any" if getattr(self, "bias", "") == "distribute" else self.relevance_at_zero
 
     @classmethod
     def parameters(cls) -> dict[str, Parameter]:

@@ -70,11 +70,17 @@ def kept(bias, treatment):
     return 0.0 if treatment == "ignore" else bias
 
 
+def even(bias, treatment, inputs):
+    """What each of so many inputs gets of a bias that is distributed."""
+    return bias / inputs if treatment == "distribute" else 0.0
+
+
 def epsilon(epsilon=0.01, bias="absorb"):
     def share(x, n):
         z = x * n.weights
         total = z.sum() + kept(n.bias, bias)
-        return fraction(z, total + epsilon * sign(total))
+        taken = epsilon * sign(total)
+        return fraction(z + even(n.bias + taken, bias, len(x)), total + taken)
 
     return share
 
@@ -84,15 +90,17 @@ def alpha_beta(beta=1.0, bias="absorb"):
         z = x * n.weights
         up, down = np.maximum(z, 0), np.minimum(z, 0)
         b = kept(n.bias, bias)
-        return (1 + beta) * fraction(up, up.sum() + max(b, 0)) - beta * fraction(down, down.sum() + min(b, 0))
+        up_part, down_part = (even(part, bias, len(x)) for part in (max(b, 0), min(b, 0)))
+        upper = fraction(up + up_part, up.sum() + max(b, 0))
+        return (1 + beta) * upper - beta * fraction(down + down_part, down.sum() + min(b, 0))
 
     return share
 
 
 def z_plus(bias="absorb"):
     def share(x, n):
-        up = np.maximum(x * n.weights, 0)
-        return fraction(up, up.sum() + max(kept(n.bias, bias), 0))
+        up, b = np.maximum(x * n.weights, 0), max(kept(n.bias, bias), 0)
+        return fraction(up + even(b, bias, len(x)), up.sum() + b)
 
     return share
 
@@ -103,7 +111,8 @@ def gamma(gamma=0.25, bias="absorb"):
         b = kept(n.bias, bias)
         favoured = np.maximum if z.sum() + b >= 0 else np.minimum
         parts = z + gamma * favoured(z, 0)
-        return fraction(parts, parts.sum() + b + gamma * favoured(b, 0))
+        b += gamma * favoured(b, 0)
+        return fraction(parts + even(b, bias, len(x)), parts.sum() + b)
 
     return share
 
@@ -127,7 +136,9 @@ def z_box(low, high):
 def sign_rule(epsilon=0.01, bias="absorb"):
     def share(x, n):
         total = (x * n.weights).sum() + kept(n.bias, bias)
-        return np.where(x >= 0, 1.0, -1.0) * fraction(n.weights, total + epsilon * sign(total))
+        taken = epsilon * sign(total)
+        parts = np.where(x >= 0, 1.0, -1.0) * n.weights + even(n.bias + taken, bias, len(x))
+        return fraction(parts, total + taken)
 
     return share
 

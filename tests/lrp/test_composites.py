@@ -153,6 +153,56 @@ def test_the_most_specific_entry_wins(graph):
             assert (found[0], found[2]) == (rule, reason)
 
 
+class Branches(nn.Module):
+    """A residual block with a gate; the longest path has the linear layers one, two, three, five."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three, self.side = (nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.squeeze, self.five = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.one(x)
+        x = self.three(self.two(x).relu()) + self.side(x)
+        x = x * torch.sigmoid(self.squeeze(x.mean((2, 3), keepdim=True)))
+        return self.five(x.mean((2, 3)))
+
+
+def test_depth_is_the_share_of_the_linear_layers_on_the_longest_path():
+    graph = build_graph(Branches())
+    depths = {layer.name: layer.depth for layer in graph.layers if layer.depth is not None}
+    assert depths == {"one": 0.125, "two": 0.375, "three": 0.625, "side": 0.375, "squeeze": 0.875, "five": 0.875}
+
+
+def test_depth_entries_take_their_part_of_the_linear_layers(graph):
+    found = assigned(graph, depth={"0..0.5": {"rule": "gamma", "gamma": 0.5}, "0.5..1": "z-plus"})
+    # Five on one path: the middles of their places are 0.1, 0.3, 0.5, 0.7 and 0.9.
+    assert [found[name][0] for name in ("conv1", "conv2", "conv3", "fc1", "fc2")] == ["gamma"] * 2 + ["z-plus"] * 3
+    assert found["conv1"][1:] == ("gamma=0.5 bias=absorb", "depth '0..0.5'")
+    assert found["norm1"][0] == "taylor"
+
+
+def test_a_narrower_depth_wins_over_a_wider_one_and_over_kinds_and_loses_to_positions(graph):
+    found = assigned(
+        graph,
+        kind={"convolution": "flat", "fully-connected": "flat"},
+        depth={"0..1": "z-plus", "0.25..0.6": "gamma", "0.9..1": "w-square"},
+        position={"2": "alpha-beta", "last": "epsilon"},
+    )
+    assert [found[name][0] for name in ("conv1", "conv2", "conv3", "fc1", "fc2")] == [
+        "z-plus", "alpha-beta", "gamma", "z-plus", "epsilon"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["0.5..0.5", "0.6..0.5", "0..1.5", "-1..0", "half", "0.5", "0..", "nan..1", "0...5"])
+def test_what_is_no_part_of_the_depth_is_refused(key):
+    refused({"depth": {key: "z-plus"}}, f"[depth] has the unknown key {key!r}. It must be a part of the way")
+
+
+def test_depth_entries_take_rules_of_linear_layers_alone():
+    refused({"depth": {"0..1": "taylor"}}, "gives '0..1' the unknown rule 'taylor'")
+
+
 def test_positions(graph):
     found = assigned(graph, position={"first": "flat", "2..3": "z-plus", "4": "gamma", "last": "w-square"})
     rules = [found[name][0] for name in ("conv1", "conv2", "conv3", "fc1", "fc2")]

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.lrp.helpers import Call, check, image, redistributed
+from lrpcli.lrp.layers.elementwise import Sum, SumRule
+from lrpcli.lrp.operation import Step
+from tests.lrp.helpers import Call, agree, check, image, redistributed
 
 
 def sums(x, r):
@@ -47,7 +49,18 @@ def test_sum_with_itself_and_with_a_constant():
     y = torch.tanh(x)  # what is computed from pixels alone is preprocessing
     check(lambda x: torch.tanh(x) + 5.0, x, lambda r: y / (y + 5) * r)
     check(lambda x: 5.0 - torch.tanh(x), x, lambda r: -y / (5 - y) * r)
-    check(lambda x: torch.tanh(x) + 5.0, x, lambda r: r, {"bias": "ignore"})
+    for bias in ("ignore", "distribute"):
+        check(lambda x: torch.tanh(x) + 5.0, x, lambda r: r, {"bias": bias})
+
+
+def test_sum_with_a_constant_that_is_distributed():
+    """Both addends get half of what the constant takes."""
+    a, b, arrived = image(2, 4), image(2, 4, seed=1), image(2, 4, seed=2)
+    layer = Sum((1.0, -1.0), constant=5.0)
+    step = Step(layer, (a.shape, b.shape), (a, b), layer.run(a, b)[0])
+    first, second = SumRule(bias="distribute").relevance(step, arrived)
+    agree(first, (a + 2.5) / (a - b + 5) * arrived, 1e-12)
+    agree(second, (-b + 2.5) / (a - b + 5) * arrived, 1e-12)
 
 
 def test_sum_of_nothing_shares_nothing():
@@ -67,7 +80,8 @@ def test_affine_shares_with_its_shift():
     with torch.no_grad():
         y, shift = norm(torch.tanh(x)), norm(torch.zeros_like(x))
     check(lambda self, x: self.norm(torch.tanh(x)), x, lambda r: (y - shift) / y * r, norm=norm)
-    check(lambda self, x: self.norm(torch.tanh(x)), x, lambda r: r, {"bias": "ignore"}, norm=norm)
+    for bias in ("ignore", "distribute"):
+        check(lambda self, x: self.norm(torch.tanh(x)), x, lambda r: r, {"bias": bias}, norm=norm)
 
 
 def test_what_is_multiplied_by_zero_gets_nothing():

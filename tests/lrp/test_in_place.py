@@ -38,6 +38,38 @@ def sums():
 ALL_NETS = {**NETS, "sums": (sums, (3, 9, 9))}
 
 
+DISTRIBUTED = [
+    {"bias": "distribute"},
+    {"bias": "distribute", "kind": {"linear": {"rule": "epsilon", "relative": 0.1}}},
+    {"bias": "distribute", "kind": {"linear": {"rule": "alpha-beta", "beta": 1.0}}},
+    {"bias": "distribute", "kind": {"convolution": "gamma", "fully-connected": "z-plus"}},
+]
+"""Configs whose rules send relevance to inputs that are zero."""
+
+
+@pytest.mark.parametrize("config", DISTRIBUTED)
+@pytest.mark.parametrize("net", ALL_NETS)
+def test_distributed_biases_reach_what_a_relu_made_zero(net, config, monkeypatch):
+    make, shape = ALL_NETS[net]
+    explainer = Explainer(make(), config, dtype=torch.float64)
+    found = explainer(photos(2, shape))
+    monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
+    plain = explainer.with_config(config)(photos(2, shape))
+    torch.testing.assert_close(
+        found.relevance, plain.relevance, rtol=0, atol=1e-11 * float(plain.relevance.abs().max())
+    )
+
+
+@pytest.mark.parametrize("config", DISTRIBUTED[:2])
+@pytest.mark.parametrize("net", ["caffenet", "sums"])
+def test_a_net_with_biases_conserves_where_they_are_distributed(net, config):
+    """Nets without average pooling, where a mean of zeros gives its relevance to nobody."""
+    make, shape = ALL_NETS[net]
+    result = Explainer(make(), config, dtype=torch.float64)(photos(2, shape))
+    scale = result.relevance.abs().sum((1, 2, 3))
+    assert bool(((result.relevance.sum((1, 2, 3)) - result.start).abs() < 1e-9 * scale).all())
+
+
 @pytest.mark.parametrize("name", builtin_names())
 @pytest.mark.parametrize("net", ALL_NETS)
 def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lrpcli import Explainer
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.layer_norm import LayerNorm
+from lrpcli.lrp.operation import BIASES
 from lrpcli.lrp.rules import RULES
 from lrpcli.lrp.tracing.translate import build_graph
 from tests.lrp import reference
@@ -74,11 +75,12 @@ def loop(module, rows, x, arrived, bias):
         for j in row:
             terms = weight[j] / deviation * ((row == j) - centred / len(row)) * flat[row]
             total = terms.sum() + (0 if bias == "ignore" else offset[j])
-            result[row] += reference.fraction(terms, total) * arrived.ravel()[j]
+            shares = terms + reference.even(offset[j], bias, len(row))
+            result[row] += reference.fraction(shares, total) * arrived.ravel()[j]
     return result.reshape(x.shape)
 
 
-@pytest.mark.parametrize("bias", ["absorb", "ignore"])
+@pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("name", NORMS)
 def test_z_rule_equals_the_loop(name, bias):
     module, rows = NORMS[name]

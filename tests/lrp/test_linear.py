@@ -15,13 +15,14 @@ from tests.lrp import reference
 
 PARAMETERS = {
     "epsilon": [{"epsilon": 0}, {"epsilon": 0.3}, {"epsilon": 0.1, "bias": "ignore"}, {"relative": 0.2},
-                {"relative": 0}, {"relative": 1.5, "bias": "ignore"}],
-    "alpha-beta": [{"beta": 0.5}, {"beta": 2.0, "bias": "ignore"}],
-    "z-plus": [{"bias": "ignore"}],
-    "gamma": [{"gamma": 2.0, "bias": "ignore"}],
+                {"relative": 0}, {"relative": 1.5, "bias": "ignore"}, {"epsilon": 0.3, "bias": "distribute"},
+                {"epsilon": 0, "bias": "distribute"}, {"relative": 0.5, "bias": "distribute"}],
+    "alpha-beta": [{"beta": 0.5}, {"beta": 2.0, "bias": "ignore"}, {"beta": 0.5, "bias": "distribute"}],
+    "z-plus": [{"bias": "ignore"}, {"bias": "distribute"}],
+    "gamma": [{"gamma": 2.0, "bias": "ignore"}, {"gamma": 0.5, "bias": "distribute"}],
     "z-box": [{"low": -3.0, "high": 5.0}],
     "sign": [{"epsilon": 0.2}, {"epsilon": 0.2, "bias": "ignore"}, {"relative": 0.1},
-             {"relative": 0.1, "bias": "ignore"}],
+             {"relative": 0.1, "bias": "ignore"}, {"epsilon": 0.2, "bias": "distribute"}],
 }  # fmt: skip
 """What each rule is tested with beside its defaults; z-box has none."""
 CASES = {

@@ -11,11 +11,12 @@ from lrpcli.lrp.operation import Setting
 from lrpcli.lrp.rules import KINDS, LINEAR_KINDS, RULES, AnyRule
 from lrpcli.lrp.tracing.graph import Layer
 
-TABLES = ("kind", "position", "name")
+TABLES = ("kind", "depth", "position", "name")
 """The tables of a config that hold entries, in the order in which they are read."""
 KIND_KEYS = ("any", "linear", *KINDS)
 """The keys of [kind]."""
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
+_SHARES = re.compile(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Entry:
             return any(fnmatchcase(name, self.key) for name in layer.names)
         if self.table == "position":
             return _at_position(self.key, layer)
+        if self.table == "depth":
+            return layer.depth is not None and _is_between(layer.depth, *_shares(self.key))
         if self.key == "any":
             return layer.kind in KINDS
         return layer.kind == self.key or (self.key == "linear" and layer.kind in LINEAR_KINDS)
@@ -43,15 +46,21 @@ class Entry:
         return self.key == "any" if self.table == "kind" else self.table == "name" and _is_pattern(self.key)
 
     @property
-    def specificity(self) -> tuple[int, int]:
-        """Sorts entries: any < linear < kind < range (narrow wins) < first, last < pattern (long wins) < name."""
+    def specificity(self) -> tuple[int, float]:
+        """Sorts entries: any < linear < kind < depth < range < first, last < pattern < name.
+
+        Of parts and ranges the narrower wins, of patterns the longer.
+        """
         if self.table == "override":
             return (9, 0)
         if self.table == "name":
-            return (5 if _is_pattern(self.key) else 6, len(self.key))
+            return (6 if _is_pattern(self.key) else 7, len(self.key))
         if self.table == "position":
             match = _RANGE.fullmatch(self.key)
-            return (4, 0) if match is None else (3, -(int(match[2] or match[1]) - int(match[1])))
+            return (5, 0) if match is None else (4, -(int(match[2] or match[1]) - int(match[1])))
+        if self.table == "depth":
+            start, end = _shares(self.key)
+            return (3, start - end)
         return ({"any": 0, "linear": 1}.get(self.key, 2), 0)
 
     @property
@@ -92,9 +101,14 @@ def parse_entry(table: str, key: str, value: object, title: str) -> Entry:
 
 
 def _check_place(table: str, key: str, title: str) -> None:
-    """ConfigError unless the key is one of its table's: a kind; first, last, a number or a range such as 2..4."""
+    """ConfigError unless the key is one of its table's: a kind, a part such as 0..0.5, or first, last, 3 or 2..4."""
     if table == "kind" and key not in KIND_KEYS:
         raise ConfigError(f"Config {title!r} has a rule for the unknown kind {key!r}.{suggestion(key, KIND_KEYS)}")
+    if table == "depth" and not (_SHARES.fullmatch(key) and 0 <= _shares(key)[0] < _shares(key)[1] <= 1):
+        raise ConfigError(
+            f"In config {title!r}, [depth] has the unknown key {key!r}. It must be a part of the way from the input, "
+            "0, to the logits, 1, such as 0..0.5."
+        )
     if table != "position" or key in ("first", "last"):
         return
     match = _RANGE.fullmatch(key)
@@ -107,7 +121,7 @@ def _check_place(table: str, key: str, title: str) -> None:
 
 def _rules_of(table: str, key: str) -> dict[str, type[AnyRule]]:
     """The rules that an entry may name; of a name that several kinds have, the first one's."""
-    if table == "position" or (table == "kind" and key == "linear"):
+    if table in ("position", "depth") or (table == "kind" and key == "linear"):
         kinds: tuple[str, ...] = LINEAR_KINDS
     else:
         kinds = KINDS if table == "name" or key == "any" else (key,)
@@ -139,6 +153,17 @@ def check_keys(content: Iterable[str], known: Iterable[str], title: str, what: s
 
 def _is_pattern(key: str) -> bool:
     return any(mark in key for mark in "*?[")
+
+
+def _shares(key: str) -> tuple[float, float]:
+    """Start and end of a part such as 0..0.5."""
+    match = _SHARES.fullmatch(key)
+    assert match is not None
+    return float(match[1]), float(match[2])
+
+
+def _is_between(depth: float, start: float, end: float) -> bool:
+    return start <= depth < end or (depth == end == 1)
 
 
 def _at_position(key: str, layer: Layer) -> bool:

@@ -137,7 +137,7 @@ class Pass(Rule[Operation]):
 
 @dataclass(frozen=True)
 class SumRule(Rule[Sum]):
-    """The z-rule: R in proportion to the addends; a constant is a bias (its share is lost unless bias = "ignore")."""
+    """The z-rule: R in proportion to the addends; a constant is a bias, whose share is lost where it is absorbed."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
@@ -151,15 +151,16 @@ class SumRule(Rule[Sum]):
         if self.bias == "ignore" and offset is not None:
             total = total - offset
         share = safe_divide(relevance, total)
+        even = 0.0 if offset is None or self.bias != "distribute" else offset / len(step.inputs)
         return [
-            (sign * addend * share).sum_to_size(addend.shape)
+            ((sign * addend + even) * share).sum_to_size(addend.shape)
             for sign, addend in zip(layer.signs, step.inputs, strict=True)
         ]
 
 
 @dataclass(frozen=True)
 class AffineRule(Rule[Affine | Rescaled]):
-    """The z-rule of y = scale x + shift: R scale x / y; with bias = "ignore", R unchanged."""
+    """The z-rule of y = scale x + shift: R scale x / y; R unchanged unless the shift absorbs its share."""
 
     needs = frozenset({"inputs", "output"})
     bias: str = bias_treatment()
@@ -169,7 +170,7 @@ class AffineRule(Rule[Affine | Rescaled]):
         layer, total = step.operation, step.output
         if isinstance(layer, Rescaled):
             return (relevance.sum_to_size(step.shapes[0]),)
-        if self.bias == "ignore" or layer.shift is None:
+        if self.bias != "absorb" or layer.shift is None:
             return (layer.drop_unscaled(relevance).sum_to_size(step.shapes[0]),)
         assert total is not None
         (x,) = step.inputs

@@ -151,7 +151,8 @@ class LayerNormZ(Rule[LayerNorm]):
     """The z-rule of y = w (x - m) / s + b, with s as a constant [A22].
 
     With c_j = w_j R_j / (s y_j): R_i = x_i (c_i - mean of c over what is normalised together), the mean left out for a
-    root mean square. It is gradient times input where all that follows is; b is a bias.
+    root mean square. It is gradient times input where all that follows is; b is a bias, which is distributed over what
+    is normalised together.
     """
 
     needs = frozenset({"inputs", "output"})
@@ -161,16 +162,20 @@ class LayerNormZ(Rule[LayerNorm]):
     def relevance(self, step: Step[LayerNorm], relevance: Tensor) -> Relevances:
         """R_i in float32 for halves."""
         layer, x = step.operation, wide(step.inputs[0])
-        rows = layer.rows(x)
+        rows, even = layer.rows(x), None
         if self.bias == "ignore":
             share = safe_divide(layer.rows(_where_weighted(layer, wide(relevance))), layer.centre(rows))
         else:
             assert step.output is not None
             share = safe_divide(wide(relevance), wide(step.output))
+            if self.bias == "distribute" and layer.bias is not None:
+                even = layer.rows(share * layer.per_place(layer.bias, x.dim())).mean(-1, keepdim=True)
             if layer.weight is not None:
                 share = share * layer.per_place(layer.weight, x.dim())
             share = layer.rows(share) / layer.deviation(rows)
-        return ((rows * layer.centre(share)).reshape(x.shape).to(relevance.dtype),)
+        result = rows * layer.centre(share)
+        result = result if even is None else result + even
+        return (result.reshape(x.shape).to(relevance.dtype),)
 
 
 def _where_weighted(layer: LayerNorm, relevance: Tensor) -> Tensor:

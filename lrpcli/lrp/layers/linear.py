@@ -63,6 +63,14 @@ class LinearOperation(Operation):
     def spread(self, gradient: Tensor, kernel: Kernel, shape: torch.Size) -> Tensor:
         """The transpose of `apply`: (N, D, ...) back to inputs of `shape` (N, C, ...)."""
 
+    @abstractmethod
+    def spread_evenly(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """`spread` with a kernel of ones, whose channels are alike: it needs but one of each group."""
+
+    def input_counts(self, shape: torch.Size) -> Tensor:
+        """How many inputs of an image of `shape` (N, C, ...) each output reads, (1, D, ...): padding is none."""
+        return self.apply(self.weight.new_ones((1, *shape[1:])), self.kernel("ones"))
+
     def run(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """z, before any activation."""
         return self.apply(inputs[0], self.kernel("signed"), self.bias), None
@@ -113,6 +121,10 @@ class LinearOperation(Operation):
         bias = self.bias
         return None if bias is None else self.prepare("positive bias", lambda: bias.clamp(min=0))
 
+    def with_bias(self, values: Tensor) -> Tensor:
+        """Values of the shape of an output (N, D, ...) plus the bias."""
+        return values if self.bias is None else values + self.bias.view(self.bias_shape)
+
     def without_bias(self, output: Tensor) -> Tensor:
         """z - b of an output z (N, D, ...)."""
         return output if self.bias is None else output - self.bias.view(self.bias_shape)
@@ -156,6 +168,18 @@ class Convolution(LinearOperation):
             self.output_padding, self.groups, [True, False, False],
         )[0]  # fmt: skip
         return result
+
+    def spread_evenly(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """See LinearOperation: the groups' sums through kernels of one channel."""
+        images, channels, *sides = shape
+        sums = gradient.unflatten(1, (self.groups, -1)).sum(2)
+        ones = self.weight.new_ones((self.groups, 1, *self.weight.shape[2:]))
+        template = sums.new_empty(1).expand(images, self.groups, *sides)
+        each: Tensor = torch.ops.aten.convolution_backward(
+            sums, template, ones, None, self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
+            self.groups, [True, False, False],
+        )[0]  # fmt: skip
+        return each.repeat_interleave(channels // self.groups, 1)
 
     @property
     def outputs(self) -> int:
@@ -229,6 +253,10 @@ class FullyConnected(LinearOperation):
             if 0 < len(places) < SPARSE * gradient.shape[1]:
                 return _spread_rows(gradient, places, kernel.weight)
         return gradient @ kernel.weight
+
+    def spread_evenly(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """See LinearOperation."""
+        return gradient.sum(-1, keepdim=True).expand(shape)
 
     @property
     def bias_shape(self) -> tuple[int, ...]:

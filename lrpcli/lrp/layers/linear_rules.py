@@ -6,7 +6,7 @@ Operations dominate the time, so each rule says how many of `apply` and `spread`
 >= 0, as they are after a ReLU. `Step.rectified` saves more: relevance is zero where the output is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ConfigError
-from lrpcli.lrp.epsilon import Stabilised, stabilise
+from lrpcli.lrp.epsilon import Stabilised, signed, stabilise
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.operation import (
     Relevances,
@@ -48,8 +48,23 @@ class WithEpsilon(Stabilised[LinearOperation]):
     def _denominators(self, layer: LinearOperation, output: Tensor) -> Tensor:
         return layer.without_bias(output) if self.bias == "ignore" else output
 
-    def spread(self, step: LinearStep, relevance: Tensor) -> Tensor:
-        """sum_j w_ij R_j / (z_j + epsilon sign(z_j)) for every input i."""
+    def redistribute(self, step: LinearStep, relevance: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
+        """sum_j w_ij f_i R_j / (z_j + epsilon sign(z_j)) for every input i, `factor` making f_i of it in place.
+
+        With bias = "distribute", what bias and epsilon take of each output is shared equally by its inputs [Ar17].
+        """
+        share = self.share(step, relevance)
+        result = factor(_spread(step, share, "signed"))
+        if self.bias != "distribute":
+            return result
+        assert step.output is not None
+        epsilon = self.epsilon if step.memo is None else step.memo
+        assert epsilon is not None
+        taken = signed(step.output, epsilon)
+        return result.add_(_spread_evenly(step, share * step.operation.with_bias(taken)))
+
+    def share(self, step: LinearStep, relevance: Tensor) -> Tensor:
+        """R_j / (z_j + epsilon sign(z_j)) of every output j."""
         assert step.output is not None
         total = self._denominators(step.operation, step.output)
         rectified = step.rectified and self.bias == "absorb"
@@ -58,8 +73,8 @@ class WithEpsilon(Stabilised[LinearOperation]):
         if rectified and isinstance(epsilon, Tensor):
             epsilon = epsilon.clamp(min=smallest(total.dtype))
         if rectified and (isinstance(epsilon, Tensor) or epsilon > smallest(total.dtype)):
-            return _spread(step, relevance / (total + epsilon), "signed")
-        return _spread(step, safe_divide(relevance, stabilise(total, epsilon)), "signed")
+            return relevance / (total + epsilon)
+        return safe_divide(relevance, stabilise(total, epsilon))
 
 
 @dataclass(frozen=True)
@@ -71,11 +86,18 @@ class Epsilon(WithEpsilon):
     def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """One spread."""
         (x,) = step.inputs
-        return (self.spread(step, relevance).mul_(x),)
+        return (self.redistribute(step, relevance, lambda spread: spread.mul_(x)),)
 
 
 def _spread(step: LinearStep, share: Tensor, kernel: str, gamma: float = 0.0) -> Tensor:
     return step.operation.spread(share, step.operation.kernel(kernel, gamma), step.shapes[0])
+
+
+def _spread_evenly(step: LinearStep, amount: Tensor) -> Tensor:
+    """An amount of every output in equal parts to the inputs that it reads; padding gets none."""
+    layer, shape = step.operation, step.shapes[0]
+    counts = layer.prepare(("counts", shape[1:]), lambda: layer.input_counts(shape).clamp_(min=1))
+    return layer.spread_evenly(amount / counts, shape)
 
 
 @dataclass(frozen=True)
@@ -96,12 +118,13 @@ class AlphaBeta(Rule[LinearOperation]):
         layer, total = step.operation, step.output
         upper = _positive_sum(step, self.bias)
         positive = divide_by_nonnegative(relevance, upper)
-        if self.beta == 0:
-            return (_spread_signed(step, positive, None, 1.0, 0.0),)
-        assert total is not None
-        upper.sub_(layer.without_bias(total) if self.bias == "ignore" else total)  # now -z-
-        negative = divide_by_nonnegative(relevance, upper)
-        return (_spread_signed(step, positive, negative, 1 + self.beta, self.beta),)
+        negative = None
+        if self.beta != 0:
+            assert total is not None
+            upper.sub_(layer.without_bias(total) if self.bias == "ignore" else total)  # now -z-
+            negative = divide_by_nonnegative(relevance, upper)
+        result = _spread_signed(step, positive, negative, 1 + self.beta, self.beta)
+        return (_with_even_bias(step, self.bias, result, positive, negative, 1 + self.beta, self.beta),)
 
 
 def _positive_sum(step: LinearStep, bias: str) -> Tensor:
@@ -112,6 +135,20 @@ def _positive_sum(step: LinearStep, bias: str) -> Tensor:
         return layer.apply(x, layer.kernel("positive"), offset)
     positive = layer.apply(x.clamp(min=0), layer.kernel("positive"), offset)
     return positive.add_(layer.apply(x.clamp(max=0), layer.kernel("negative")))
+
+
+def _with_even_bias(
+    step: LinearStep, bias: str, result: Tensor, positive: Tensor, negative: Tensor | None, alpha: float, beta: float
+) -> Tensor:
+    """With a bias that is distributed: plus sum_j (alpha b+_j p_j + beta b-_j n_j) / n_j for every input i."""
+    own = step.operation.bias
+    if bias != "distribute" or own is None:
+        return result
+    own = own.view(step.operation.bias_shape)
+    amount = own.clamp(min=0) * positive * alpha
+    if negative is not None:
+        amount = amount + own.clamp(max=0) * negative * beta
+    return result.add_(_spread_evenly(step, amount))
 
 
 def _spread_signed(step: LinearStep, positive: Tensor, negative: Tensor | None, alpha: float, beta: float) -> Tensor:
@@ -162,13 +199,14 @@ class Gamma(Rule[LinearOperation]):
         upper = _positive_sum(step, self.bias)
         if step.rectified and self.bias == "absorb":
             return (self._favour_positive(step, divide_by_nonnegative(relevance, upper.mul_(self.gamma).add_(total))),)
-        whole = total if self.bias == "absorb" else layer.without_bias(total)
+        whole = layer.without_bias(total) if self.bias == "ignore" else total
         lower = (whole - upper).clamp_(max=0)
         up = whole >= 0
         share = safe_divide(relevance, whole + self.gamma * torch.where(up, upper, lower))
         favoured = share * (1 + self.gamma)
         positive, negative = torch.where(up, favoured, share), torch.where(up, share, favoured)
-        return (_spread_signed(step, positive, negative, 1.0, 1.0),)
+        result = _spread_signed(step, positive, negative, 1.0, 1.0)
+        return (_with_even_bias(step, self.bias, result, positive, negative, 1.0, 1.0),)
 
     def _favour_positive(self, step: LinearStep, share: Tensor) -> Tensor:
         """sum_j (z_ij + gamma z+_ij) s_j for every input i."""
@@ -261,8 +299,8 @@ class Sign(WithEpsilon):
 
     def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
         """The epsilon rule with the sign of the input in place of the input."""
-        (x,), spread = step.inputs, self.spread(step, relevance)
-        return (torch.where(x >= 0, spread, -spread),)
+        (x,) = step.inputs
+        return (self.redistribute(step, relevance, lambda spread: torch.where(x >= 0, spread, -spread)),)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Layer:
     """Names of layers folded into this one, such as a BatchNorm."""
     position: int | None = None
     """Number among the convolutions and fully connected layers, from 1; None for every other layer."""
+    depth: float | None = None
+    """Share of the way from input to logits at which one of those lies, 0..1, see _measure_depth; else None."""
     first: bool = False
     last: bool = False
     nonnegative: bool = False
@@ -108,6 +110,7 @@ def make_graph(layers: list[Layer], output: int) -> Graph:
     _refuse_probabilities(graph)
     _mark_preprocessing(graph)
     _number(graph)
+    _measure_depth(graph)
     _mark_nonnegative(graph)
     return graph
 
@@ -293,6 +296,21 @@ def _number(graph: Graph) -> None:
         layer.last = linear and not above[index]
         for source in layer.inputs:
             above[source] = above[source] or above[index] or linear
+
+
+def _measure_depth(graph: Graph) -> None:
+    """Gives each linear layer (k - 1/2) / n: it is the k-th on the longest path to it, of n on the longest of all.
+
+    Paths are those that relevance takes, so that the layers of a gate are as deep as what they read.
+    """
+    count = [0] * len(graph.layers)
+    for index, layer in enumerate(graph.layers):
+        below = max((count[source] for source in layer.operation.receivers(layer.inputs)), default=0)
+        count[index] = below + isinstance(layer.operation, LinearOperation)
+    longest = max(count[graph.output], 1)
+    for index, layer in enumerate(graph.layers):
+        if isinstance(layer.operation, LinearOperation):
+            layer.depth = min((count[index] - 0.5) / longest, 1.0)
 
 
 def _mark_nonnegative(graph: Graph) -> None:
