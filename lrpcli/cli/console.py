@@ -85,11 +85,15 @@ class Console:
         if self.settings.as_json:
             self.write(json_line(record.as_shown()).encode() + b"\n")
         else:
-            for outputs in record.outputs:
-                if outputs.first is not None:
-                    with tqdm.external_write_mode(file=sys.stdout):
-                        say_path(outputs.first, self.end)
+            self.say_results(record)
         self.advance(record)
+
+    def say_results(self, record: Record) -> None:
+        """Prints the path of the first file of each map."""
+        for outputs in record.outputs:
+            if outputs.first is not None:
+                with tqdm.external_write_mode(file=sys.stdout):
+                    say_path(outputs.first, self.end)
 
     def advance(self, record: Record) -> None:
         """Moves the bar on by one image."""

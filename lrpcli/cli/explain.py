@@ -83,13 +83,13 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
-    from lrpcli.cli.console import Console
+    from lrpcli.cli.explain_console import ExplainConsole
     from lrpcli.pipeline.shard import parse_shard
 
     flow = from_options(FlowSettings, values)
     shard = parse_shard(flow.shard, os.environ)
     said = from_options(ConsoleSettings, values, quiet=values["quiet"])
-    console = Console(len(shard.share(sources)), output, skipped, said)
+    console = ExplainConsole(len(shard.share(sources)), output, skipped, said)
     if sources:
         _explain(sources, console, shard, _settings(output, values, policy, flow))
     else:

@@ -39,6 +39,8 @@ class Result:
     (torch.Size([3, 1, 2, 2]), torch.Size([3, 2]), torch.Size([3]))
     >>> torch.allclose(result.conservation["input"], result.start, atol=1e-6)  # no bias, epsilon 0: all arrives
     True
+    >>> torch.allclose(result.kept, torch.ones(3), atol=1e-5)
+    True
     """
 
     relevance: Tensor
@@ -60,6 +62,14 @@ class Result:
     """Whether single relevances are over a million times the start, (N,) or (N, K): such a map is mostly rounding."""
     failures: dict[int, str] = field(default_factory=dict)
     """With strict=False: index of an image whose maps are no explanation -> what is not finite."""
+
+    @property
+    def kept(self) -> Tensor:
+        """Share of the start relevance that reached the input, (N,) or (N, K); negative for a total of the wrong sign.
+
+        It says how much biases and stabilisers took, for the starts that are a score: logit, one and probability.
+        """
+        return self.conservation["input"] / self.start
 
 
 class Explainer:

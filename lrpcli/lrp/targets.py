@@ -9,6 +9,8 @@ from torch.nn import functional
 from lrpcli.errors import UsageError
 
 STARTS = ("logit", "one", "probability", "softmax-gradient", "contrastive", "contrastive-positive")
+WHOLE_STARTS = ("logit", "one", "probability")
+"""Starts that are a score of the class, of which the map's total is a share."""
 
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda logits: logits.softmax(1),

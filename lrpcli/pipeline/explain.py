@@ -11,7 +11,8 @@ from torch import Tensor
 from lrpcli.errors import DeviceError, ImageError, LrpError
 from lrpcli.lrp.batch_limit import BatchLimit, is_lost
 from lrpcli.lrp.explainer import Explainer, Result
-from lrpcli.lrp.targets import probabilities
+from lrpcli.lrp.targets import WHOLE_STARTS, probabilities
+from lrpcli.pipeline.class_check import class_cosines
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.targets import Targets
 
@@ -30,6 +31,8 @@ class Explanation:
     relevance: NDArray[np.float32]
     exploded: bool = False
     """See Result."""
+    kept: float | None = None
+    """The map's total / start; None for starts whose total says nothing."""
     layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -39,11 +42,15 @@ class Answer:
 
     explanations: list[Explanation]
     top: list[tuple[int, float]]
+    class_cosine: float | None = None
+    """See lrpcli.pipeline.class_check; None where it was not asked for."""
 
 
 @dataclass(frozen=True)
 class Engine:
     """The explainer, and what it is asked for each image; `keep_layers` for the relevance of every layer.
+
+    Images whose names are in `checked` are also explained for their two best classes, see class_check.
 
     It computes `size` images at once, or fewer where the memory has no room for them. What is left over is filled up
     to that size with copies of the last image: the last digits of a result depend on the size of the batch, and a run
@@ -53,6 +60,7 @@ class Engine:
     explainer: Explainer
     targets: Targets
     keep_layers: bool = False
+    checked: frozenset[str] = frozenset()
     size: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
@@ -102,7 +110,22 @@ class Engine:
         target = self.targets.batch([classes for _, classes in batch])
         result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers, strict=False))
         scores = probabilities(result.logits.double(), self.explainer.graph.head)
-        return [_answer(item, result, scores, place) for place, (item, _) in enumerate(batch)]
+        whole = self.explainer.start in WHOLE_STARTS
+        answers = [_answer(item, result, scores, place, whole) for place, (item, _) in enumerate(batch)]
+        self._check_classes(x, [item for item, _ in batch], answers)
+        return answers
+
+    def _check_classes(self, x: Tensor, items: list[Prepared], answers: list[Answer | ImageError]) -> None:
+        """Gives the answers of checked images their cosine."""
+        chosen = [
+            (place, answer)
+            for place, (item, answer) in enumerate(zip(items, answers, strict=True))
+            if item.source.name in self.checked and isinstance(answer, Answer) and len(answer.top) > 1
+        ]
+        if chosen:
+            cosines = class_cosines(self.explainer, x[[place for place, _ in chosen]])
+            for (_, answer), cosine in zip(chosen, cosines, strict=True):
+                answer.class_cosine = cosine
 
 
 def compute_error(error: RuntimeError | MemoryError, path: str) -> ImageError:
@@ -117,6 +140,11 @@ def compute_error(error: RuntimeError | MemoryError, path: str) -> ImageError:
     return ImageError("compute", f"The relevance of {path!r} cannot be computed: {reason.rstrip('.')}.")
 
 
+def kept_share(relevance: NDArray[np.float32], start: float) -> float | None:
+    """Sum of a map / what the backward pass began with; None where that is zero."""
+    return float(relevance.sum(dtype=np.float64)) / float(start) if start else None
+
+
 def _on_processor(result: Result) -> Result:
     """All at once: every copy from a GPU waits for it."""
     layers = {name: values.cpu() for name, values in result.layers.items()}
@@ -128,7 +156,8 @@ def _on_processor(result: Result) -> Result:
     )
 
 
-def _answer(item: Prepared, result: Result, scores: Tensor, place: int) -> Answer | ImageError:
+def _answer(item: Prepared, result: Result, scores: Tensor, place: int, whole: bool) -> Answer | ImageError:
+    """The answer for one image of a batch; `whole`: whether the start has a total that the map's can be a share of."""
     several = result.target.dim() == 2
 
     def numbers(values: Tensor) -> NDArray[np.float32]:
@@ -150,6 +179,7 @@ def _answer(item: Prepared, result: Result, scores: Tensor, place: int) -> Answe
     explanations = [
         Explanation(
             int(index), float(likely[index]), float(starts[k]), relevance[k], bool(exploded[k]),
+            kept_share(relevance[k], starts[k]) if whole else None,
             {name: values[k] for name, values in layers.items()},
         )
         for k, index in enumerate(targets)

@@ -13,6 +13,7 @@ from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
 from lrpcli.pipeline.agenda import Agenda
+from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.run import Run
@@ -32,13 +33,19 @@ ExplainAgenda = Agenda[Answer, Explained]
 
 @dataclass(frozen=True)
 class ExplainRun(Run[Answer, Explained]):
-    """A run that explains images; with a `common_scale` its pictures get one, which a first pass finds."""
+    """A run that explains images; with a `common_scale` its pictures get one, which a first pass finds.
+
+    With `check_class` some of its images are checked for maps that depend on the class.
+    """
 
     common_scale: bool = False
+    check_class: bool = False
 
     def ready(self, share: Sequence[Source], resume: Resume[Explained]) -> ExplainStages:
         """See Run; what an earlier run wrote down counts if it has the classes and files that are asked for."""
         stages = super().ready(share, resume)
+        if self.check_class:
+            stages = _checking(stages, sampled_names(share))
         resume.still_fits = _writer_of(stages).fits
         return stages
 
@@ -88,6 +95,12 @@ def _with_scale(stages: ExplainStages, scale: float) -> ExplainStages:
     return replace(stages, write=replace(writer, scale=scale))
 
 
+def _checking(stages: ExplainStages, names: frozenset[str]) -> ExplainStages:
+    """The stages that check the images of these names, see class_check."""
+    assert isinstance(stages.work, Engine)
+    return replace(stages, work=replace(stages.work, checked=names), write=replace(_writer_of(stages), checked=names))
+
+
 def _writer_of(stages: ExplainStages) -> Writer:
     assert isinstance(stages.write, Writer)
     return stages.write
@@ -125,6 +138,7 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
         shard,
         settings.flow.force,
         common_scale,
+        settings.check_class,
     )
 
 

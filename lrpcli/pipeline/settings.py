@@ -287,3 +287,6 @@ class RunSettings:
         shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
         help="Images at once.",
     )  # fmt: skip
+    check_class: bool = setting(
+        False, help="Also compare the maps of the best and the second class, for 20 images of the run; warn if alike."
+    )  # fmt: skip

@@ -37,7 +37,8 @@ class Product:
 class Writer:
     """Writes what `settings` asks for into `folder`; `owner` is in the names of temporary files, see write_whole.
 
-    `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image.
+    `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image. Images
+    whose names are in `checked` are to have a class_cosine.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Writer:
     settings: OutputSettings
     owner: str = "0"
     scale: float | None = None
+    checked: frozenset[str] = frozenset()
 
     def __call__(self, item: Prepared, answer: Answer, seconds: float) -> Explained:
         """Record of a finished image, its files by their paths below the folder; `seconds` is what the work took.
@@ -64,6 +66,7 @@ class Writer:
             top=tuple(TopClass(index, self.model.label(index), round(score, 6)) for index, score in answer.top),
             placement=item.placement.as_dict(),
             note=item.note,
+            class_cosine=None if answer.class_cosine is None else round(answer.class_cosine, 4),
             seconds=round(item.seconds + seconds + time.perf_counter() - started, 4),
         )
 
@@ -73,6 +76,7 @@ class Writer:
         top = [one.target for one in record.top]
         return (
             same_scale
+            and (name not in self.checked or record.class_cosine is not None)
             and 0 < len(top) <= TOP
             and self.targets.known(top)
             and self.targets.fit([one.target for one in record.classes], record.input, path)
@@ -104,6 +108,7 @@ class Writer:
                 float(summed.min()),
                 float(summed.max()),
                 explanation.exploded,
+                None if explanation.kept is None else round(explanation.kept, 6),
             ),
             product.scale,
         )

@@ -24,17 +24,24 @@ class RelevanceRange:
     max: float
     exploded: bool = False
     """Whether single relevances are over a million times the start."""
+    kept: float | None = None
+    """Share of the start that reached the pixels, total / start; None for starts that have no total of their own."""
 
     def as_json(self) -> dict[str, object]:
-        """Four numbers, and "exploded" where it holds."""
-        numbers = {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
-        return {**numbers, "exploded": True} if self.exploded else {**numbers}
+        """Four numbers, "kept" where it is known and "exploded" where it holds."""
+        numbers: dict[str, object] = {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
+        if self.kept is not None:
+            numbers["kept"] = self.kept
+        if self.exploded:
+            numbers["exploded"] = True
+        return numbers
 
     @classmethod
     def from_json(cls, fields: Fields) -> "RelevanceRange":
         """What as_json wrote; ValueError for anything else."""
         total, start, least, most = (fields.number(key) for key in ("total", "start", "min", "max"))
-        return cls(total, start, least, most, fields.get("exploded") is True)
+        kept = None if fields.get("kept") is None else fields.number("kept")
+        return cls(total, start, least, most, fields.get("exploded") is True, kept)
 
 
 @dataclass(frozen=True)
@@ -91,10 +98,12 @@ class Explained(Record):
     top: tuple[TopClass, ...] = ()
     placement: PlacementValues
     note: str = ""
+    class_cosine: float | None = None
+    """Cosine of the maps of the best and the second class, where it was asked for."""
 
     SHOWN: ClassVar[tuple[str, ...]] = (
-        "type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations", "error",
-        "seconds",
+        "type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations",
+        "class_cosine", "error", "seconds",
     )  # fmt: skip
 
     @property
@@ -126,6 +135,8 @@ class Explained(Record):
         values["placement"] = {name: list(numbers) for name, numbers in self.placement.items()}
         if self.note:
             values["note"] = self.note
+        if self.class_cosine is not None:
+            values["class_cosine"] = self.class_cosine
         return values
 
     @classmethod
@@ -137,6 +148,7 @@ class Explained(Record):
             top=tuple(map(TopClass.from_json, fields.items("top"))),
             placement=_placement(fields.inner("placement")),
             note=fields.text("note") if fields.get("note") is not None else "",
+            class_cosine=None if fields.get("class_cosine") is None else fields.number("class_cosine"),
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import termios
@@ -16,6 +17,8 @@ from PIL import Image
 
 import lrpcli
 from lrpcli.cli import main
+from lrpcli.cli.explain_console import ExplainConsole
+from lrpcli.cli.options import ConsoleSettings
 from tests.photos import TINY, folder_of_photos, photo
 
 TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
@@ -403,6 +406,79 @@ def test_relevance_that_exploded_is_said_once_in_the_summary_and_in_each_record(
     usual = explain(tmp_path / "in", tmp_path / "usual", "--json")
     assert "Warning" not in usual.stderr
     assert all("exploded" not in row["relevance"] for row in rows_of(usual)[:3])
+
+
+def test_the_kept_share_is_in_each_record_and_in_the_summary(tmp_path):
+    folder_of_photos(tmp_path / "in", 4)
+    result = explain(tmp_path / "in", tmp_path / "out", "--target", "top2", "--config", "epsilon-1", "--json")
+    *rows, summary = rows_of(result)
+    shares = [part["relevance"]["kept"] for row in rows for part in row["explanations"]]
+    for row in rows:
+        for part in row["explanations"]:
+            expected = part["relevance"]["total"] / part["relevance"]["start"]
+            assert part["relevance"]["kept"] == pytest.approx(expected, abs=1e-6)
+    wrong = sum(share < 0 for share in shares)
+    assert summary["kept"] == {"median": pytest.approx(np.median(shares)), "wrong_sign": wrong}
+    again = rows_of(explain(tmp_path / "in", tmp_path / "out", "--target", "top2", "--config", "epsilon-1", "--json"))
+    assert again[-1]["kept"] == summary["kept"]
+    contrast = explain(tmp_path / "in", tmp_path / "c", "--start", "contrastive", "--json")
+    assert all("kept" not in row["relevance"] for row in rows_of(contrast)[:-1])
+    assert "kept" not in rows_of(contrast)[-1]
+
+
+@pytest.mark.parametrize("kept, warned", [([0.31, 0.9], False), ([0.1, 0.2, 0.9], True), ([-0.1, 0.9, 0.9], True)])
+def test_the_summary_warns_of_small_and_negative_shares(kept, warned, tmp_path):
+    console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
+    console.kept.extend(kept)
+    (said,) = console.doubts() or [""]
+    assert ("of the score reached the pixels" in said) == warned
+    assert ("1 of 3 have a total of the wrong sign" in said) == (kept[0] < 0)
+
+
+@pytest.mark.parametrize("scores, warned", [([0.1, 0.1, 0.9], True), ([0.1, 0.9], False), ([0.5], False)])
+def test_the_summary_warns_where_most_scores_are_low(scores, warned, tmp_path):
+    console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
+    console.scores.extend(scores)
+    assert any("has a probability under 20%" in doubt for doubt in console.doubts()) == warned
+
+
+def test_check_class_compares_the_maps_of_two_classes_and_goes_on_where_it_was_not_asked_for(tmp_path):
+    folder_of_photos(tmp_path / "in", 3)
+    plain = explain(tmp_path / "in", tmp_path / "out", "--json")
+    assert "class_cosine" not in rows_of(plain)[0] and "Class check" not in plain.stderr
+    checked = explain(tmp_path / "in", tmp_path / "out", "--json", "--check-class")
+    rows = rows_of(checked)
+    assert [row["status"] for row in rows[:-1]] == ["ok"] * 3  # done again, as their lines have no cosine
+    cosines = [row["class_cosine"] for row in rows[:-1]]
+    assert rows[-1]["class_cosine"] == pytest.approx(np.mean(cosines))
+    assert "mean cosine of" in checked.stderr and "over 3 images" in checked.stderr
+    again = explain(tmp_path / "in", tmp_path / "out", "--json", "--check-class")
+    assert [row["status"] for row in rows_of(again)[:-1]] == ["skipped"] * 3
+    assert rows_of(again)[-1]["class_cosine"] == rows[-1]["class_cosine"]
+
+
+def test_the_summary_warns_of_maps_that_do_not_depend_on_the_class(tmp_path):
+    console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
+    console.cosines.extend([0.97, 0.99])
+    assert console.doubts() == ["these maps hardly depend on the class; see --start."]
+
+
+def test_a_terminal_shows_class_score_and_kept_share_behind_each_path(tmp_path):
+    folder_of_photos(tmp_path / "in", 3)
+    command = [sys.executable, "-m", "lrpcli", "explain", *TINY_OPTIONS, str(tmp_path / "in"), str(tmp_path / "out")]
+    main_end, other_end = os.openpty()
+    termios.tcsetwinsize(other_end, (40, 200))
+    done = subprocess.run(command, stdout=other_end, stderr=subprocess.DEVNULL, check=False, timeout=300)
+    os.close(other_end)
+    lines = os.read(main_end, 65536).decode().splitlines()
+    os.close(main_end)
+    assert done.returncode == 0 and len(lines) == 3
+    for line in lines:
+        path, rest = line.split(maxsplit=1)
+        assert Path(path).is_file()
+        assert re.fullmatch(r"class \d  \d+%  kept -?\d+%", rest)
+    short, other, _ = lines  # 0.png, 2.png and cats/1.png
+    assert short.index("class ") == other.index("class ")
 
 
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_vv(tmp_path, monkeypatch):

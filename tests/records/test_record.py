@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -28,14 +29,14 @@ def explained(classes=1, name=ODD):
     parts = tuple(
         ExplainedClass(
             Outputs({"overlay": f"{name}.top{k}.png", "map": f"{name}.top{k}.npy"}), k, f"label {k}", 0.5 / (k + 1),
-            RelevanceRange(1.25, 2.5, -0.5, 0.75, exploded=k == 1), 0.125,
+            RelevanceRange(1.25, 2.5, -0.5, 0.75, exploded=k == 1, kept=None if k == 2 else 0.5), 0.125,
         )
         for k in range(classes)
     )  # fmt: skip
     return Explained(
         input=f"/data/{name}", name=name, seconds=0.25, classes=parts, top=(TopClass(3, "cat", 0.5),), note="odd tag",
         placement={"image_size": [40, 48], "box": [0.0, 1.5, 40.0, 41.5], "size": [32, 32]},
-        file=FileState(f"/data/{name}", 7, 2**62), content="0f" * 16,
+        file=FileState(f"/data/{name}", 7, 2**62), content="0f" * 16, class_cosine=0.75,
     )  # fmt: skip
 
 
@@ -56,6 +57,12 @@ def test_an_image_warns_where_one_of_its_maps_exploded():
     assert "exploded" not in line(explained(1))["relevance"]
 
 
+def test_a_kept_share_is_written_where_it_is_known():
+    parts = explained(3).as_json()["explanations"]
+    assert [part["relevance"].get("kept") for part in parts] == [0.5, 0.5, None]
+    assert "class_cosine" not in replace(explained(1), class_cosine=None).as_json()
+
+
 def test_a_failed_image_comes_back_as_it_was():
     record = Record.failed("a.jpg", "a.jpg", ImageError("decode", "The image 'a.jpg' is empty (0 bytes)."))
     again = Record.from_json(Fields(json.loads(json_line(line(record)))))
@@ -65,7 +72,7 @@ def test_a_failed_image_comes_back_as_it_was():
 def test_what_json_prints_is_a_part_in_a_fixed_order():
     shown = explained(2).as_shown()
     assert list(shown) == ["type", "input", "status", "outputs", "target", "label", "score", "top", "relevance",
-                           "explanations", "seconds"]  # fmt: skip
+                           "explanations", "class_cosine", "seconds"]  # fmt: skip
     failed = Record.failed("a.jpg", "a.jpg", ImageError("io", "It is gone.")).as_shown()
     assert failed == {
         "type": "image",

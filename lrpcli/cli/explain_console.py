@@ -1,0 +1,112 @@
+"""What `lrp explain` says: beside each path its class, and in the summary what makes maps doubtful."""
+
+import shutil
+import sys
+from array import array
+from pathlib import Path
+from statistics import fmean, median
+
+from tqdm import tqdm
+
+from lrpcli.cli.console import Console
+from lrpcli.cli.options import ConsoleSettings
+from lrpcli.cli.terminal import say
+from lrpcli.records.explained import Explained, ExplainedClass
+from lrpcli.records.record import Record
+from lrpcli.records.text import one_line
+
+LOW_SCORE = 0.2
+LITTLE_KEPT = 0.3
+WRONG_SIGNS = 0.05
+SAME_MAPS = 0.95
+"""Where warnings begin: a best class this unlikely in most images, a median kept share, a share of totals of the wrong
+sign, a mean cosine of the maps of two classes."""
+
+
+class ExplainConsole(Console):
+    """A console that shows classes on a terminal, and sums up how far the maps can be trusted."""
+
+    column = 30
+    """Where what is said of a path begins, at least: behind the longest path so far."""
+
+    def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings) -> None:
+        super().__init__(total, output, skipped, settings)
+        self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
+
+    def show(self, record: Record) -> None:
+        """See Console."""
+        if isinstance(record, Explained):
+            self.scores.extend([record.top[0].score] if record.top else [])
+            self.kept.extend(one.relevance.kept for one in record.classes if one.relevance.kept is not None)
+            self.cosines.extend([] if record.class_cosine is None else [record.class_cosine])
+        super().show(record)
+
+    def say_results(self, record: Record) -> None:
+        """The paths, and on a terminal the class of each map behind it, its score and its kept share."""
+        if not isinstance(record, Explained) or self.end != b"\n" or not sys.stdout.isatty():
+            super().say_results(record)
+            return
+        for one in record.classes:
+            if one.outputs.first is not None:
+                with tqdm.external_write_mode(file=sys.stdout):
+                    say(self.aligned(one_line(one.outputs.first), described(one)))
+
+    def aligned(self, path: str, text: str) -> str:
+        """A path and what is said of it, in a column where the line has room for both."""
+        self.column = max(self.column, len(path))
+        room = shutil.get_terminal_size().columns - len(text) - 2
+        return f"{path:<{min(self.column, max(room, 0))}}  {text}"
+
+    def summary(self) -> str:
+        """See Console."""
+        return "\n".join([super().summary(), *self.checked(), *(f"Warning: {doubt}" for doubt in self.doubts())])
+
+    def checked(self) -> list[str]:
+        """What --check-class found, as a line; none where it was not asked for."""
+        if not self.cosines:
+            return []
+        return [
+            f"Class check: the maps of the best and the second class have a mean cosine of {fmean(self.cosines):.2f} "
+            f"over {len(self.cosines)} images."
+        ]
+
+    def doubts(self) -> list[str]:
+        """What makes the maps of this run doubtful, a sentence each."""
+        found = []
+        low = sum(score < LOW_SCORE for score in self.scores)
+        if 2 * low > len(self.scores):
+            found.append(
+                f"in {low} of {len(self.scores)} images the best class has a probability under {LOW_SCORE:.0%}. Check "
+                "that preprocessing and labels are those of the net: lrp models show."
+            )
+        if self.kept:
+            found += self.doubts_of_shares()
+        if self.cosines and fmean(self.cosines) > SAME_MAPS:
+            found.append("these maps hardly depend on the class; see --start.")
+        return found
+
+    def doubts_of_shares(self) -> list[str]:
+        """What the kept shares say against the maps."""
+        wrong, middle = sum(share < 0 for share in self.kept), median(self.kept)
+        if middle >= LITTLE_KEPT and wrong <= WRONG_SIGNS * len(self.kept):
+            return []
+        signs = f", and {wrong} of {len(self.kept)} have a total of the wrong sign" if wrong else ""
+        return [
+            f"a median of {middle:.1%} of the score reached the pixels of a map{signs}; biases and stabilisers took "
+            "the rest. Another --config may keep more."
+        ]
+
+    def totals(self) -> dict[str, object]:
+        """See Console."""
+        values = super().totals()
+        if self.kept:
+            values["kept"] = {"median": median(self.kept), "wrong_sign": sum(share < 0 for share in self.kept)}
+        if self.cosines:
+            values["class_cosine"] = fmean(self.cosines)
+        return values
+
+
+def described(one: ExplainedClass) -> str:
+    """A class, its probability, and the kept share of its map."""
+    kept = "" if one.relevance.kept is None else f"  kept {one.relevance.kept:.0%}"
+    return f"{one_line(one.label)}  {one.score:.0%}{kept}"
