@@ -1,5 +1,7 @@
 """ROAD's fill [Rong et al. 2022]: removed pixels become what their neighbours say, by a sparse system of equations."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,10 +9,10 @@ STRAIGHT, DIAGONAL = 1 / 6, 1 / 12
 """Weights of the neighbours beside and across a pixel."""
 NOISE = 0.01
 """Standard deviation of what is added to the solution, as a share of the range from black to white."""
-TOLERANCE = 1e-5
-"""Length of the residual over that of the right-hand side at which a solution is good: far below the noise."""
+TOLERANCE = 1e-4
+"""Length of the residual over that of the right-hand side at which a solution is good: an error under 0.001 of the range, far below the noise."""
 MOST = 2000
-"""Steps of the conjugate gradient; regions of a whole 224 x 224 image take some hundred."""
+"""Steps of the conjugate gradient; regions in the middle of 224 x 224 pixels take a hundred."""
 CHECKED = 8
 """Steps between looks at the residual, each of which waits for the device."""
 
@@ -35,30 +37,31 @@ def imputed(photo: Tensor, removed: Tensor, tolerance: float = TOLERANCE) -> Ten
     return known + _conjugate_gradient(applied, right, guess, tolerance)
 
 
-def _conjugate_gradient(applied, right: Tensor, x: Tensor, tolerance: float) -> Tensor:  # type: ignore[no-untyped-def]
-    """The solution of applied(x) = right, from the guess x; every plane (h, w) is a system of its own."""
+def _conjugate_gradient(applied: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, tolerance: float) -> Tensor:
+    """The solution of applied(x) = right, from the guess x.
+
+    Every plane (h, w) is a system of its own, which stays as it is once it is solved, whatever the others need. Where
+    `right` is zero, nothing says what x is but for a constant: the guess.
+    """
     residual = right - applied(x)
     direction, size = residual, _dot(residual, residual)
-    enough = tolerance**2 * _dot(right, right)
+    length = _dot(right, right)
+    enough = torch.where(length > 0, tolerance**2 * length, torch.inf)
     for step in range(MOST):
-        if step % CHECKED == 0 and bool((size <= enough).all()):
+        unsolved = size > enough
+        if step % CHECKED == 0 and not bool(unsolved.any()):
             break
         image = applied(direction)
-        pace = _ratio(size, _dot(direction, image))
-        x = x + pace * direction
+        pace = torch.where(unsolved, size / _dot(direction, image), 0.0)
+        x = torch.where(unsolved, x + pace * direction, x)
         residual = residual - pace * image
-        size, before = _dot(residual, residual), size
-        direction = residual + _ratio(size, before) * direction
+        size, before = torch.where(unsolved, _dot(residual, residual), size), size
+        direction = residual + torch.where(unsolved, size / before, 0.0) * direction
     return x
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
     return (left * right).sum((2, 3), keepdim=True)
-
-
-def _ratio(left: Tensor, right: Tensor) -> Tensor:
-    """left / right; 0 where a plane is solved to the last digit."""
-    return torch.where(right > 0, left / torch.where(right > 0, right, 1.0), 0.0)
 
 
 def _known_mean(photo: Tensor, removed: Tensor) -> Tensor:
@@ -69,14 +72,7 @@ def _known_mean(photo: Tensor, removed: Tensor) -> Tensor:
 
 def _neighbours(x: Tensor) -> Tensor:
     """(K, C, h, w): the weighted sum of each pixel's neighbours; beyond the borders there is nothing."""
-    across = _beside(x, 3)
-    return STRAIGHT * across + _beside(STRAIGHT * x + DIAGONAL * across, 2)
-
-
-def _beside(x: Tensor, axis: int) -> Tensor:
-    """The sum of the values before and behind along an axis."""
-    side, found = x.shape[axis], torch.zeros_like(x)
-    if side > 1:
-        found.narrow(axis, 1, side - 1).add_(x.narrow(axis, 0, side - 1))
-        found.narrow(axis, 0, side - 1).add_(x.narrow(axis, 1, side - 1))
-    return found
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    beside = padded[..., :-2] + padded[..., 2:]  # (K, C, h + 2, w)
+    rows = torch.add(DIAGONAL * beside, padded[..., 1:-1], alpha=STRAIGHT)
+    return torch.add(rows[..., :-2, :] + rows[..., 2:, :], beside[..., 1:-1, :], alpha=STRAIGHT)

@@ -217,9 +217,9 @@ def test_configs_under_lrn_rules_share_one_model(model):
     assert [method.name for method in several.methods] == [
         "epsilon/taylor", "epsilon/identity", "beta-1/taylor", "beta-1/identity", "random"]  # fmt: skip
     rules = [{item.rule_name for item in explainer.assignments if item.layer.kind == "lrn"}
-             for explainer in several.maps.explainers]  # fmt: skip
+             for explainer in several.maps.explainers.values()]  # fmt: skip
     assert rules == [{"taylor"}, {"identity"}] * 2
-    assert len({id(explainer.graph) for explainer in several.maps.explainers}) == 1
+    assert len({id(explainer.graph) for explainer in several.maps.explainers.values()}) == 1
 
 
 def test_steps_end_with_the_regions(model):
