@@ -148,8 +148,7 @@ def mosaic_of(images: Sequence[Pixels], preprocessing: Preprocessing) -> Pixels:
 def _shrunk(photo: Pixels, size: tuple[int, int]) -> Pixels:
     """A photo (C, h, w) at another size, each pixel the mean of what it covers."""
     down, across = (_averaging(before, after) for before, after in zip(photo.shape[1:], size, strict=True))
-    small: Pixels = down @ photo @ across.T
-    return small
+    return (down @ photo @ across.T).astype(np.float32, copy=False)
 
 
 def _averaging(before: int, after: int) -> Pixels:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ImageError, LrpError
-from lrpcli.evaluation.curves import Perturbation, Progress, class_scores, fills_for, mean_curves, paths_for
 from lrpcli.evaluation.classes import ClassFolders, MosaicPreparation, PreparedWithMosaic
+from lrpcli.evaluation.curves import Perturbation, Progress, class_scores, fills_for, mean_curves, paths_for
 from lrpcli.evaluation.localisation import Boxes, inside_boxes, points_inside, share_inside
 from lrpcli.evaluation.map_measures import MapMeasures, Values
 from lrpcli.evaluation.measurement import LARGEST, Localisation, Measurement
@@ -113,18 +113,18 @@ class Evaluator:
         usable = finite.all(0).nonzero()[:, 0]
         for place in (~finite).any(0).nonzero()[:, 0].tolist():
             answers[place] = self._not_finite(batch[place], finite[:, place])
-        if len(usable) > 0:
-            scores = class_scores(logits, target, self.score).tolist()
-            curves = {} if not self.perturbs else self._curves(x[usable], logits[usable], target[usable], maps[:, usable], progress)
-            seconds = round((perf_counter() - started) / len(usable), 4)
-            for row, place in enumerate(usable.tolist()):
-                of_image = {
-                    method: {order: values[row] for order, values in orders.items()}
-                    for method, orders in curves.items()
-                }
-                measured = self._measured(batch[place], int(target[place]), of_image, maps[:, place], seconds)
-                of_maps = self._values(values, place)
-                answers[place] = replace(measured, values=of_maps, first=None if curves else scores[place])
+        curves: dict[str, dict[str, Curve]] = {}
+        if self.perturbs and len(usable) > 0:
+            curves = self._curves(x[usable], logits[usable], target[usable], maps[:, usable], progress)
+        scores = [] if self.perturbs else class_scores(logits, target, self.score).tolist()
+        seconds = round((perf_counter() - started) / max(len(usable), 1), 4)
+        for row, place in enumerate(usable.tolist()):
+            of_image = {
+                method: {order: found[row] for order, found in orders.items()} for method, orders in curves.items()
+            }
+            measured = self._measured(batch[place], int(target[place]), of_image, maps[:, place], seconds)
+            first = None if self.perturbs else scores[place]
+            answers[place] = replace(measured, values=self._values(values, place), first=first)
         return answers
 
     @property

@@ -10,7 +10,10 @@ STRAIGHT, DIAGONAL = 1 / 6, 1 / 12
 NOISE = 0.01
 """Standard deviation of what is added to the solution, as a share of the range from black to white."""
 TOLERANCE = 1e-4
-"""Length of the residual over that of the right-hand side at which a solution is good: an error under 0.001 of the range, far below the noise."""
+"""Length of the residual over that of the right-hand side at which a solution is good.
+
+Its error is then under 0.001 of the range, far below the noise.
+"""
 MOST = 2000
 """Steps of the conjugate gradient; regions in the middle of 224 x 224 pixels take a hundred."""
 CHECKED = 8
@@ -20,9 +23,9 @@ CHECKED = 8
 def imputed(photo: Tensor, removed: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """(K, C, h, w): `photo` (K, C, h, w) with the pixels `removed` (K, h, w) solved for.
 
-    For every removed pixel i, x_i = sum_j w_j x_j over its 8 neighbours: 1/6 for those beside it, 1/12 for those across,
-    divided by their sum at borders. Solved by conjugate gradient, all images at once; where nothing is left, a pixel is
-    its channel's mean.
+    For every removed pixel i, x_i = sum_j w_j x_j over its 8 neighbours: 1/6 for those beside it, 1/12 for those
+    across, divided by their sum at borders. Solved by conjugate gradient, all images at once; where nothing is left, a
+    pixel is its channel's mean.
     """
     removed = removed[:, None]
     weight = _neighbours(torch.ones_like(photo[:1, :1]))  # sums of weights: 1 but for the borders

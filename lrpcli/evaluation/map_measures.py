@@ -88,9 +88,7 @@ class MapMeasures:
             return self.maps.one(place, x, classes[:, 0]), unknown
         scores, (own, second, random) = self.maps.of_classes(place, x, classes, logits)
         pairs = [(own, second), (own, random), (own.abs(), second.abs()), (own.abs(), random.abs())]
-        return scores, {
-            name: map_metrics.cosines(*pair) for name, pair in zip(VALUES["class"], pairs, strict=True)
-        }
+        return scores, {name: map_metrics.cosines(*pair) for name, pair in zip(VALUES["class"], pairs, strict=True)}
 
     @staticmethod
     def _kept(scores: Tensor, start: Tensor | None) -> Values:

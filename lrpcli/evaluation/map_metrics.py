@@ -5,6 +5,7 @@ Shapes: N maps of h x w pixels. Everything is computed in float64; NaN stands fo
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BINS = 100
 """Of the histogram whose entropy says how complex a map is."""
@@ -15,15 +16,18 @@ def cosines(left: Tensor, right: Tensor) -> Tensor:
 
     Sixt et al. 2020: 1 for two maps that differ by a positive factor at most.
     """
-    one, two = _unit(left), _unit(right)
-    return (one * two).sum(1).clamp(-1, 1)
+    return _products(_unit(left), _unit(right))
 
 
 def _unit(maps: Tensor) -> Tensor:
     """(N, h * w) float64 of Euclidean length 1; NaN for a map of zeros."""
     flat = maps.flatten(1).double()
-    flat = flat / flat.abs().amax(1, keepdim=True)  # squares of very small relevance would vanish
-    return flat / flat.norm(dim=1, keepdim=True)
+    scaled = flat / flat.abs().amax(1, keepdim=True)  # squares of tiny relevance would vanish
+    return functional.normalize(scaled, eps=0)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    return (left * right).sum(1).clamp(-1, 1)
 
 
 def gini(maps: Tensor) -> Tensor:
@@ -40,15 +44,17 @@ def gini(maps: Tensor) -> Tensor:
 def histogram_entropy(maps: Tensor) -> Tensor:
     """(N,) entropies, in nats, of histograms of the signed maps (N, h, w): 100 bins of one width over each map's range.
 
-    0 for a map that is the same everywhere. As np.histogram has it, the last bin holds the largest value.
+    0 for a map that is the same everywhere, NaN for one that is not finite. As np.histogram has it, the last bin holds
+    the largest value.
     """
     flat = maps.flatten(1).double()
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     width = torch.where(high > low, high - low, 1.0)
-    place = ((flat - low) / width * BINS).floor().clamp(0, BINS - 1).long()
+    place = ((flat - low) / width * BINS).nan_to_num(0).floor().clamp(0, BINS - 1).long()
     counts = torch.zeros(len(flat), BINS, dtype=torch.float64, device=flat.device)
     counts.scatter_add_(1, place, torch.ones_like(flat))
-    return torch.special.entr(counts / flat.shape[1]).sum(1)
+    entropy = torch.xlogy(counts, flat.shape[1] / counts.clamp(min=1)).sum(1) / flat.shape[1]
+    return torch.where(flat.isfinite().all(1), entropy, torch.nan)
 
 
 def entropy_gains(before: Tensor, after: Tensor) -> Tensor:
@@ -62,7 +68,8 @@ def entropy_gains(before: Tensor, after: Tensor) -> Tensor:
 
 def rank_correlations(left: Tensor, right: Tensor) -> Tensor:
     """(N,) Spearman correlations of the absolute maps (N, h, w) and (N, h, w), in -1..1; NaN where one is constant."""
-    return _pearson(_ranks(left.flatten(1).abs()), _ranks(right.flatten(1).abs()))
+    one, two = (_ranks(maps.flatten(1).abs()) for maps in (left, right))
+    return cosines(one - one.mean(1, keepdim=True), two - two.mean(1, keepdim=True))
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -74,13 +81,8 @@ def _ranks(values: Tensor) -> Tensor:
     return torch.zeros_like(shared).scatter_(1, order, shared)
 
 
-def _pearson(left: Tensor, right: Tensor) -> Tensor:
-    one, two = left - left.mean(1, keepdim=True), right - right.mean(1, keepdim=True)
-    return ((one * two).sum(1) / (one.norm(dim=1) * two.norm(dim=1))).clamp(-1, 1)
-
-
 def positive_shares(maps: Tensor, cells: Tensor) -> Tensor:
-    """(N,) shares of the positive relevance of maps (N, h, w) that lies in the marked quarters; NaN where there is none.
+    """(N,) shares of the positive relevance of maps (N, h, w) in the marked quarters; NaN where there is none.
 
     `cells` (N, 4) are booleans: top left, top right, bottom left, bottom right; the first rows and columns are h // 2
     and w // 2. Arias-Duart et al. 2022 (Focus).
@@ -105,7 +107,7 @@ def edges(photo: Tensor) -> Tensor:
 
     Beyond the borders the pixels at the borders go on.
     """
-    grey = torch.nn.functional.pad(photo.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")[:, 0]
+    grey = functional.pad(photo.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")[:, 0]
     rows = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]  # (N, h, w + 2)
     columns = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]  # (N, h + 2, w)
     return torch.hypot(rows[:, :, 2:] - rows[:, :, :-2], columns[:, 2:] - columns[:, :-2])

@@ -17,9 +17,9 @@ ARROWS = {"higher": "higher is better →", "lower": "← lower is better", "": 
 TITLES = {
     "auc": "AUC", "aopc": "AOPC", "lerf_auc": "LeRF AUC", "abpc": "ABPC (SRG)", "pointing": "pointing game",
     "share": "relevance inside boxes", "class_second": "cosine with the second class",
-    "class_random": "cosine with a random class", "kept": "kept share, 10 to 90 %", "wrong_sign": "totals of the wrong sign",
-    "focus": "focus (mosaics)", "entropy": "entropy gained, all reset", "last_layer": "rank correlation, last layer reset",
-    "gini": "Gini index",
+    "class_random": "cosine with a random class", "kept": "kept share, 10 to 90 %",
+    "wrong_sign": "totals of the wrong sign", "focus": "focus (mosaics)", "entropy": "entropy gained, all reset",
+    "last_layer": "rank correlation, last layer reset", "gini": "Gini index",
 }  # fmt: skip
 """Metrics that have a panel, in the order of the panels."""
 HALF = 1.96

@@ -60,8 +60,8 @@ def _changed(model: Model, module: nn.Module) -> Model:
     before = (parameter.detach().cpu() for parameter in model.module.parameters())
     if all(torch.equal(one, two.detach()) for one, two in zip(before, module.parameters(), strict=True)):
         raise ModelError(
-            f"The model {model.name!r} has no parameters that could be reset: its weights are no torch.nn.Parameter, or "
-            f"all the same. {ADVICE}"
+            f"The model {model.name!r} has no parameters that could be reset: its weights are not torch.nn.Parameter, "
+            f"or are all the same. {ADVICE}"
         )
     return replace(model, module=module.requires_grad_(False))
 
@@ -70,7 +70,7 @@ def _reset(name: str, module: nn.Module, chosen: Collection[int], seed: int) -> 
     """New values for the parameters with these ids; other parameters of their modules keep theirs."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for part in module.modules():
             before = [(parameter, parameter.clone()) for parameter in part.parameters(recurse=False)]
             if not any(id(parameter) in chosen for parameter, _ in before):

@@ -65,8 +65,8 @@ class Collected:
     def write(self, workers: Workers) -> Results | None:
         """Writes results.json, results.csv and pictures, and gives the content of the first.
 
-        curves.png and strip.png show perturbation; those of earlier results are removed where it is not measured. None if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be
-        written.
+        curves.png and strip.png show perturbation; those of earlier results are removed where it is not measured. None
+        if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be written.
         """
         if not self.images:
             return None

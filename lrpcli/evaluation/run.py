@@ -28,11 +28,19 @@ class EvaluationDescription(RunDescription):
     """What measured numbers depend on."""
 
     def differences(self, before: RunDescription) -> str:
-        """See RunDescription; where other methods were measured, only their names."""
+        """See RunDescription; where other measures were taken, or other methods measured, only their names."""
+        taken = [_texts(side.settings, "measures") for side in (before, self)]
+        if taken[0] and taken[0] != taken[1]:
+            return f"it took the measures {', '.join(taken[0])}, not {', '.join(taken[1])}"
         names = [", ".join(_method_names(side.settings)) for side in (before, self)]
         if names[0] != names[1]:
             return f"it measured {names[0]}, not {names[1]}"
         return super().differences(before)
+
+
+def _texts(settings: JsonObject, key: str) -> list[str]:
+    found = settings.get(key)
+    return list(map(str, found)) if isinstance(found, (list, tuple)) else []
 
 
 def _method_names(settings: JsonObject) -> list[str]:

@@ -58,8 +58,8 @@ def _with_score(results: Results) -> str:
 
 def _of_boxes(results: Results) -> str:
     return (
-        f"localisation: {results['images_with_boxes']} images with boxes, which cover {results['box_area'] or 0:.3f} of "
-        f"what the net sees: chance for both. {_notes(LOCALISATION)}"
+        f"localisation: {results['images_with_boxes']} images with boxes, which cover {results['box_area'] or 0:.3f} "
+        f"of what the net sees: chance for both. {_notes(LOCALISATION)}"
     )
 
 
@@ -154,7 +154,8 @@ def _comparisons(results: Results, width: int, *, few: bool) -> list[str]:
         text = ", ".join(f"{place}. {one_line(name)}" for place, name in ranked)
         found.append(textwrap.fill(f"{RANKING}{text}.", max(width, 20), break_on_hyphens=False))
     if results["lrn"] and main is not None:
-        rows = [(one_line(f"{row['config']}/{row['lrn']}"), _interval(interval_of(row, main))) for row in results["lrn"]]
+        pairs = [(f"{row['config']}/{row['lrn']}", interval_of(row, main)) for row in results["lrn"]]
+        rows = [(one_line(name), _interval(interval)) for name, interval in pairs]
         found += [
             f"{METRICS[main].heading} of an LRN rule less that of {results['lrn'][0]['to']}"
             + ("" if few else ", with 95 % interval"),

@@ -50,7 +50,8 @@ def main():
         "class": logit.evaluate_batch(None, np.zeros((4, 3)), np.zeros(4, int), left),
         # Quantus adds 1e-7 to every size: large maps, so that it does not matter.
         "gini": sparseness.evaluate_batch(None, np.abs(1e4 * left)),
-        "entropy": [[complexity.evaluate_instance(None, None, None, one, None) for one in both] for both in (left, right)],
+        "entropy": [[complexity.evaluate_instance(None, None, None, one, None) for one in both]
+                    for both in (left, right)],
         "last_layer": correlation_spearman(
             np.abs(left).reshape(4, -1), np.abs(right).reshape(4, -1), batched=True
         ).tolist(),

@@ -241,11 +241,15 @@ def test_a_map_that_is_not_finite_fails_alone(model, sources, monkeypatch):
     def odd(self, x, *arguments, **keywords):
         result = original(self, x, *arguments, **keywords)
         if self.composite.title == "beta-1":
-            result.relevance[1, 0, 0, 0] = float("nan")
+            result.relevance[1].view(-1)[0] = float("nan")
         return result
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", odd)
-    tested = evaluator(model, "epsilon", "beta-1", steps=2)
+    settings = EvaluationSettings(
+        ("epsilon", "beta-1"), (), ("random",), PerturbationSettings(region=REGION, steps=2), precision="float64",
+        all_measures=True,
+    )  # fmt: skip
+    tested = Evaluator(model, settings)
     first, second, third = tested([tested.preparation(source) for source in sources[:3]], lambda count: None)
     assert isinstance(second, ImageError) and second.kind == "compute" and "under beta-1" in str(second)
     monkeypatch.undo()

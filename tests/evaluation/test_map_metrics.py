@@ -141,6 +141,14 @@ def test_what_a_map_of_zeros_does_not_define():
         assert bool(found.isnan().all())
 
 
+def test_maps_that_are_not_finite_have_no_measure():
+    odd, some = torch.full((2, 4, 4), torch.nan), torch.rand(2, 4, 4)
+    odd[1] = 1
+    odd[1, 0, 0] = torch.inf
+    for found in (cosines(odd, some), gini(odd), entropy_gains(odd, some), entropy_gains(some, odd)):
+        assert bool(found.isnan().all())
+
+
 def test_edges_equal_a_loop():
     image = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     grey = image.mean(1)

@@ -106,7 +106,8 @@ def test_class_is_the_cosine_of_maps_that_start_from_one(model, sources, signed)
 
 
 def test_a_map_that_does_not_depend_on_class_or_net_is_found_out(model, sources):
-    tested = evaluator(model, sources, "epsilon", controls=("edges", "gradient"), measures=("class", "randomise", "kept"))
+    measures = ("class", "randomise", "kept")
+    tested = evaluator(model, sources, "epsilon", controls=("edges", "gradient"), measures=measures)
     for measured in measure(tested, sources[:2]):
         edges = measured.values["edges"]
         for name in VALUES["class"]:
@@ -248,7 +249,8 @@ def test_the_measures_where_none_is_named():
     usual = ("perturbation", "kept", "complexity")
     assert choose_measures(EvaluationSettings(), Allowed(False, True, 10)) == (usual, ())
     assert choose_measures(EvaluationSettings(), ALL)[0] == ("perturbation", "localisation", "kept", "complexity")
-    assert choose_measures(EvaluationSettings(measures=("focus", "class")), ALL)[0] == ("localisation", "class", "focus")
+    named = EvaluationSettings(measures=("focus", "class"))
+    assert choose_measures(named, ALL)[0] == ("localisation", "class", "focus")
 
 
 def test_all_takes_what_is_possible_and_says_what_is_not():
