@@ -16,9 +16,9 @@ LIMITS = {
 ARROWS = {"higher": "higher is better →", "lower": "← lower is better", "": "0: even, 1: a single pixel"}
 TITLES = {
     "auc": "AUC", "aopc": "AOPC", "lerf_auc": "LeRF AUC", "abpc": "ABPC (SRG)", "pointing": "pointing game",
-    "share": "relevance inside boxes", "class_second": "cosine with the second class",
+    "share": "relevance inside boxes", "focus": "focus (mosaics)", "class_second": "cosine with the second class",
     "class_random": "cosine with a random class", "kept": "kept share, 10 to 90 %",
-    "wrong_sign": "totals of the wrong sign", "focus": "focus (mosaics)", "entropy": "entropy gained, all reset",
+    "wrong_sign": "totals of the wrong sign", "entropy": "entropy gained, all reset",
     "last_layer": "rank correlation, last layer reset", "gini": "Gini index",
 }  # fmt: skip
 """Metrics that have a panel, in the order of the panels."""

@@ -23,7 +23,7 @@ NUMBER = 7
 GAP = "  "
 Cell = tuple[str, Callable[[MethodResult], float | None]]
 """A column: its heading, and its number for a method."""
-RANKING = "Ranked by ABPC (the SRG measure of Bluecher et al. 2024): "
+RANKING = "Ranked by ABPC (symmetric relevance gain, SRG): "
 
 
 def results_table(results: Results, width: int) -> str:
