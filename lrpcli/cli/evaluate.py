@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=FilledPath())
 @click.option("-o", "--out", metavar="OUTPUT", type=FilledPath(), required=True, help="Folder for the results.")
 @model_option
-@options_of_settings(EvaluationSettings, but=("batch_size", "precision"))
+@options_of_settings(EvaluationSettings, but=("batch_size", "precision", "measures", "all_measures"))
+@options_of_settings(EvaluationSettings, but=("configs", "lrn", "controls", "batch_size", "precision"))
 @options_of_settings(PerturbationSettings)
 @options_of_settings(EvaluationRunSettings)
 @model_options
 @input_options
-@options_of_settings(EvaluationSettings, but=("configs", "lrn", "controls"))
+@options_of_settings(EvaluationSettings, but=("configs", "lrn", "controls", "measures", "all_measures"))
 @options_of_settings(FlowSettings)
 @options_of_settings(ConsoleSettings, but=("print0",))
 @settings_options
@@ -51,8 +52,9 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     """Measure how well configs find what the net looks at.
 
     The regions of each image that a config calls relevant are replaced one by one, and the score of the predicted
-    class is recorded: the faster it falls, the better the config (AUC, AOPC). The table is printed; OUTPUT gets
-    results.json, results.csv, curves.png and strip.png. A stopped evaluation goes on when it is started again. With
+    class is recorded: the faster it falls, the better the config (perturbation: AUC, AOPC, ABPC). Other measures ask
+    other questions, see --measure. The tables are printed; OUTPUT gets results.json, results.csv, profile.png,
+    curves.png and strip.png. A stopped evaluation goes on when it is started again. With
     --shard, the shard that ends last writes the results.
     """
     folder = require_folder(out)

@@ -36,13 +36,18 @@ def class_scores(logits: Tensor, target: Tensor, score: str) -> Tensor:
 
 
 def fills_for(x: Tensor, pixel_range: tuple[Tensor, Tensor], settings: PerturbationSettings) -> Tensor:
-    """(F, N, C, h, w): what replaces regions. Noise is drawn `repeats` times; other fills are always the same."""
+    """(F, N, C, h, w): what replaces regions; of ROAD what is added to what the pixels around say.
+
+    Noise and that are drawn `repeats` times; other fills are always the same.
+    """
     low, high = (bound.to(x) for bound in pixel_range)
     if settings.fill == "mean":
         return perturbation.mean_fill(x)[None]
     if settings.fill == "blur":
         return perturbation.blur_fill(x, low, high)[None]
     draws = range(settings.repeats)
+    if settings.fill == "road":
+        return torch.stack([perturbation.road_noise(x, low, high, settings.seed, repeat) for repeat in draws])
     return torch.stack([perturbation.noise_fill(x, low, high, settings.seed, repeat) for repeat in draws])
 
 
@@ -65,18 +70,25 @@ def paths_for(
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), paths and steps."""
+    """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), paths and steps.
+
+    With `pixel_range` (low, high) the fills are added to what ROAD makes of the removed pixels.
+    """
 
     x: Tensor
     fills: Tensor
     paths: list[PerturbationPath]
     grid: Grid
     steps: int
+    pixel_range: tuple[Tensor, Tensor] | None = None
 
     def along(self, image: int, path: PerturbationPath, step: Tensor) -> Tensor:
         """(K, C, h, w): one image on one of the paths after `step` (K,) steps."""
         turn = path.rank[image].to(self.x.device)[self.grid.region_of_pixel().to(self.x.device)]
-        return perturbation.perturbed(self.x[image], self.fills[path.fill, image], turn, step)
+        fill = self.fills[path.fill, image]
+        if self.pixel_range is not None:
+            fill = fill + perturbation.road_fill(self.x[image], turn < step[:, None, None], *self.pixel_range)
+        return perturbation.perturbed(self.x[image], fill, turn, step)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Perturbed images (B, C, h, w) with the numbers (B,) of the images they come from, made when asked for.

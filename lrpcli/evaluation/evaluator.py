@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ImageError, LrpError
+from lrpcli.evaluation.classes import ClassFolders, MosaicPreparation, PreparedWithMosaic
 from lrpcli.evaluation.curves import Perturbation, Progress, class_scores, fills_for, mean_curves, paths_for
 from lrpcli.evaluation.localisation import Boxes, inside_boxes, points_inside, share_inside
-from lrpcli.evaluation.measurement import Localisation, Measurement
+from lrpcli.evaluation.map_measures import MapMeasures, Values
+from lrpcli.evaluation.measurement import LARGEST, Localisation, Measurement
+from lrpcli.evaluation.measures import Allowed, choose_measures
 from lrpcli.evaluation.methods import RANDOM, Maps, methods_of
 from lrpcli.evaluation.metrics import Curve
 from lrpcli.evaluation.perturbation import Grid, default_region
@@ -23,6 +26,8 @@ from lrpcli.pipeline.explain import compute_error
 
 LARGEST_BATCH = {"cpu": 256, "cuda": 2048}
 TINY = 1e-9
+DRAWN = ("noise", "road")
+"""Fills that are drawn anew for each repeat."""
 FULL_BATCHES = 20
 """Images are taken together until they fill so many batches, so that the last one, half empty, costs little."""
 
@@ -31,26 +36,49 @@ class Evaluator:
     """Measures images with every method of the settings.
 
     Errors: ConfigError, UsageError, UnsupportedLayer, and ModelError where it is not known how the model is fed.
+
+    `boxes` are for localisation, `folders` for focus. `measures` are those that are taken, `left_out` are sentences
+    about those that are not.
     """
 
-    def __init__(self, model: Model, settings: EvaluationSettings, boxes: Boxes | None = None) -> None:
-        self.model, self.settings, self.boxes = model, settings, boxes
+    def __init__(
+        self,
+        model: Model,
+        settings: EvaluationSettings,
+        boxes: Boxes | None = None,
+        folders: ClassFolders | None = None,
+    ) -> None:
+        self.model, self.settings, self.boxes, self.folders = model, settings, boxes, folders
         self.preprocessing = model.known_preprocessing()
-        self.methods = methods_of(settings)
-        self.maps = Maps(model, self.methods, settings.device, getattr(torch, settings.precision))
+        allowed = Allowed(boxes is not None, folders is not None and folders.usable, model.outputs)
+        self.measures, self.left_out = choose_measures(settings, allowed)
+        self.perturbs = "perturbation" in self.measures
+        self.methods = tuple(method for method in methods_of(settings) if method.has_map or self.perturbs)
+        self.maps = self._maps_of(model)
+        self.on_maps = MapMeasures(model, self.maps, self.measures, settings.perturbation.seed, self._maps_of)
         _, height, width = model.input_shape
         self.grid = Grid(height, width, settings.perturbation.region or default_region(height, width))
         self.steps = min(settings.perturbation.steps, self.grid.count)
         self.batch_size = settings.batch_size or _batch_size(self.maps.device.type, height * width)
 
+    def _maps_of(self, model: Model) -> Maps:
+        return Maps(model, self.methods, self.settings.device, getattr(torch, self.settings.precision))
+
     @property
     def passes_per_image(self) -> int:
-        """How many images go through the net for each image that is measured, the image itself included."""
+        """How many images go through the net for each image that is measured, the image itself included.
+
+        The map of each method is not counted; every further map is.
+        """
+        return 1 + (self._perturbed_per_image if self.perturbs else 0) + self.on_maps.passes_per_image
+
+    @property
+    def _perturbed_per_image(self) -> int:
         settings = self.settings.perturbation
-        fills = settings.repeats if settings.fill == "noise" else 1
+        fills = settings.repeats if settings.fill in DRAWN else 1
         mapped = len(self.maps.methods) * len(settings.orders) * fills
         random = settings.repeats if any(method.name == RANDOM for method in self.methods) else 0
-        return 1 + (mapped + random) * self.steps
+        return (mapped + random) * self.steps
 
     @property
     def images_at_once(self) -> int:
@@ -59,12 +87,18 @@ class Evaluator:
 
     @property
     def preparation(self) -> Preparation:
-        """What decodes and preprocesses the images."""
-        return Preparation(self.settings.decode, self.preprocessing, None, pictures=False)
+        """What decodes and preprocesses the images, and those of their mosaics."""
+        settings = self.settings
+        if self.folders is None or "focus" not in self.measures:
+            return Preparation(settings.decode, self.preprocessing, None, pictures=False)
+        return MosaicPreparation(
+            settings.decode, self.preprocessing, None, pictures=False, folders=self.folders,
+            seed=settings.perturbation.seed,
+        )  # fmt: skip
 
     def as_input(self, batch: Sequence[Prepared]) -> Tensor:
         """(N, C, h, w) on the device and in the precision of the evaluation."""
-        explainer = self.maps.explainers[0]
+        explainer = self.maps.first
         return torch.from_numpy(np.stack([item.pixels for item in batch])).to(explainer.device, explainer.dtype)
 
     @torch.no_grad()
@@ -75,28 +109,32 @@ class Evaluator:
         logits = self.maps.predict(x)
         progress(len(x))
         target = logits.argmax(1)
-        maps = self.maps(x, target)  # (M, N, h, w)
+        mosaics = [item.mosaic if isinstance(item, PreparedWithMosaic) else None for item in batch]
+        maps, values = self.on_maps(x, logits, target, mosaics, progress)  # (M, N, h, w)
         answers: list[Measurement | ImageError] = [ImageError("compute", "")] * len(batch)
         finite = maps.isfinite().flatten(2).all(2)  # (M, N)
         usable = finite.all(0).nonzero()[:, 0]
         for place in (~finite).any(0).nonzero()[:, 0].tolist():
             answers[place] = self._not_finite(batch[place], finite[:, place])
-        if len(usable) > 0:
+        curves: dict[str, dict[str, Curve]] = {}
+        if self.perturbs and len(usable) > 0:
             curves = self._curves(x[usable], logits[usable], target[usable], maps[:, usable], progress)
-            seconds = round((perf_counter() - started) / len(usable), 4)
-            for row, place in enumerate(usable.tolist()):
-                of_image = {
-                    method: {order: values[row] for order, values in orders.items()}
-                    for method, orders in curves.items()
-                }
-                answers[place] = self._measured(batch[place], int(target[place]), of_image, maps[:, place], seconds)
+        scores = [] if self.perturbs else class_scores(logits, target, self.score).tolist()
+        seconds = round((perf_counter() - started) / max(len(usable), 1), 4)
+        for row, place in enumerate(usable.tolist()):
+            of_image = {
+                method: {order: found[row] for order, found in orders.items()} for method, orders in curves.items()
+            }
+            measured = self._measured(batch[place], int(target[place]), of_image, maps[:, place], seconds)
+            first = None if self.perturbs else scores[place]
+            answers[place] = replace(measured, values=self._values(values, place), first=first)
         return answers
 
     @property
     def score(self) -> str:
         """What is recorded of a class, for class_scores: the model's own probability unless it is the logit."""
         chosen = self.settings.perturbation.score
-        return self.maps.explainers[0].graph.head if chosen == "softmax" else chosen
+        return self.maps.first.graph.head if chosen == "softmax" else chosen
 
     def _curves(
         self, x: Tensor, logits: Tensor, target: Tensor, maps: Tensor, progress: Progress
@@ -111,15 +149,36 @@ class Evaluator:
             for method, orders in mean_curves(scores, perturbation.paths).items()
         }
 
+    def _values(self, values: list[Values], place: int) -> dict[str, dict[str, float | None]]:
+        """Method -> metric -> what was measured on the map of one image; None where it is not defined."""
+        return {
+            method.name: {
+                name: number if abs(number) <= LARGEST else None
+                for name, number in ((name, float(found[place])) for name, found in of_method.items())
+            }
+            for method, of_method in zip(self.maps.methods, values if self.on_maps.names else (), strict=False)
+        }
+
     def fits(self, measurement: Measurement, path: str) -> bool:
         """Whether a measurement holds all that this evaluator makes of the image at a path, each curve in full."""
         return (
             0 <= measurement.target < (self.model.outputs or sys.maxsize)
             and self._has_every_curve(measurement)
+            and self._has_every_value(measurement, path)
             and self._has_localisation(measurement, path)
         )
 
+    def _has_every_value(self, measurement: Measurement, path: str) -> bool:
+        """Results with mosaics hold for an image of the same class."""
+        names = self.on_maps.names
+        wanted = {method.name: names for method in self.maps.methods} if names else {}
+        found = {method: set(values) for method, values in measurement.values.items()}
+        folders = self.folders if "focus" in self.measures else None
+        return found == wanted and (folders is None or folders.of_path(path) == folders.of_path(measurement.input))
+
     def _has_every_curve(self, measurement: Measurement) -> bool:
+        if not self.perturbs:
+            return not measurement.curves and measurement.first is not None
         mapped = {method.name: set(self.settings.perturbation.orders) for method in self.maps.methods}
         wanted = {method.name: mapped.get(method.name, {"random"}) for method in self.methods}
         found = {method: set(curves) for method, curves in measurement.curves.items()}
@@ -148,9 +207,8 @@ class Evaluator:
         fills = fills_for(x, pixel_range, settings)
         random = RANDOM if any(method.name == RANDOM for method in self.methods) else None
         named = {method.name: scores for method, scores in zip(self.maps.methods, maps, strict=True)}
-        return Perturbation(
-            x, fills, paths_for(x, named, random, len(fills), self.grid, settings), self.grid, self.steps
-        )
+        paths = paths_for(x, named, random, len(fills), self.grid, settings)
+        return Perturbation(x, fills, paths, self.grid, self.steps, pixel_range if settings.fill == "road" else None)
 
     def _measured(
         self, item: Prepared, target: int, curves: dict[str, dict[str, Curve]], maps: Tensor, seconds: float

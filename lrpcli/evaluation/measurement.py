@@ -22,6 +22,7 @@ class Measurement(Record):
 
     `target` is the predicted class, which is explained and scored. With boxes: `area` is their share of what the model
     saw, and `localisation` holds by method whether it points inside and which share of its relevance lies inside.
+    `values`: method -> what was measured on its map, by the name of the metric. `score` is that of the image as it is.
     """
 
     target: int
@@ -29,18 +30,21 @@ class Measurement(Record):
     curves: Mapping[str, Mapping[str, Curve]]
     area: float | None = None
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    first: float | None = None
+    """The score of the image where there are no curves."""
     note: str = ""
     """What the decoder printed."""
 
     @property
     def score(self) -> float:
         """The score of the image as it is."""
-        return float(next(iter(next(iter(self.curves.values())).values()))[0])
+        return self.first if self.first is not None else float(next(iter(next(iter(self.curves.values())).values()))[0])
 
     def metrics(self, method: str) -> dict[str, float | None]:
         """Each of METRICS, None where it was not measured."""
         points, share = self.localisation.get(method, (None, None))
-        observed = Observed(self.curves[method], self.score, points, share)
+        observed = Observed(self.curves.get(method, {}), self.score, points, share, self.values.get(method, {}))
         return {name: metric.formula(observed) for name, metric in METRICS.items()}
 
     def as_json(self) -> dict[str, object]:
@@ -55,6 +59,8 @@ class Measurement(Record):
                 method: {order: curve.tolist() for order, curve in curves.items()}
                 for method, curves in self.curves.items()
             },
+            "values": {method: dict(values) for method, values in self.values.items()},
+            **({} if self.first is None else {"score": self.first}),
             **({"note": self.note} if self.note else {}),
         }
 
@@ -64,15 +70,17 @@ class Measurement(Record):
         first = {key: values[key] for key in ("type", "input", "status", "target", "label")}
         return {
             **first, "score": round(self.score, DIGITS), "area": self.area, "seconds": self.seconds,
-            "methods": {method: self.metrics(method) for method in self.curves},
+            "methods": {method: self.metrics(method) for method in (self.curves or self.values)},
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, fields: Fields) -> "Measurement":
         """See Record."""
         curves, localisation = fields.inner("curves"), fields.inner("localisation")
-        if not curves.values:
+        first = None if fields.get("score") is None else fields.number("score")
+        if not curves.values and first is None:
             raise ValueError("'curves' is empty")
+        values = fields.inner("values")
         return cls(
             **vars(Record.from_json(fields)),
             target=fields.whole("target"),
@@ -80,6 +88,8 @@ class Measurement(Record):
             curves={method: _curves(curves.inner(method)) for method in curves.values},
             area=None if fields.get("area") is None else as_share(fields.get("area"), "area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
+            values={method: _values(values.inner(method)) for method in values.values},
+            first=first,
             note=fields.text("note") if fields.get("note") is not None else "",
         )
 
@@ -91,6 +101,13 @@ def _curves(orders: Fields) -> dict[str, Curve]:
         raise ValueError("the curves of a method are not of one length")
     if any(abs(curve).max() > LARGEST for curve in found.values()):
         raise ValueError("the scores of a method are larger than float32 has any")
+    return found
+
+
+def _values(fields: Fields) -> dict[str, float | None]:
+    found = {name: None if value is None else as_number(value, name) for name, value in fields.values.items()}
+    if any(value is not None and abs(value) > LARGEST for value in found.values()):
+        raise ValueError("'values' are larger than float32 has any")
     return found
 
 

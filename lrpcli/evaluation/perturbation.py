@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrpcli.evaluation.imputation import NOISE, imputed
+
 REGION_SHARE = 9 / 227
 """Side of a region as a share of the image's longer side, from [S16]: 9 pixels at 227."""
 BLUR_SHARE = 0.05
@@ -65,8 +67,9 @@ def ranks(scores: Tensor, *, descending: bool) -> Tensor:
 
 
 def perturbed(x: Tensor, fill: Tensor, turn: Tensor, step: Tensor) -> Tensor:
-    """One image (C, h, w) after each of the steps `step` (K,): what had its turn before is that of `fill` (C, h, w).
+    """One image (C, h, w) after each of the steps `step` (K,): what had its turn before is that of `fill`.
 
+    That is (C, h, w), or (K, C, h, w) where each step has its own.
     `turn` (h, w) is the rank of each pixel's region, as `ranks` gives it. (K, C, h, w); step 0 is the image itself.
     """
     replaced = turn < step[:, None, None]
@@ -103,6 +106,24 @@ def blur_fill(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     down, across = (_gaussian(side, deviation).to(x) for side in (height, width))
     # Blurred as a photo, between black and white: a mean image must not be blurred with it.
     return low + (high - low) * (down @ ((x - low) / (high - low)) @ across.T)
+
+
+def road_fill(x: Tensor, removed: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """(K, C, h, w): one image (C, h, w) with the pixels `removed` (K, h, w) as those around them say, without noise.
+
+    `low` and `high` are what black and white become: it is solved for the photo.
+    """
+    low, high = low.to(x), high.to(x)
+    photo = ((x - low) / (high - low)).expand(len(removed), *x.shape)
+    return low + (high - low) * imputed(photo, removed)
+
+
+def road_noise(x: Tensor, low: Tensor, high: Tensor, seed: int, repeat: int) -> Tensor:
+    """(N, C, h, w) of Gaussian noise with a standard deviation of 1 % of the range from black to white, per image."""
+    noise = torch.stack(
+        [torch.randn(image.shape, generator=generator_for(image, "road", seed, repeat)) for image in x]
+    ).to(x)
+    return NOISE * (high - low) * noise
 
 
 def random_ranks(x: Tensor, regions: int, seed: int, repeat: int) -> Tensor:

@@ -29,7 +29,7 @@ def curves_picture(results: Results) -> bytes:
     figure = Figure(figsize=(5.2 * len(orders) + 3.2, 4.8), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(orders), sharey=True, squeeze=False)[0]
     for panel, order in zip(panels, orders, strict=True):
-        for method, style in zip(methods, _styles(methods), strict=True):
+        for method, style in zip(methods, styles_of(methods), strict=True):
             curve = method["curves"].get(order) or method["curves"]["random"]
             _draw(panel, curve, plain(method["name"]), style, band=results["images"] >= FEWEST)
         panel.set_title(TITLES[order], fontsize=10)
@@ -53,14 +53,15 @@ def _draw(panel: Any, curve: MeanCurve, label: str, style: dict[str, Any], *, ba
         panel.fill_between(steps, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
-def _styles(methods: list[MethodResult]) -> list[dict[str, Any]]:
+def styles_of(methods: list[MethodResult]) -> list[dict[str, Any]]:
+    """Colour and kind of line of each method: a config has one colour, an LRN rule one kind; the controls are grey."""
     from matplotlib import colormaps
 
     configs = list(dict.fromkeys(method["config"] for method in methods if not method["control"]))
     rules = list(dict.fromkeys(method["lrn"] for method in methods if not method["control"]))
     colours = colormaps["tab10" if len(configs) < 10 else "tab20"].colors  # type: ignore[attr-defined]
     palette = [colour for colour in colours if len(set(colour)) > 1]  # grey is for the controls
-    greys = iter(("black", "dimgrey", "darkgrey"))
+    greys = iter(("black", "dimgrey", "darkgrey", "silver"))
     return [
         {"color": next(greys), "linestyle": ":"}
         if method["control"]

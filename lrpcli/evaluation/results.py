@@ -1,4 +1,4 @@
-"""The files of an evaluation: results.json, results.csv, curves.png and strip.png."""
+"""The files of an evaluation: results.json, results.csv, profile.png, curves.png and strip.png."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
 from lrpcli.evaluation.plots import curves_picture
+from lrpcli.evaluation.profile import profile_picture
 from lrpcli.evaluation.run import EvaluationRun
 from lrpcli.evaluation.summary import Results, Summary
 from lrpcli.images.find import Source
@@ -34,7 +35,7 @@ class Collected:
 
     def __init__(self, run: EvaluationRun) -> None:
         self.run, evaluator = run, run.evaluator
-        self.summary = Summary(evaluator.methods, evaluator.settings.perturbation.seed)
+        self.summary = Summary(evaluator.methods, evaluator.settings.perturbation.seed, evaluator.left_out)
         self.images: list[Source] = []
         self.ended = 0
 
@@ -62,10 +63,10 @@ class Collected:
                     self._add(replace(record, input=source.path))
 
     def write(self, workers: Workers) -> Results | None:
-        """Writes results.json, results.csv, curves.png and strip.png, and gives the content of the first.
+        """Writes results.json, results.csv and pictures, and gives the content of the first.
 
-        None if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be
-        written.
+        curves.png and strip.png show perturbation; those of earlier results are removed where it is not measured. None
+        if nothing was measured. Some images are read again for the strip. OutputError if the folder cannot be written.
         """
         if not self.images:
             return None
@@ -77,15 +78,20 @@ class Collected:
 
         results: Results = {"settings": run.description.as_json(), **self.summary.results()}
         with plain_matplotlib(run.folder):
-            files = {
+            files: dict[str, bytes | None] = {
                 "results.json": json_text(json.dumps(results, indent=1)).encode() + b"\n",
                 "results.csv": csv_bytes(self.summary),
-                "curves.png": curves_picture(results),
-                "strip.png": filmstrip_picture(run.evaluator, self.images, decode),
+                "profile.png": profile_picture(results),
             }
+            if run.evaluator.perturbs:
+                files["curves.png"] = curves_picture(results)
+                files["strip.png"] = filmstrip_picture(run.evaluator, self.images, decode)
         for name, content in files.items():
             if content is not None:
                 write_whole(run.folder / name, content, run.owner, run.folder)
+        if not run.evaluator.perturbs:
+            for name in ("curves.png", "strip.png"):
+                (run.folder / name).unlink(missing_ok=True)
         return results
 
 

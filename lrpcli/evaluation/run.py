@@ -1,16 +1,20 @@
 """A run of `lrp evaluate`: the measuring stage on the same stream as `lrp explain`, and the results over all images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import lrpcli
+from lrpcli.errors import ModelError
+from lrpcli.evaluation.classes import ClassFolders, folder_of
 from lrpcli.evaluation.curves import Progress
 from lrpcli.evaluation.evaluator import Evaluator, Measuring
 from lrpcli.evaluation.localisation import read_boxes
 from lrpcli.evaluation.measurement import Measurement
-from lrpcli.evaluation.settings import EvaluationRunSettings
+from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings
 from lrpcli.images.find import Source
 from lrpcli.models import load_model
+from lrpcli.models.model import Model
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.shard import WHOLE, Shard
@@ -24,11 +28,19 @@ class EvaluationDescription(RunDescription):
     """What measured numbers depend on."""
 
     def differences(self, before: RunDescription) -> str:
-        """See RunDescription; where other methods were measured, only their names."""
+        """See RunDescription; where other measures were taken, or other methods measured, only their names."""
+        taken = [_texts(side.settings, "measures") for side in (before, self)]
+        if taken[0] and taken[0] != taken[1]:
+            return f"it took the measures {', '.join(taken[0])}, not {', '.join(taken[1])}"
         names = [", ".join(_method_names(side.settings)) for side in (before, self)]
         if names[0] != names[1]:
             return f"it measured {names[0]}, not {names[1]}"
         return super().differences(before)
+
+
+def _texts(settings: JsonObject, key: str) -> list[str]:
+    found = settings.get(key)
+    return list(map(str, found)) if isinstance(found, (list, tuple)) else []
 
 
 def _method_names(settings: JsonObject) -> list[str]:
@@ -59,13 +71,25 @@ def prepare_run(settings: EvaluationRunSettings, sources: Sequence[Source], shar
     if boxes:
         boxes.require_any((source.path for source in sources), str(settings.boxes))
     model = load_model(settings.model.name, **settings.model.keywords())
-    evaluator = Evaluator(model, replace(settings.evaluation, device=settings.flow.device), boxes)
+    evaluation = replace(settings.evaluation, device=settings.flow.device)
+    evaluator = Evaluator(model, evaluation, boxes, _class_folders(model, evaluation, sources))
     stages = Stages(
         evaluator.preparation, Measuring(evaluator), _keep, evaluator.images_at_once, settings.flow.jobs or 1
     )
     return EvaluationRun(
         settings.folder, EVALUATE_FILES, Measurement, describe(evaluator), stages, shard, settings.flow.force, evaluator
     )
+
+
+def _class_folders(model: Model, settings: EvaluationSettings, sources: Sequence[Source]) -> ClassFolders | None:
+    """Which images show which class, where that is asked for: by the names of their folders, as models know classes."""
+    if not (settings.all_measures or "focus" in settings.measures):
+        return None
+    by_folder: dict[str, int] = {}
+    for folder in dict.fromkeys(folder_of(source.path) for source in sources):
+        with suppress(ModelError):
+            by_folder[folder] = model.find_class(folder)
+    return ClassFolders.of(sources, by_folder, settings.perturbation.seed)
 
 
 def _keep(item: Prepared, measurement: Measurement, seconds: float) -> Measurement:
@@ -77,8 +101,8 @@ def describe(evaluator: Evaluator) -> RunDescription:
     """What the numbers depend on: an evaluation goes on only if all of it is the same."""
     settings, model = evaluator.settings, evaluator.model
     rules = {
-        method.name: [f"{rule.layer.name} {rule.rule_name} {rule.parameters}" for rule in explainer.assignments[1:]]
-        for method, explainer in zip(evaluator.maps.methods, evaluator.maps.explainers, strict=True)
+        method: [f"{rule.layer.name} {rule.rule_name} {rule.parameters}" for rule in explainer.assignments[1:]]
+        for method, explainer in evaluator.maps.explainers.items()
     }
     return EvaluationDescription(
         model.name,
@@ -90,6 +114,7 @@ def describe(evaluator: Evaluator) -> RunDescription:
             "region": evaluator.grid.size,
             "steps": evaluator.steps,
             "precision": settings.precision,
+            "measures": list(evaluator.measures),
             "methods": [asdict(method) for method in evaluator.methods],
             "rules": rules,
             "decode": asdict(settings.decode),

@@ -10,12 +10,15 @@ from lrpcli.pipeline.settings import PRECISIONS, FlowSettings, ModelSettings
 from lrpcli.setting import require_choices, setting
 
 ORDERS = ("morf", "lerf", "both")
-FILLS = ("noise", "mean", "blur")
+FILLS = ("noise", "mean", "blur", "road")
 SCORES = ("softmax", "logit")
 BATCH_AT_224 = {"cpu": 16, "cuda": 128}
 """Images of 224 x 224 pixels at once where nothing is said, and as many pixels of others: larger batches are hardly
 faster and only take memory."""
-CONTROLS = ("random", "gradient", "gradient-times-input")
+CONTROLS = ("random", "gradient", "gradient-times-input", "edges")
+MEASURES = ("perturbation", "localisation", "class", "kept", "focus", "randomise", "complexity")
+USUAL = ("perturbation", "kept", "complexity")
+"""Measures where none is named: kept and complexity cost nothing beside the maps."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ class PerturbationSettings:
         help="Most relevant first, least relevant first, or both, which takes twice as long.",
     )  # fmt: skip
     fill: str = setting(
-        "noise", metavar="noise|mean|blur", choices=FILLS,
-        help="What replaces a region: uniform noise, the image's mean colour, or the blurred image.",
+        "noise", metavar="noise|mean|blur|road", choices=FILLS,
+        help="What replaces a region: uniform noise, the image's mean colour, the blurred image, or what the pixels "
+        "around it say (ROAD).",
     )  # fmt: skip
     score: str = setting(
         "softmax", help="What is recorded of the predicted class.", metavar="softmax|logit", choices=SCORES
@@ -60,10 +64,11 @@ class PerturbationSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Which configs are compared, and how.
+    """Which configs are compared, on which measures, and how.
 
     Every config is measured under every LRN rule of `lrn`, or under its own where none is named. `controls` may be
-    ("none",) for none. UsageError if there is no config, if one is named twice, or if a control or the precision is
+    ("none",) for none. `measures` empty stands for USUAL; `all_measures` for all that the images and the model allow.
+    UsageError if there is no config, if one is named twice, or if a control or the precision is
     unknown.
     """
 
@@ -77,8 +82,8 @@ class EvaluationSettings:
     )  # fmt: skip
     controls: tuple[str, ...] = setting(
         ("random",), flags=("--control",), metavar="NAME",
-        help="What to compare the configs to: random, gradient, gradient-times-input, or none; can be given several "
-        "times.",
+        help="What to compare the configs to: random, gradient, gradient-times-input, edges, or none; can be given "
+        "several times.",
     )  # fmt: skip
     perturbation: PerturbationSettings = field(default_factory=PerturbationSettings)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
@@ -89,6 +94,12 @@ class EvaluationSettings:
         help="Perturbed images at once.",
     )  # fmt: skip
     precision: str = setting("float32", help="{choices}.", metavar="TYPE", choices=PRECISIONS)
+    measures: tuple[str, ...] = setting(
+        (), flags=("--measure",), metavar="NAME", choices=MEASURES,
+        shown_default=f"{', '.join(USUAL)}, and localisation with --boxes",
+        help="What to measure: {choices}; can be given several times.",
+    )  # fmt: skip
+    all_measures: bool = setting(False, flags=("--all",), help="Every measure that the images and the model allow.")
 
     def __post_init__(self) -> None:
         if not self.configs:
@@ -97,7 +108,10 @@ class EvaluationSettings:
             raise UsageError("--control none stands alone; it cannot be given together with other controls.")
         if self.controls == ("none",):
             object.__setattr__(self, "controls", ())
-        for option, given in (("config", self.configs), ("lrn", self.lrn), ("control", self.controls)):
+        if self.all_measures and self.measures:
+            raise UsageError("--all takes every measure; it cannot be given together with --measure.")
+        several = {"config": self.configs, "lrn": self.lrn, "control": self.controls, "measure": self.measures}
+        for option, given in several.items():
             for name in given:
                 if given.count(name) > 1:
                     raise UsageError(f"--{option} {name} is given twice. Name it once.")

@@ -16,6 +16,8 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST = 20
 """Images of which there are intervals: those of fewer are too narrow for what they claim."""
+SAME = 0.95
+"""Mean cosine with the maps of the second class beyond which maps hardly depend on the class."""
 AT_ONCE = 2_000_000
 """Numbers held at once while resampling."""
 
@@ -25,6 +27,14 @@ class MeanOf(TypedDict):
 
     mean: float
     standard_error: float
+
+
+class Quantiles(TypedDict):
+    """The median over images, with 10 and 90 % quantiles."""
+
+    low: float
+    median: float
+    high: float
 
 
 class MeanCurve(TypedDict):
@@ -47,13 +57,18 @@ Intervals = dict[str, Interval | None]
 
 
 class MethodResult(TypedDict):
-    """What came out for one method; `difference` is that to the first method, whose name is under "to"."""
+    """What came out for one method; `difference` is that to the first method, whose name is under "to".
+
+    `quantiles` are those of metrics with a spread; `place` is that by ABPC among the configs, 1 for the highest.
+    """
 
     name: str
     config: str | None
     lrn: str | None
     control: bool
     metrics: dict[str, MeanOf | None]
+    quantiles: dict[str, Quantiles | None]
+    place: int | None
     curves: dict[str, MeanCurve]
     difference: dict[str, Interval | str | None]
 
@@ -117,8 +132,8 @@ def _bootstrap(values: Floats, seed: int) -> tuple[Floats, Floats]:
 class Summary:
     """Collects images one by one; of their curves it keeps only sums."""
 
-    def __init__(self, methods: Sequence[Method], seed: int = 0) -> None:
-        self.methods, self.seed = methods, seed
+    def __init__(self, methods: Sequence[Method], seed: int = 0, left_out: Sequence[str] = ()) -> None:
+        self.methods, self.seed, self.left_out = methods, seed, left_out
         self.images: list[Measurement] = []
         """What was measured, without the curves."""
         self.metrics: list[dict[str, dict[str, float | None]]] = []
@@ -133,23 +148,30 @@ class Summary:
                 self._curves[method, order] = (total + curve, squares + curve**2)
         ends = {method: {order: curve[:1] for order, curve in orders.items()}
                 for method, orders in measured.curves.items()}  # fmt: skip
-        self.images.append(replace(measured, curves=ends, localisation={}))
+        self.images.append(replace(measured, curves=ends, localisation={}, values={}))
 
     def results(self) -> SummaryResults:
         """All of it as JSON values; docs/evaluation.md describes them."""
         areas = [image.area for image in self.images if image.area is not None]
         values = {metric: self._values(metric) for metric in METRICS}
-        differences = {metric: found - found[:, :1] for metric, found in values.items()}
+        compared = {metric: found for metric, found in values.items() if METRICS[metric].better}
+        differences = {metric: found - found[:, :1] for metric, found in compared.items()}
+        places = self._places(values["abpc"])
         return {
             "images": len(self.images),
             "images_with_boxes": len(areas),
             "box_area": float(np.mean(areas)) if areas else None,
             "score": float(np.mean([image.score for image in self.images])) if self.images else None,
-            "warnings": _warnings(len(self.images), len(areas)),
+            "warnings": [
+                *self.left_out, *_warnings(len(self.images), len(areas)), *self._class_warnings(values["class_second"])
+            ],
             "methods": [
                 {
                     "name": method.name, "config": method.config, "lrn": method.lrn, "control": method.control,
                     "metrics": {metric: _mean(values[metric][:, place]) for metric in METRICS},
+                    "quantiles": {metric: _quantiles(values[metric][:, place]) for metric in METRICS
+                                  if METRICS[metric].spread},
+                    "place": places.get(method.name),
                     "curves": self._mean_curves(method.name),
                     "difference": {"to": self.methods[0].name, **row},
                 }
@@ -157,13 +179,35 @@ class Summary:
                     zip(self.methods, self._intervals(differences), strict=True)
                 )
             ],
-            "lrn": self._lrn_differences(values),
+            "lrn": self._lrn_differences(compared),
         }  # fmt: skip
 
     def _values(self, metric: str) -> Floats:
         """(n, M), NaN where it was not measured."""
         rows = [[row[method.name][metric] for method in self.methods] for row in self.metrics]
         return np.array(rows, np.float64).reshape(len(rows), len(self.methods))
+
+    def _places(self, abpc: Floats) -> dict[str, int]:
+        """Config -> its place by mean ABPC, the SRG measure of Blücher et al. 2024; the controls have none."""
+        means = {
+            method.name: found["mean"]
+            for place, method in enumerate(self.methods)
+            if not method.control and (found := _mean(abpc[:, place])) is not None
+        }
+        ranked = sorted(means, key=means.__getitem__, reverse=True)
+        return {name: place for place, name in enumerate(ranked, 1)}
+
+    def _class_warnings(self, cosines: Floats) -> list[str]:
+        """Which configs make maps that are nearly the same for another class."""
+        found = []
+        for place, method in enumerate(self.methods):
+            mean = None if method.control else _mean(cosines[:, place])
+            if mean is not None and mean["mean"] > SAME:
+                found.append(
+                    f"The maps of {method.name} hardly depend on the class: their mean cosine with those of the second "
+                    f"class is {mean['mean']:.3f}. See --start of lrp explain."
+                )
+        return found
 
     def _lrn_differences(self, values: dict[str, Floats]) -> list[dict[str, Interval | str | None]]:
         """Every LRN rule of a config against that config's first one."""
@@ -213,6 +257,15 @@ def _mean(values: Floats) -> MeanOf | None:
         return None
     error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
     return {"mean": float(known.mean()), "standard_error": error}
+
+
+def _quantiles(values: Floats) -> Quantiles | None:
+    """Median, 10 and 90 % quantile of values (n,) without NaN; None if there are none."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return None
+    low, median, high = (float(value) for value in np.quantile(known, (0.1, 0.5, 0.9)))
+    return {"low": low, "median": median, "high": high}
 
 
 def _warnings(images: int, with_boxes: int) -> list[str]:

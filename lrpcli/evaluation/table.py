@@ -1,51 +1,86 @@
 """The results as text for people, on terminals of any width."""
 
 import textwrap
+from collections.abc import Callable
 
-from lrpcli.evaluation.metrics import LOCALISATION, METRICS, PERTURBATION, Metric, in_group
+from lrpcli.evaluation.metrics import (
+    CLASS,
+    COMPLEXITY,
+    FOCUS,
+    KEPT,
+    LOCALISATION,
+    MAIN,
+    METRICS,
+    PERTURBATION,
+    RANDOMISE,
+    Metric,
+    in_group,
+)
 from lrpcli.evaluation.summary import FEWEST, Interval, MeanOf, MethodResult, Results, interval_of
 from lrpcli.records.text import one_line
 
 NUMBER = 7
 GAP = "  "
+Cell = tuple[str, Callable[[MethodResult], float | None]]
+"""A column: its heading, and its number for a method."""
+RANKING = "Ranked by ABPC (symmetric relevance gain, SRG): "
 
 
 def results_table(results: Results, width: int) -> str:
-    """The content of results.json as tables at most `width` wide; where that is narrow, names stand above numbers."""
-    methods = results["methods"]
-    main = "auc" if methods[0]["metrics"]["auc"] else "lerf_auc"
+    """The content of results.json as tables at most `width` wide, one for each measure, below each other.
+
+    Where that is narrow, names stand above numbers.
+    """
     warnings = [textwrap.fill(one_line(warning), width) for warning in results["warnings"]]
-    few = results["images"] < FEWEST
-    parts = [_heading(results), *warnings, _table(methods, PERTURBATION, main, width, few=few)]
-    if results["lrn"]:
-        parts += [
-            f"{METRICS[main].heading} of an LRN rule less that of {results['lrn'][0]['to']}"
-            + ("" if few else ", with 95 % interval"),
-            _lines(
-                [
-                    (one_line(f"{row['config']}/{row['lrn']}"), _interval(interval_of(row, main)))
-                    for row in results["lrn"]
-                ],
-                width,
-            ),
-        ]
-    if results["images_with_boxes"]:
-        parts += [
-            f"{results['images_with_boxes']} images with boxes, which cover {results['box_area']:.3f} of what the net "
-            f"sees: chance for both.\n{_notes(in_group(LOCALISATION))}",
-            _table(methods, LOCALISATION, "share", width, few=results["images_with_boxes"] < FEWEST),
-        ]
-    return "\n\n".join(parts)
+    parts = [_heading(results), *warnings]
+    for group, heading in HEADINGS.items():
+        if _measured(results["methods"], group):
+            few = (results["images_with_boxes"] if group == LOCALISATION else results["images"]) < FEWEST
+            text = "\n".join(textwrap.fill(line, max(width, 20)) for line in heading(results).splitlines())
+            parts.append(f"{text}\n{_table(results['methods'], group, width, few=few)}")
+            parts += _comparisons(results, width, few=few) if group == PERTURBATION else []
+    return "\n\n".join(part for part in parts if part)
 
 
 def _heading(results: Results) -> str:
+    return f"{results['images']} image" + ("" if results["images"] == 1 else "s") + _with_score(results)
+
+
+def _with_score(results: Results) -> str:
     settings = results["settings"]
-    images = f"{results['images']} image" + ("" if results["images"] == 1 else "s")
+    if not _measured(results["methods"], PERTURBATION):
+        return "."
     return (
-        f"{images}, {settings['steps']} steps, regions of {settings['region']} x {settings['region']} pixels, fill "
-        f"{settings['fill']}, {settings['score']} score.\n"
-        f"{_directions(in_group(PERTURBATION))}"
+        f", {settings['steps']} steps, regions of {settings['region']} x {settings['region']} pixels, fill "
+        f"{settings['fill']}, {settings['score']} score."
     )
+
+
+def _of_boxes(results: Results) -> str:
+    return (
+        f"localisation: {results['images_with_boxes']} images with boxes, which cover {results['box_area'] or 0:.3f} "
+        f"of what the net sees: chance for both. {_notes(LOCALISATION)}"
+    )
+
+
+def _noted(group: str, more: str) -> Callable[[Results], str]:
+    return lambda results: f"{group}: {_notes(group)} {more}"
+
+
+HEADINGS: dict[str, Callable[[Results], str]] = {
+    PERTURBATION: lambda results: f"perturbation: {_directions(in_group(PERTURBATION))}",
+    LOCALISATION: _of_boxes,
+    FOCUS: _noted(FOCUS, "Higher is better; chance: 0.5."),
+    CLASS: _noted(CLASS, "A guard: below 0.95."),
+    KEPT: _noted(KEPT, "A guard."),
+    RANDOMISE: _noted(RANDOMISE, "A guard, never a ranking."),
+    COMPLEXITY: _noted(COMPLEXITY, "It says how focused a map is, right or wrong."),
+}
+"""Measure -> what stands above its table, in the order of the tables."""
+
+
+def _measured(methods: list[MethodResult], group: str) -> bool:
+    return any(method["metrics"][metric.name] is not None for method in methods for metric in in_group(group))
 
 
 def _directions(metrics: list[Metric]) -> str:
@@ -58,25 +93,75 @@ def _directions(metrics: list[Metric]) -> str:
     return " ".join(sentences)
 
 
-def _notes(metrics: list[Metric]) -> str:
-    return " ".join(f"{metric.heading}: {metric.note}" for metric in metrics)
+def _notes(group: str) -> str:
+    return " ".join(f"{metric.heading}: {metric.note}" for metric in in_group(group))
 
 
-def _table(methods: list[MethodResult], group: str, main: str, width: int, *, few: bool) -> str:
-    """A line per method: its metrics, and the difference of the main one to the first method.
+def _main(methods: list[MethodResult], group: str) -> str | None:
+    """The metric by which the methods of a group are compared."""
+    return next((name for name in MAIN.get(group, ()) if methods[0]["metrics"][name]), None)
+
+
+def _cells(metric: Metric) -> list[Cell]:
+    """The columns of a metric."""
+
+    def mean(method: MethodResult) -> float | None:
+        entry: MeanOf | None = method["metrics"][metric.name]
+        return None if entry is None else entry["mean"]
+
+    if not metric.spread:
+        return [(metric.heading, mean)]
+
+    def quantile(method: MethodResult, key: str) -> float | None:
+        entry = method["quantiles"][metric.name]
+        return None if entry is None else {"low": entry["low"], "median": entry["median"], "high": entry["high"]}[key]
+
+    return [
+        (metric.heading, lambda method: quantile(method, "median")),
+        ("10 %", lambda method: quantile(method, "low")),
+        ("90 %", lambda method: quantile(method, "high")),
+    ]
+
+
+def _table(methods: list[MethodResult], group: str, width: int, *, few: bool) -> str:
+    """A line per method: its metrics, and where methods are compared the difference of the main one to the first.
 
     With `few` images that difference has no interval.
     """
-    metrics = [metric for metric in in_group(group) if methods[0]["metrics"][metric.name]]
-    last = f"{METRICS[main].heading} less the first's" + ("" if few else " [95 %]")
-    rows = [("", GAP.join(f"{metric.heading:>{NUMBER}}" for metric in metrics) + GAP + last)]
+    metrics = [metric for metric in in_group(group) if any(method["metrics"][metric.name] for method in methods)]
+    cells = [cell for metric in metrics for cell in _cells(metric)]
+    main = _main(methods, group)
+    if main is not None and not any(interval_of(method["difference"], main) for method in methods[1:]):
+        main = None
+    last = "" if main is None else f"{GAP}{METRICS[main].heading} less the first's" + ("" if few else " [95 %]")
+    rows = [("", GAP.join(f"{heading:>{NUMBER}}" for heading, _ in cells) + last)]
     for place, method in enumerate(methods):
-        found = [method["metrics"][metric.name] for metric in metrics]
-        if all(entry is None for entry in found):
+        numbers = [number(method) for _, number in cells]
+        if all(number is None for number in numbers):
             continue
-        difference = _interval(interval_of(method["difference"], main)) if place else ""
-        rows.append((one_line(method["name"]), f"{GAP.join(map(_number, found))}{GAP}{difference}"))
+        texts = [f"{_number(number):>{max(NUMBER, len(cell[0]))}}" for number, cell in zip(numbers, cells, strict=True)]
+        difference = f"{GAP}{_interval(interval_of(method['difference'], main))}" if place and main else ""
+        rows.append((one_line(method["name"]), f"{GAP.join(texts)}{difference}"))
     return _lines(rows, width)
+
+
+def _comparisons(results: Results, width: int, *, few: bool) -> list[str]:
+    """The configs by ABPC, and the LRN rules of each against the first."""
+    main = _main(results["methods"], PERTURBATION)
+    found = []
+    ranked = sorted((method["place"], method["name"]) for method in results["methods"] if method["place"] is not None)
+    if len(ranked) > 1:
+        text = ", ".join(f"{place}. {one_line(name)}" for place, name in ranked)
+        found.append(textwrap.fill(f"{RANKING}{text}.", max(width, 20), break_on_hyphens=False))
+    if results["lrn"] and main is not None:
+        pairs = [(f"{row['config']}/{row['lrn']}", interval_of(row, main)) for row in results["lrn"]]
+        rows = [(one_line(name), _interval(interval)) for name, interval in pairs]
+        found += [
+            f"{METRICS[main].heading} of an LRN rule less that of {results['lrn'][0]['to']}"
+            + ("" if few else ", with 95 % interval"),
+            _lines(rows, width),
+        ]
+    return found
 
 
 def _lines(rows: list[tuple[str, str]], width: int) -> str:
@@ -86,8 +171,10 @@ def _lines(rows: list[tuple[str, str]], width: int) -> str:
     return "\n".join((f"{name}\n{GAP}{text}" if name else f"{GAP}{text}").rstrip() for name, text in rows)
 
 
-def _number(entry: MeanOf | None) -> str:
-    return f"{'-':>{NUMBER}}" if entry is None else f"{entry['mean']:{NUMBER}.3f}"
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def _interval(entry: Interval | None) -> str:

@@ -5,7 +5,7 @@ import re
 from tests.documentation.pages import DOCS, ROOT, all_pages
 
 MARK = re.compile(r"\[[A-Z]\d{2}\]")
-CITATION = re.compile(r"\b([A-Z]\w+) (?:et al\.|and \w+) ((?:19|20)\d{2})\b")
+CITATION = re.compile(r"\b([A-Z][\w-]+) (?:et al\.|and \w+) ((?:19|20)\d{2})\b")
 
 
 def citing():
@@ -25,7 +25,7 @@ def test_every_mark_is_explained():
 
 
 def test_every_citation_by_name_and_year_is_listed():
-    listed = set(re.findall(r"^- \*\*(\w+)[^*]*? (\d{4})\*\*", (DOCS / "references.md").read_text(), re.MULTILINE))
+    listed = set(re.findall(r"^- \*\*([\w-]+)[^*]*? (\d{4})\*\*", (DOCS / "references.md").read_text(), re.MULTILINE))
     assert not missing(lambda text: set(CITATION.findall(text)), listed)
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 
 import lrpcli
 from lrpcli.cli import main
+from lrpcli.evaluation.metrics import METRICS
+from lrpcli.evaluation.settings import MEASURES
 from lrpcli.images.find import Source
 from lrpcli.images.sources import choose_images
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
@@ -77,7 +79,8 @@ def test_table_and_files(tmp_path):
     strip = picture(tmp_path / "out" / "strip.png")
     assert strip.std() > 20 and strip.shape[0] > strip.shape[1]  # four images at steps 0 and 10
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert left == {"results.json", "results.csv", "curves.png", "strip.png", "evaluate.json", "evaluate-1-of-1.jsonl"}
+    assert left == {"results.json", "results.csv", "profile.png", "curves.png", "strip.png", "evaluate.json",
+                    "evaluate-1-of-1.jsonl"}  # fmt: skip
 
 
 def test_json_and_a_broken_image(tmp_path):
@@ -181,6 +184,100 @@ def test_boxes(tmp_path):
     assert result.exit_code == 2 and "None of the images is named in" in result.stderr
 
 
+def class_folders(folder):
+    """Three photos of each of the tiny net's classes 2, 4 and 6."""
+    for number in range(9):
+        photo(folder / str(2 + number % 3 * 2) / f"{number}.png", number)
+    return folder
+
+
+@pytest.mark.slow
+def test_all_measures(tmp_path):
+    folder, out = class_folders(tmp_path / "in"), tmp_path / "out"
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,x1,y1,x2,y2\n0.png,0,0,24,40\n")
+    options = ("-o", out, "--all", "--boxes", boxes, "--config", "epsilon", "--control", "random", "--control", "edges")
+    result = evaluate(folder, *options)
+    assert result.exit_code == 0, result.output
+    tables = [line.partition(":")[0] for line in result.stdout.splitlines()]
+    measures = ("perturbation", "localisation", "focus", "class", "kept", "randomise", "complexity")
+    assert [line for line in tables if line in measures] == list(measures)
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    results = results_of(out)
+    assert results["settings"]["measures"] == list(MEASURES)
+    epsilon, random, edges = results["methods"]
+    assert [method["name"] for method in results["methods"]] == ["epsilon", "random", "edges"]
+    assert all(epsilon["metrics"][name] is not None for name in METRICS)
+    assert edges["metrics"]["class_second"]["mean"] == pytest.approx(1)
+    assert random["metrics"]["gini"] is None and random["metrics"]["auc"] is not None
+    assert epsilon["quantiles"]["kept"]["low"] <= epsilon["quantiles"]["kept"]["median"]
+    with (out / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["config"] == "epsilon"]
+    assert np.mean([float(row["focus"]) for row in rows]) == pytest.approx(epsilon["metrics"]["focus"]["mean"])
+    assert picture(out / "profile.png").std() > 5
+    before = (out / "results.json").read_text()
+    again = evaluate(folder, *options)
+    assert "0 measured, 9 already done; 0 passes" in again.stderr and (out / "results.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_shards_measure_what_one_run_measures(tmp_path):
+    folder = class_folders(tmp_path / "in")
+    for options in (("-o", tmp_path / "one"), *(("-o", tmp_path / "two", "--shard", f"{n}/2") for n in (1, 2))):
+        assert evaluate(folder, *options, "--all", "--config", "epsilon").exit_code == 0
+    one, two = (results_of(tmp_path / name)["methods"][0]["metrics"] for name in ("one", "two"))
+    for name, found in one.items():
+        assert (found is None) == (two[name] is None)
+        assert found is None or found["mean"] == pytest.approx(two[name]["mean"], abs=1e-5), name
+
+
+def test_one_measure_and_nothing_else(tmp_path):
+    path, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    assert evaluate(path, "-o", out).exit_code == 0
+    assert (out / "curves.png").exists() and (out / "strip.png").exists()
+    result = evaluate(path, "-o", out, "--measure", "complexity")
+    assert result.exit_code == 2 and "--force" in result.stderr
+    assert "it took the measures perturbation, kept, complexity, not complexity" in result.stderr
+    result = evaluate(path, "-o", out, "--measure", "complexity", "--force")
+    assert result.exit_code == 0 and "complexity: Gini" in result.stdout and "perturbation" not in result.stdout
+    assert result.stdout.startswith("1 image.\n") and "1 measured, 0 already done; 1 passes" in result.stderr
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert left == {"results.json", "results.csv", "profile.png"}
+    row = rows_of(evaluate(path, "-o", tmp_path / "two", "--measure", "complexity", "--json"))[0]
+    assert 0 < row["score"] <= 1 and row["methods"]["composite"]["gini"] > 0
+    assert row["methods"]["composite"]["auc"] is None
+
+
+def test_results_of_a_version_without_measures_are_refused_in_words(tmp_path):
+    path, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    assert evaluate(path, "-o", out).exit_code == 0
+    description = out / ".lrp" / "evaluate.json"
+    values = json.loads(description.read_text())
+    del values["measures"]
+    description.write_text(json.dumps(values))
+    result = evaluate(path, "-o", out)
+    assert result.exit_code == 2 and "measures was absent and is now" in result.stderr and "--force" in result.stderr
+
+
+def test_maps_that_do_not_depend_on_the_class_are_said(tmp_path):
+    config = tmp_path / "flat.toml"
+    config.write_text('[kind]\nlinear = "flat"\n')
+    result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--measure", "class", "--config", config,
+                      "--config", "epsilon")  # fmt: skip
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0, result.output
+    assert "flat.toml hardly depend on the class: their mean cosine with those of the second class is 1.000" in said
+    assert said.count("hardly depend on the class") == 1 and "See --start of lrp explain" in said
+
+
+def test_what_all_leaves_out_is_said(tmp_path):
+    result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--all", "--steps", "1")
+    said = " ".join(result.stdout.split())
+    assert "The measure localisation needs the boxes of objects, --boxes FILE: it is left out." in said
+    assert "The measure focus needs images in folders named after classes" in said
+    assert len(results_of(tmp_path / "out")["warnings"]) == 3  # and too few images
+
+
 def test_standard_input_and_lists(tmp_path):
     path = photo(tmp_path / "a.png")
     result = evaluate("-", "-o", tmp_path / "one", stdin=path.read_bytes())
@@ -221,6 +318,10 @@ def test_some_of_the_images():
         (["in", "-o", "out", "--control", "randon"], "Did you mean 'random'?"),
         (["in", "-o", "out", "--control", "none", "--control", "random"], "--control none stands alone"),
         (["in", "-o", "out", "--order", "best"], "--order 'best' is not known"),
+        (["in", "-o", "out", "--measure", "focuss"], "Did you mean 'focus'?"),
+        (["in", "-o", "out", "--measure", "focus"], "The measure focus needs images in folders named after classes"),
+        (["in", "-o", "out", "--measure", "localisation"], "needs the boxes of objects, --boxes FILE"),
+        (["in", "-o", "out", "--all", "--measure", "class"], "--all takes every measure"),
         (["in", "-o", "out", "--fill", "black"], "--fill 'black' is not known"),
         (["in", "-o", "out", "--score", "loss"], "--score 'loss' is not known"),
         (["in", "-o", "out", "--precision", "half"], "--precision 'half' is not known"),

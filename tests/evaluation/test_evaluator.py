@@ -219,9 +219,9 @@ def test_configs_under_lrn_rules_share_one_model(model):
     assert [method.name for method in several.methods] == [
         "epsilon/taylor", "epsilon/identity", "beta-1/taylor", "beta-1/identity", "random"]  # fmt: skip
     rules = [{item.rule_name for item in explainer.assignments if item.layer.kind == "lrn"}
-             for explainer in several.maps.explainers]  # fmt: skip
+             for explainer in several.maps.explainers.values()]  # fmt: skip
     assert rules == [{"taylor"}, {"identity"}] * 2
-    assert len({id(explainer.graph) for explainer in several.maps.explainers}) == 1
+    assert len({id(explainer.graph) for explainer in several.maps.explainers.values()}) == 1
 
 
 def test_steps_end_with_the_regions(model):
@@ -243,11 +243,15 @@ def test_a_map_that_is_not_finite_fails_alone(model, sources, monkeypatch):
     def odd(self, x, *arguments, **keywords):
         result = original(self, x, *arguments, **keywords)
         if self.composite.title == "beta-1":
-            result.relevance[1, 0, 0, 0] = float("nan")
+            result.relevance[1].view(-1)[0] = float("nan")
         return result
 
     monkeypatch.setattr(lrpcli.Explainer, "__call__", odd)
-    tested = evaluator(model, "epsilon", "beta-1", steps=2)
+    settings = EvaluationSettings(
+        ("epsilon", "beta-1"), (), ("random",), PerturbationSettings(region=REGION, steps=2), precision="float64",
+        all_measures=True,
+    )  # fmt: skip
+    tested = Evaluator(model, settings)
     first, second, third = tested([tested.preparation(source) for source in sources[:3]], lambda count: None)
     assert isinstance(second, ImageError) and second.kind == "compute" and "under beta-1" in str(second)
     monkeypatch.undo()

@@ -182,7 +182,7 @@ def test_the_table_fits_the_terminal(width):
     results = summary([measured(f"{n}", (0.4, 0.5 + n / 100, 0.3, 0.2)) for n in range(25)]).results()
     lines = results_table({"settings": SETTINGS, **results}, width).splitlines()
     numbers = [line for line in lines if "[" in line and "less" not in line]
-    assert len(numbers) == 4 + 2 and all(("/" in line or "random" in line) == (width > 40) for line in numbers[:4])
+    assert len(numbers) == 3 + 2 and all(("/" in line or "random" in line) == (width > 40) for line in numbers[:3])
     if width == 80:
         assert all(len(line) <= 80 for line in numbers)
-    assert "AUC of an LRN rule less that of taylor, with 95 % interval" in lines
+    assert "ABPC of an LRN rule less that of taylor, with 95 % interval" in lines
