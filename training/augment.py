@@ -13,8 +13,9 @@ class Augmentation:
     """How far photos are changed in training.
 
     area: smallest and largest part of the photo that is kept; aspect: largest change of its proportions;
-    rotation in degrees; soft: part of the photos that are made as soft as if their side were `softest` pixels to all; brightness, contrast, saturation: largest relative change; mixup: parameter of the beta
-    distribution (0: none); cutmix: part of the batches that get a pasted rectangle instead of mixup.
+    rotation in degrees; soft: part of the photos that lose detail, as if their side were `softest` pixels or more;
+    colour: largest relative change of brightness, contrast and saturation; mixup: parameter of the beta distribution
+    (0: none); cutmix: part of the batches that get a pasted rectangle instead of mixup.
     """
 
     area: tuple[float, float] = (0.3, 1.0)

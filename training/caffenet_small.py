@@ -1,6 +1,6 @@
-"""Train `caffenet-small`: CaffeNet's layout, on class folders of photos.
+r"""Train `caffenet-small`: CaffeNet's layout, on class folders of photos.
 
-python -m training.caffenet_small --data imagenette160.zip --data caltech101_160.zip --data everyday160.zip \\
+python -m training.caffenet_small --data imagenette160.zip --data caltech101_160.zip --data everyday160.zip \
     --out caffenet-small.safetensors
 """
 

@@ -89,8 +89,18 @@ def caffenet_small(classes: int, side: int = 128) -> Layout:
         "caffenet-small",
         side,
         (
-            *(Conv("conv1", 64, kernel=7, stride=3, pad=2, factor=60, bias=False), Relu("relu1"), Pool("pool1"), Norm("norm1")),
-            *(Conv("conv2", 160, kernel=5, pad=2, group=2, factor=60, bias=False), Relu("relu2"), Pool("pool2"), Norm("norm2")),
+            *(
+                Conv("conv1", 64, kernel=7, stride=3, pad=2, factor=60, bias=False),
+                Relu("relu1"),
+                Pool("pool1"),
+                Norm("norm1"),
+            ),
+            *(
+                Conv("conv2", 160, kernel=5, pad=2, group=2, factor=60, bias=False),
+                Relu("relu2"),
+                Pool("pool2"),
+                Norm("norm2"),
+            ),
             *(Conv("conv3", 224, kernel=3, pad=1, bias=False), Relu("relu3")),
             *(Conv("conv4", 224, kernel=3, pad=1, group=2, bias=False), Relu("relu4")),
             *(Conv("conv5", 160, kernel=3, pad=1, group=2, bias=False), Relu("relu5"), Pool("pool5")),

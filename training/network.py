@@ -44,7 +44,7 @@ class TrainableNorm(nn.Module):
 
 
 class ScaleNorm(nn.Module):
-    """x / root mean square of x over the batch, per channel, times a learned weight: batch normalisation of scale alone.
+    """x / root mean square of x over the batch, per channel, times a learned weight: it changes the scale alone.
 
     In evaluation mode the running mean square divides. The channels are the second axis of x.
     """
