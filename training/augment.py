@@ -13,12 +13,15 @@ class Augmentation:
     """How far photos are changed in training.
 
     area: smallest and largest part of the photo that is kept; aspect: largest change of its proportions;
-    rotation in degrees; brightness, contrast, saturation: largest relative change; mixup: parameter of the beta
-    distribution (0: none); cutmix: part of the batches that get a pasted rectangle instead of mixup.
+    rotation in degrees; soft: part of the photos that lose detail, as if their side were `softest` pixels or more;
+    colour: largest relative change of brightness, contrast and saturation; mixup: parameter of the beta distribution
+    (0: none); cutmix: part of the batches that get a pasted rectangle instead of mixup.
     """
 
     area: tuple[float, float] = (0.3, 1.0)
     aspect: float = 1.3
+    soft: float = 0.0
+    softest: int = 96
     rotation: float = 8.0
     colour: float = 0.3
     mixup: float = 0.2
@@ -33,6 +36,7 @@ def uniform(count: int, low: float, high: float) -> Tensor:
 def random_views(pixels: Tensor, side: int, settings: Augmentation) -> Tensor:
     """Pixels (N, 3, H, W) 0..255 to random flipped, cropped, rotated, recoloured views (N, 3, side, side) float32."""
     count, device = len(pixels), pixels.device
+    pixels = soften(pixels.float(), settings)
     area = uniform(count, *settings.area).sqrt()
     aspect = uniform(count, -math.log(settings.aspect), math.log(settings.aspect)).mul(0.5).exp()
     width, height = (area * aspect).clamp(max=1), (area / aspect).clamp(max=1)
@@ -43,8 +47,21 @@ def random_views(pixels: Tensor, side: int, settings: Augmentation) -> Tensor:
     rows = (flip * width * cos, -height * sin, left, flip * width * sin, height * cos, top)
     theta = torch.stack(rows, dim=1).view(count, 2, 3).to(device)
     grid = functional.affine_grid(theta, [count, 3, side, side], align_corners=False)
-    views = functional.grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)
+    views = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     return recolour(views, settings.colour)
+
+
+def soften(pixels: Tensor, settings: Augmentation) -> Tensor:
+    """Some of the photos (N, 3, H, W) made smaller and as large as before, so that sharpness tells no class."""
+    count = int(len(pixels) * settings.soft)
+    if count == 0:
+        return pixels
+    small = int(torch.randint(settings.softest, pixels.shape[-1], ()))
+    rows = torch.randperm(len(pixels))[:count]
+    soft = functional.interpolate(pixels[rows], size=(small, small), mode="bilinear", antialias=True)
+    result = pixels.clone()
+    result[rows] = functional.interpolate(soft, size=pixels.shape[-2:], mode="bilinear")
+    return result
 
 
 def recolour(views: Tensor, strength: float) -> Tensor:

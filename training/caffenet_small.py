@@ -1,6 +1,7 @@
-"""Train `caffenet-small`: CaffeNet's layout, on class folders of photos.
+r"""Train `caffenet-small`: CaffeNet's layout, on class folders of photos.
 
-python -m training.caffenet_small --data imagenette160.zip --data caltech101_160.zip --out caffenet-small.safetensors
+python -m training.caffenet_small --data imagenette160.zip --data caltech101_160.zip --data everyday160.zip \
+    --out caffenet-small.safetensors
 """
 
 import sys
@@ -20,7 +21,7 @@ RECIPE = Recipe(
     small_side=96,
     small_part=0.45,
     order="BGR",
-    augmentation=Augmentation(cutmix=0.25),
+    augmentation=Augmentation(cutmix=0.25, aspect=1.6, soft=0.5),
 )
 
 

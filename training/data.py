@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from training.labels import MERGED
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 HELD_OUT = {"val", "test"}
 EVERY = 5
@@ -56,8 +58,8 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """Name of the class folder."""
-        return self.path.parent.name
+        """Name of the class folder; of the class that it was merged into."""
+        return MERGED.get(self.path.parent.name, self.path.parent.name)
 
 
 def entries(source: Path) -> list[Entry]:

@@ -2,7 +2,6 @@
 
 READABLE = {
     "n01440764": "tench",
-    "n02102040": "English springer",
     "n02979186": "cassette player",
     "n03000684": "chain saw",
     "n03028079": "church",
@@ -14,9 +13,7 @@ READABLE = {
     "Faces": "face",
     "Faces_easy": "face (close)",
     "Leopards": "leopard",
-    "Motorbikes": "motorbike",
     "airplanes": "airplane",
-    "car_side": "car (side)",
     "cougar_body": "cougar (body)",
     "cougar_face": "cougar (face)",
     "crocodile_head": "crocodile (head)",
@@ -29,6 +26,9 @@ READABLE = {
     "wild_cat": "wildcat",
     "yin_yang": "yin-yang",
 }
+
+MERGED = {"Motorbikes": "motorcycle", "car_side": "car", "dalmatian": "dog", "n02102040": "dog"}
+"""Class folders that show what a class of everyday160 shows, and its folder."""
 
 
 def readable(folder: str) -> str:

@@ -6,7 +6,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution; in training a batch normalisation follows, and then a multiplication by `factor` (both folded)."""
+    """Convolution; in training a normalisation over the batch follows, and then a factor (both folded).
+
+    Without `bias` the normalisation is one of scale alone.
+    """
 
     name: str
     outputs: int
@@ -15,6 +18,7 @@ class Conv:
     pad: int = 0
     group: int = 1
     factor: float = 1.0
+    bias: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,12 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """Fully connected layer; `hidden` ones are trained with batch normalisation, which is folded like a Conv's."""
+    """Fully connected layer; `hidden` ones are trained with a normalisation, which is folded like a Conv's."""
 
     name: str
     outputs: int
     hidden: bool = False
+    bias: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,30 @@ def caffenet_small(classes: int, side: int = 128) -> Layout:
     """CaffeNet's order of layers with a finer first layer and fewer channels.
 
     The factors make the activations of conv1 and conv2 as large as in Caffe's own nets, so that alpha = 1e-4 bites.
+    There are no biases: a bias takes relevance that then reaches no pixel.
     """
     return Layout(
         "caffenet-small",
         side,
         (
-            *(Conv("conv1", 64, kernel=7, stride=3, pad=2, factor=60), Relu("relu1"), Pool("pool1"), Norm("norm1")),
-            *(Conv("conv2", 160, kernel=5, pad=2, group=2, factor=60), Relu("relu2"), Pool("pool2"), Norm("norm2")),
-            *(Conv("conv3", 224, kernel=3, pad=1), Relu("relu3")),
-            *(Conv("conv4", 224, kernel=3, pad=1, group=2), Relu("relu4")),
-            *(Conv("conv5", 160, kernel=3, pad=1, group=2), Relu("relu5"), Pool("pool5")),
-            *(Linear("fc6", 640, hidden=True), Relu("relu6"), Drop("drop6", 0.4)),
-            *(Linear("fc7", 512, hidden=True), Relu("relu7"), Drop("drop7", 0.4)),
-            Linear("fc8", classes),
+            *(
+                Conv("conv1", 64, kernel=7, stride=3, pad=2, factor=60, bias=False),
+                Relu("relu1"),
+                Pool("pool1"),
+                Norm("norm1"),
+            ),
+            *(
+                Conv("conv2", 160, kernel=5, pad=2, group=2, factor=60, bias=False),
+                Relu("relu2"),
+                Pool("pool2"),
+                Norm("norm2"),
+            ),
+            *(Conv("conv3", 224, kernel=3, pad=1, bias=False), Relu("relu3")),
+            *(Conv("conv4", 224, kernel=3, pad=1, group=2, bias=False), Relu("relu4")),
+            *(Conv("conv5", 160, kernel=3, pad=1, group=2, bias=False), Relu("relu5"), Pool("pool5")),
+            *(Linear("fc6", 640, hidden=True, bias=False), Relu("relu6"), Drop("drop6", 0.4)),
+            *(Linear("fc7", 512, hidden=True, bias=False), Relu("relu7"), Drop("drop7", 0.4)),
+            Linear("fc8", classes, bias=False),
         ),
     )
 

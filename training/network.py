@@ -1,8 +1,9 @@
 """From a layout to the net that is trained, and from that to the plain net that is shipped.
 
-Convolutions and hidden fully connected layers are trained with batch normalisation, without which these nets hardly
-start to learn, and the first convolutions with a fixed factor, with which activations are large enough for local
-response normalisation to act. Both are linear at inference: `folded_weights` puts them into the weights.
+Convolutions and hidden fully connected layers are trained with a normalisation over the batch, without which these
+nets hardly start to learn, and the first convolutions with a fixed factor, with which activations are large enough for
+local response normalisation to act. Both are linear at inference: `folded_weights` puts them into the weights. A layout
+without biases is normalised in scale alone, so that nothing but weights is left.
 """
 
 from collections import OrderedDict
@@ -42,26 +43,53 @@ class TrainableNorm(nn.Module):
         return x * root * root.sqrt()
 
 
-class Block(nn.Module):
-    """Convolution or fully connected layer without bias, batch normalisation, fixed factor."""
+class ScaleNorm(nn.Module):
+    """x / root mean square of x over the batch, per channel, times a learned weight: it changes the scale alone.
 
-    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float = 1.0) -> None:
+    In evaluation mode the running mean square divides. The channels are the second axis of x.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.register_buffer("running_square", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) to the same shape."""
+        square = self.running_square
+        if self.training:
+            square = x.square().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
+            self.running_square.lerp_(square.detach(), self.momentum)
+        gain = self.weight * (square + self.eps).rsqrt()
+        return x * gain.view(-1, *[1] * (x.ndim - 2))
+
+
+class Block(nn.Module):
+    """Convolution or fully connected layer without bias, normalisation over the batch, fixed factor."""
+
+    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float = 1.0, *, bias: bool = True) -> None:
         super().__init__()
         outputs = linear.weight.shape[0]
         self.linear = linear
-        self.bn = nn.BatchNorm2d(outputs) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(outputs)
+        self.bn: nn.Module = ScaleNorm(outputs)
+        if bias:
+            self.bn = nn.BatchNorm2d(outputs) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(outputs)
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, ...) to (N, outputs, ...)."""
         return self.bn(self.linear(x)) * self.factor
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one layer that does the same in evaluation mode, computed in float64."""
+    def folded(self) -> dict[str, Tensor]:
+        """Weight, and bias if there is one, of the layer that does the same in evaluation mode, computed in float64."""
         bn, weight = self.bn, self.linear.weight.double()
-        gain = self.factor * bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-        bias = self.factor * bn.bias.double() - bn.running_mean.double() * gain
-        return (weight * gain.view(-1, *[1] * (weight.ndim - 1))).float(), bias.float()
+        square = bn.running_square if isinstance(bn, ScaleNorm) else bn.running_var
+        gain = self.factor * bn.weight.double() / (square.double() + bn.eps).sqrt()
+        tensors = {"weight": weight * gain.view(-1, *[1] * (weight.ndim - 1))}
+        if not isinstance(bn, ScaleNorm):
+            tensors["bias"] = self.factor * bn.bias.double() - bn.running_mean.double() * gain
+        return tensors
 
 
 class TrainingNet(nn.Module):
@@ -102,9 +130,10 @@ def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
     """One layer of the layout as a module that takes `channels` inputs."""
     match layer:
         case Conv(_, outputs, kernel, stride, pad, group) if plain:
-            return nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group)
+            return nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=layer.bias)
         case Conv(_, outputs, kernel, stride, pad, group, factor):
-            return Block(nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=False), factor)
+            convolution = nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=False)
+            return Block(convolution, factor, bias=layer.bias)
         case Norm(_, size, alpha, beta, within) if plain:
             return LocalResponseNorm(size, alpha, beta, region="within-channel" if within else "across-channels")
         case Norm():
@@ -112,9 +141,9 @@ def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
         case Pool(_, kind, kernel, stride):
             return (nn.MaxPool2d if kind == "MAX" else nn.AvgPool2d)(kernel, stride, ceil_mode=True)
         case Linear(_, outputs, True) if not plain:
-            return Block(nn.Linear(channels, outputs, bias=False))
+            return Block(nn.Linear(channels, outputs, bias=False), bias=layer.bias)
         case Linear(_, outputs):
-            return nn.Linear(channels, outputs)
+            return nn.Linear(channels, outputs, bias=layer.bias)
         case Drop(_, ratio):
             return nn.Dropout(ratio)
         case Relu():
@@ -126,10 +155,9 @@ def folded_weights(net: TrainingNet) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, module in [*net.features.named_children(), *net.classifier.named_children()]:
-            if isinstance(module, Block):
-                weights[f"{name}.weight"], weights[f"{name}.bias"] = module.folded()
-            elif isinstance(module, nn.Linear):
-                weights[f"{name}.weight"], weights[f"{name}.bias"] = module.weight, module.bias
+            if isinstance(module, Block | nn.Linear):
+                tensors = module.folded() if isinstance(module, Block) else dict(module.named_parameters())
+                weights |= {f"{name}.{kind}": tensor for kind, tensor in tensors.items()}
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
 
 

@@ -31,7 +31,7 @@ def described(layer: Layer) -> tuple[str, str]:
     match layer:
         case Conv(_, outputs, kernel, stride, pad, group):
             optional = [("pad", pad, 0), ("stride", stride, 1), ("group", group, 1)]
-            more = "".join(f" {key}: {value}" for key, value, default in optional if value != default)
+            more = "".join(f" {key}: {value}" for key, value, default in optional if value != default) + biased(layer)
             return "Convolution", f"convolution_param {{ num_output: {outputs} kernel_size: {kernel}{more} }} "
         case Relu():
             return "ReLU", ""
@@ -41,6 +41,11 @@ def described(layer: Layer) -> tuple[str, str]:
             region = " norm_region: WITHIN_CHANNEL" if within else ""
             return "LRN", f"lrn_param {{ local_size: {size} alpha: {alpha:g} beta: {beta:g}{region} }} "
         case Linear(_, outputs):
-            return "InnerProduct", f"inner_product_param {{ num_output: {outputs} }} "
+            return "InnerProduct", f"inner_product_param {{ num_output: {outputs}{biased(layer)} }} "
         case Drop(_, ratio):
             return "Dropout", f"dropout_param {{ dropout_ratio: {ratio:g} }} "
+
+
+def biased(layer: Conv | Linear) -> str:
+    """What says that a layer has no bias; nothing if it has one."""
+    return "" if layer.bias else " bias_term: false"

@@ -14,11 +14,11 @@ from safetensors import safe_open
 
 from lrpcli.lrp.layers.normalization import LocalResponseNorm
 from training import caffenet_small, cifar10
-from training.augment import Augmentation, mix, random_views, shifted_views
+from training.augment import Augmentation, mix, random_views, shifted_views, soften
 from training.data import load_photos
 from training.fit import Recipe, Run
 from training.layout import Conv, Drop, Layout, Linear, Norm, Pool, Relu, cifar10_full
-from training.network import TrainableNorm, TrainingNet, folded_weights, plain_net
+from training.network import ScaleNorm, TrainableNorm, TrainingNet, folded_weights, plain_net
 from training.prototxt import prototxt
 
 COLOURS = {"red_thing": (200, 40, 40), "green_thing": (40, 200, 40), "blue_thing": (40, 40, 200)}
@@ -32,6 +32,9 @@ TINY = Layout(
         Linear("fc4", 3),
     ),
 )
+
+BARE = replace(TINY, layers=tuple(replace(layer, bias=False) if isinstance(layer, Conv | Linear) else layer
+                                  for layer in TINY.layers))  # fmt: skip
 
 
 def picture(colour, number, side=40):
@@ -62,7 +65,7 @@ def test_command_goes_from_a_folder_to_a_file_with_its_card(folder, tmp_path, ca
         assert file.get_tensor("conv2.weight").shape == (160, 32, 5, 5)
         assert file.get_tensor("fc8.weight").dtype == torch.float16
     layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-    assert names == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    assert names == {f"{layer}.weight" for layer in layers}
     assert metadata["labels"].split("\n") == ["blue thing", "green thing", "red thing"]
     assert json.loads(metadata["preprocessing"])["channel_order"] == "BGR"
     assert json.loads(metadata["accuracy"])["photos"] == 6
@@ -71,14 +74,32 @@ def test_command_goes_from_a_folder_to_a_file_with_its_card(folder, tmp_path, ca
     assert "LRN removed" in capsys.readouterr().out
 
 
-def test_folded_net_equals_the_training_net_in_evaluation_mode(folder, tmp_path):
+@pytest.mark.parametrize("layout", [TINY, BARE])
+def test_folded_net_equals_the_training_net_in_evaluation_mode(folder, tmp_path, layout):
     photos = load_photos([folder], 32, tmp_path / "work")
-    run = new_run(TINY)
+    run = new_run(layout)
     run.fit(photos, tmp_path / "checkpoint.pt")
     net = run.net.eval()
     x = torch.rand(4, 3, 24, 24) * 255 - 110
     with torch.no_grad():
-        torch.testing.assert_close(plain_net(TINY, folded_weights(net))(x), net(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain_net(layout, folded_weights(net))(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_layout_without_biases_has_weights_alone_and_says_so(folder):
+    net = new_run(BARE).net
+    assert set(folded_weights(net)) == {f"{name}.weight" for name in ("conv1", "conv2", "fc3", "fc4")}
+    assert prototxt(BARE).count("bias_term: false") == 4
+    assert "bias_term" not in prototxt(TINY)
+    half, whole = net.eval()(torch.full((1, 3, 24, 24), 1e-6)), net(torch.full((1, 3, 24, 24), 2e-6))
+    torch.testing.assert_close(whole, 2 * half)  # nothing is added anywhere
+
+
+def test_scale_norm_divides_by_the_root_mean_square_of_each_channel():
+    norm, x = ScaleNorm(3, eps=0), torch.randn(5, 3, 4, 4) * torch.tensor([1.0, 10.0, 0.1]).view(1, 3, 1, 1) + 2
+    expected = torch.stack([x[:, c] / (x[:, c] ** 2).mean().sqrt() for c in range(3)], 1)
+    torch.testing.assert_close(norm(x), expected)
+    running = 0.9 + 0.1 * torch.stack([(x[:, c] ** 2).mean() for c in range(3)])
+    torch.testing.assert_close(norm.eval()(x), x / running.sqrt().view(1, 3, 1, 1))
 
 
 def test_continued_run_equals_a_run_that_was_never_stopped(folder, tmp_path):
@@ -129,6 +150,22 @@ def test_every_fifth_photo_or_the_val_folder_is_held_out(folder, tmp_path):
     assert parts.held_out.tolist()[:2] == [False, True]
     assert parts.classes[0] == "cat"
     assert parts.source.bincount().tolist() == [2, 30]
+
+
+def test_folders_that_show_the_same_are_one_class(tmp_path):
+    for folder in ("Motorbikes", "motorcycle", "tench"):
+        (tmp_path / folder).mkdir()
+        picture((1, 2, 3), 1).save(tmp_path / folder / "a.png")
+    assert load_photos([tmp_path], 8, tmp_path / "work").classes == ["motorcycle", "tench"]
+
+
+def test_soft_photos_keep_their_size_and_lose_detail():
+    pixels = torch.randint(256, (8, 3, 160, 160)).float()
+    soft = soften(pixels, Augmentation(soft=0.5))
+    roughness = [(photo[:, 1:] - photo[:, :-1]).abs().mean().item() for photo in soft]
+    assert soft.shape == pixels.shape
+    assert sum(value < 60 for value in roughness) == 4
+    assert torch.equal(soften(pixels, Augmentation()), pixels)
 
 
 def test_folder_without_images_says_so(tmp_path):
