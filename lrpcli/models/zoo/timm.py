@@ -119,7 +119,7 @@ class TimmZoo(Zoo):
 
     def catalogue(self) -> Iterable[Entry]:
         """All nets that timm has weights for, with their tags; imports timm."""
-        names = require_timm("The list").list_pretrained()
+        names = require_timm("lrp models list timm").list_pretrained()
         return (TimmEntry(PREFIX + name, f"{name} of timm").details() for name in names)
 
     def has_bare(self, name: str) -> bool:
