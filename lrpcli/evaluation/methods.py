@@ -132,6 +132,7 @@ class Maps:
     def _scores(self, method: Method, explainer: Explainer | None, x: Tensor, target: Tensor) -> Tensor:
         """(N, h, w), or (N, K, h, w) for classes (N, K)."""
         if explainer is None:
+            assert self._pixel_range is not None  # asked for when the evaluation began
             low, high = (bound.to(x) for bound in self._pixel_range)
             found = edges((x - low) / (high - low))
             return found if target.dim() == 1 else found[:, None].expand(-1, target.shape[1], -1, -1)

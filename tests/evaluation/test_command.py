@@ -244,8 +244,8 @@ def test_one_measure_and_nothing_else(tmp_path):
     left = {path.name for path in out.iterdir() if path.is_file()}
     assert left == {"results.json", "results.csv", "profile.png"}
     row = rows_of(evaluate(path, "-o", tmp_path / "two", "--measure", "complexity", "--json"))[0]
-    assert 0 < row["score"] <= 1 and row["methods"]["composite"]["gini"] > 0
-    assert row["methods"]["composite"]["auc"] is None
+    assert 0 < row["score"] <= 1 and row["methods"][DEFAULT_CONFIG]["gini"] > 0
+    assert row["methods"][DEFAULT_CONFIG]["auc"] is None
 
 
 def test_results_of_a_version_without_measures_are_refused_in_words(tmp_path):

@@ -172,7 +172,7 @@ class Convolution(LinearOperation):
     def spread_evenly(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """See LinearOperation: the groups' sums through kernels of one channel."""
         images, channels, *sides = shape
-        sums = gradient.unflatten(1, (self.groups, -1)).sum(2)
+        sums = gradient.view(images, self.groups, -1, *gradient.shape[2:]).sum(2)
         ones = self.weight.new_ones((self.groups, 1, *self.weight.shape[2:]))
         template = sums.new_empty(1).expand(images, self.groups, *sides)
         each: Tensor = torch.ops.aten.convolution_backward(
