@@ -316,3 +316,14 @@ def test_a_graph_holds_calls_of_layers_under_their_own_names():
     module, graph = export(made(lambda self, x: self.block(x), block=Block()), SHAPE)
     assert [node.target for node in graph.nodes if node.op == "call_module"] == ["conv", "block.inner", "fc"]
     assert isinstance(module.get_submodule("block.inner"), nn.Conv2d)
+
+
+def test_several_outputs_of_a_program_are_listed_by_the_names_that_choose_them():
+    class Two(nn.Module):
+        def forward(self, x):
+            return {"scores": x.flatten(1), "pixels": x}
+
+    program = torch.export.export(Two(), (X,), dynamic_shapes=({0: torch.export.Dim("images")},))
+    with pytest.raises(ModelError, match=r"it returns scores \(\?, \d+\), pixels .* output='scores'"):
+        Explainer(program, device="cpu")
+    assert Explainer(program, output="scores", dtype=X.dtype, device="cpu").predict(X).equal(X.flatten(1))
