@@ -119,7 +119,7 @@ class TimmZoo(Zoo):
 
     def catalogue(self) -> Iterable[Entry]:
         """All nets that timm has weights for, with their tags; imports timm."""
-        names = require_timm("The list").list_pretrained()
+        names = require_timm("lrp models list timm").list_pretrained()
         return (TimmEntry(PREFIX + name, f"{name} of timm").details() for name in names)
 
     def has_bare(self, name: str) -> bool:
@@ -144,7 +144,7 @@ class HubZoo(Zoo):
     """Repositories of Hugging Face's hub, by owner and name."""
 
     prefix = HUB
-    summary = f"{HUB}OWNER/NAME[@COMMIT]: the same on Hugging Face's hub"
+    summary = f"{HUB}OWNER/NAME[@COMMIT]: the same on Hugging Face's hub, of which there is no list here"
 
     def entries(self) -> Mapping[str, Entry]:
         """None: nobody knows them all."""
