@@ -157,7 +157,8 @@ def test_both_tracers_give_the_same_graph_and_the_same_map(name, monkeypatch):
     by_export = Explainer(net, "epsilon-alpha2-beta1", device="cpu", input_shape=(3, 64, 64))
     assert by_export.graph.shape == (3, 64, 64)
     assert not by_fx.graph.shape
-    assert names(by_export.graph) == names(by_fx.graph)
+    computing = [layer for layer in names(by_fx.graph) if not layer[0].startswith("stochastic_depth")]
+    assert names(by_export.graph) == computing  # what does nothing in eval mode is not exported
     assert torch.equal(by_export(x).relevance, by_fx(x).relevance)
 
 
