@@ -13,7 +13,8 @@ from lrpcli.cli.terminal import say, say_json
 from lrpcli.errors import WeightsError
 from lrpcli.records.text import one_line
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "click")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "onnx", "timm",
+            "huggingface_hub", "click")  # fmt: skip
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -52,7 +53,7 @@ def env(as_json: bool, quiet: bool) -> None:
         say_json(facts, indent=2)
         return
     for name, value in facts.items():
-        say(one_line(f"{name:12} {_text(value)}"))
+        say(one_line(f"{name:15} {_text(value)}"))
 
 
 @click.command()

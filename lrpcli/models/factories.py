@@ -147,12 +147,16 @@ def _import(factory: Factory) -> ModuleType:
 
 
 def _not_found(factory: Factory) -> str:
+    from lrpcli.models.zoo import with_prefix
+
+    meant = with_prefix(str(factory))
+    offer = f" Did you mean {meant[0]}?" if meant else ""
     file = Path(*factory.place.split(".")).with_suffix(".py")
     hint = f"A file is named with its suffix: {file}:{factory.name}." if file.is_file() else (
         "Check its name; a package of your own must be installed or lie on PYTHONPATH, and a file is named with its "
         "suffix, net.py:make."
     )  # fmt: skip
-    return f"There is no Python module {factory.place!r} for {str(factory)!r}. {hint}"
+    return f"There is no Python module {factory.place!r} for {str(factory)!r}.{offer} {hint}"
 
 
 def _require_no_arguments(found: Any, factory: Factory) -> None:

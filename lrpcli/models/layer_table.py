@@ -1,11 +1,12 @@
 """The layer table of a model: what the engine sees, with the shapes that go through it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import LrpError, ModelError
 from lrpcli.lrp.tracing.graph import Layer
 from lrpcli.lrp.tracing.translate import build_graph
 from lrpcli.models.model import Model
@@ -41,6 +42,21 @@ def layer_table(model: Model) -> list[LayerRow]:
         for layer, value in zip(graph.layers[1:], values[1:], strict=True)
         if isinstance(value, torch.Tensor)
     ]
+
+
+def count_outputs(model: Model) -> int | None:
+    """How many classes the net has, as far as it can be explained; nothing is computed.
+
+    >>> import lrpcli
+    >>> from lrpcli.models.layer_table import count_outputs
+    >>> count_outputs(lrpcli.load_model("cifar10"))
+    10
+    """
+    try:
+        shape = layer_table(model)[-1].output
+    except (LrpError, IndexError):
+        return None
+    return shape[0] if shape and math.prod(shape) == shape[0] else None
 
 
 def _details(layer: Layer) -> str:

@@ -12,6 +12,7 @@ from lrpcli.lrp.tracing.refusals import unwrapped
 from lrpcli.models.description import Description, replaces_all
 from lrpcli.models.factories import Factory, make
 from lrpcli.models.labels import choose_labels
+from lrpcli.models.layer_table import count_outputs
 from lrpcli.models.model import Model, check_input_shape, make_model
 from lrpcli.models.net_hash import hash_net, hash_weights
 from lrpcli.models.preprocessing import adjust_preprocessing, choose_preprocessing
@@ -38,7 +39,8 @@ def wrap_module(module: nn.Module, description: Description, stated_by: str | No
     chosen = inner if description.head is None else select_output(inner, description.head)
     usual = preset("unit", shape[1:], shape[0])
     model = make_model(chosen, shape, usual, description, name=name, source="a torch module", stated_by=stated_by)
-    return replace(model, head=None if description.head is None else str(description.head))
+    model = replace(model, head=None if description.head is None else str(description.head))
+    return model if model.labels is None else _counted(model)
 
 
 def load_factory(factory: Factory, description: Description, weights: str | Path | None) -> Model:
@@ -58,7 +60,14 @@ def load_factory(factory: Factory, description: Description, weights: str | Path
         stated_by = None if made.stated_by is None else factory.title
         model = _overruled(replace(made, stated_by=stated_by), description, factory)
     digest = hash_weights(module) if weights is None else load_weights(module, weights, str(factory))
-    return replace(model, weights_sha256=digest, net_sha256=hash_net(model.module), source=f"the code {factory}")
+    found = replace(model, weights_sha256=digest, net_sha256=hash_net(model.module), source=f"the code {factory}")
+    return _counted(found)
+
+
+def _counted(model: Model) -> Model:
+    """The model with its number of classes, where a trace tells it. ModelError if it has not one label for each."""
+    outputs = count_outputs(model) if model.outputs is None else model.outputs
+    return replace(model, outputs=outputs, labels=choose_labels(model.labels, outputs))
 
 
 def _with_timms(description: Description, module: nn.Module) -> Description:

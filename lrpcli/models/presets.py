@@ -82,6 +82,6 @@ PRESETS: dict[str, Callable[[tuple[int, int], int], "Preprocessing"]] = {
     "symmetric": _symmetric,
     "raw": _raw,
 }
-"""Name -> what makes it for the size (h, w) and number of channels of an input; docs/models.md has them in words."""
+"""Name -> what makes it for the size (h, w) and number of channels of an input; docs/own-net.md has them in words."""
 COLOURED = ("imagenet", "caffe")
 """Those with a mean of three colours."""

@@ -102,6 +102,7 @@ def test_env_tells_versions_and_variables():
     facts = json.loads(lrp("env", "--json", env={"LRP_OFFLINE": "1"}).stdout)
     assert facts["offline"] is True and facts["variables"] == {"LRP_OFFLINE": "1"}
     assert {"lrp", "python", "torch", "pillow", "cpus", "cuda", "cache"} <= set(facts)
+    assert {"onnx", "timm", "huggingface_hub"} <= set(facts)
     assert any(line.split()[:2] == ["torch", facts["torch"]] for line in lrp("env").stdout.splitlines())
 
 

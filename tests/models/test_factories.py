@@ -78,7 +78,7 @@ def test_functions_classes_and_nets_are_taken(code, name):
 
 def test_a_factory_may_state_everything(code):
     model = load_model(f"{code}:stated")
-    assert (model.name, model.label(4), model.outputs) == ("net.py:stated", "e", None)
+    assert (model.name, model.label(4), model.outputs) == ("net.py:stated", "e", 5)
     assert model.preprocessing.describe().endswith("RGB, 0..1, minus mean 0.5, divided by 0.5")
     changed = load_model(f"{code}:stated", preprocessing={"resize": (40, 40)}, labels=list("vwxyz"))
     assert (changed.preprocessing.resize, changed.preprocessing.mean, changed.label(4)) == ((40, 40), (0.5,) * 3, "z")
@@ -350,3 +350,41 @@ def test_pixels_for_z_box_are_asked_for_by_name(code):
     with pytest.raises(LrpError, match="is fed with photos is not known"):
         model.preprocess(None)
     assert lrpcli.Explainer(model, "epsilon")(torch.zeros(1, *SHAPE)).relevance.shape == (1, *SHAPE)
+
+
+def test_labels_must_be_as_many_as_the_classes(code):
+    weights = {"input_shape": SHAPE, "preprocessing": "unit"}
+    made = f"{code}:make"
+    assert load_model(made, **weights).outputs == 5
+    for source in (made, nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), f"{code}:stated"):
+        shape = {} if source == f"{code}:stated" else weights
+        assert load_model(source, labels=list("abcde"), **shape).outputs == 5
+        for names in ("abcd", "abcdef"):
+            with pytest.raises(ModelError, match=f"There are {len(names)} labels for a model with 5 outputs"):
+                load_model(source, labels=list(names), **shape)
+
+
+def test_a_class_that_is_none_is_refused_before_anything_is_written(code, tmp_path):
+    photos = folder_of_photos(tmp_path / "photos", 1)
+    shape = ("--input-shape", "3,32,32", "--preprocessing", "unit")
+    result = lrp("explain", "--model", f"{code}:make", *shape, "--target", "5", photos, tmp_path / "out")
+    assert result.exit_code == 2 and "its outputs are 0 to 4" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["timn:resnet18", "TIMM:resnet18", "hfhub:timm/resnet18", "torchvison:alexnet@X"])
+def test_a_misspelt_prefix_is_offered_right(name):
+    right = {"ti": "timm:", "hf": "hf-hub:", "to": "torchvision:"}[name[:2].lower()] + name.partition(":")[2]
+    with pytest.raises(ModelError, match=f"Did you mean {right}?"):
+        load_model(name)
+
+
+def test_names_of_modules_are_not_taken_for_misspelt_prefixes():
+    with pytest.raises(ModelError) as error:
+        load_model("mynets:resnet18")
+    assert "Did you mean" not in str(error.value)
+
+
+def test_code_is_no_name_of_which_there_is_a_list():
+    result = lrp("models", "fetch", "net.py:make")
+    assert result.exit_code == 2 and "`lrp models list` shows all names" in result.stderr

@@ -72,16 +72,18 @@ def in_words(parts: Mapping[str, Any]) -> str:
 
 def _shape(value: Any) -> str:
     known = value.meta.get("val") if isinstance(value, fx.Node) else value
-    return f" {tuple(known.shape)}" if isinstance(known, Tensor) else ""
+    if not isinstance(known, Tensor):
+        return ""
+    return f" ({', '.join(str(side) if isinstance(side, int) else '?' for side in known.shape)})"
 
 
 def outputs_returned(module: fx.GraphModule) -> dict[str, fx.Node]:
     """The outputs of a graph by name, if they are several; else nothing."""
-    found = outputs_of(_structured(module, next(node.args[0] for node in module.graph.nodes if node.op == "output")))
+    found = outputs_of(structured(module, next(node.args[0] for node in module.graph.nodes if node.op == "output")))
     return found if len(found) > 1 else {}
 
 
-def _structured(module: fx.GraphModule, returned: Any) -> Any:
+def structured(module: fx.GraphModule, returned: Any) -> Any:
     """What a graph returns in the containers that its model has, which torch.export writes down apart."""
     structure = getattr(getattr(module.graph._codegen, "pytree_info", None), "out_spec", None)
     return returned if structure is None else _pytree.tree_unflatten(list(returned), structure)
@@ -90,5 +92,5 @@ def _structured(module: fx.GraphModule, returned: Any) -> Any:
 def _select_in_graph(module: fx.GraphModule, output: Output) -> fx.GraphModule:
     graph = fx.Graph()
     returned: Any = graph.graph_copy(module.graph, {})
-    graph.output(pick(_structured(module, returned), output))
+    graph.output(pick(structured(module, returned), output))
     return fx.GraphModule(module, graph, class_name=type(module).__name__)

@@ -19,7 +19,7 @@ from lrpcli.lrp.tracing.lrn_patterns import find_norms
 from lrpcli.lrp.tracing.modules import translate_module
 from lrpcli.lrp.tracing.names import function_name, plain_name
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
-from lrpcli.lrp.tracing.outputs import in_words, outputs_of
+from lrpcli.lrp.tracing.outputs import in_words, outputs_of, structured
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
     eval_mode,
@@ -159,7 +159,10 @@ class _Builder:
         if isinstance(value, (tuple, list)) and len(value) == 1:
             value = value[0]
         if not isinstance(value, Reference):
-            raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(node.args[0])}.")
+            returned = node.args[0]
+            if isinstance(self._module, fx.GraphModule):
+                returned = structured(self._module, returned)
+            raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(returned)}.")
         return value.index
 
     def _placeholder(self, node: fx.Node) -> Any:

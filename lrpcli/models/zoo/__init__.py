@@ -163,7 +163,9 @@ def summaries() -> list[str]:
 
 
 def meant_names(name: str) -> list[str]:
-    """Whole names that a name without a prefix may stand for: those that have it, else one that is spelt alike."""
+    """Whole names that a name without its prefix, or with a misspelt one, may stand for, or one that is spelt alike."""
+    if ":" in name:
+        return with_prefix(name)
     misspelt = bool(suggestion(name.lower(), [entry.name for entry in list_entries()]))
     # Only what is quick is asked for a name that is rather misspelt than elsewhere.
     zoos = [zoo for zoo in _zoos() if zoo.prefix and (zoo.bare_names() or not misspelt)]
@@ -174,6 +176,13 @@ def meant_names(name: str) -> list[str]:
     return [known[close] for close in get_close_matches(name.lower(), known, n=1, cutoff=0.8)]
 
 
+def with_prefix(name: str) -> list[str]:
+    """A name with the prefix of a zoo in place of the one that it has, if that is spelt alike; else nothing."""
+    prefix, _, rest = name.partition(":")
+    known = [zoo.prefix for zoo in _zoos() if zoo.prefix]
+    return [close + rest for close in get_close_matches(f"{prefix.lower()}:", known, n=1, cutoff=0.75)]
+
+
 def is_claimed(name: str) -> bool:
     """Whether a zoo takes a text for the name of one of its models, even one that it does not have."""
     return _claiming(name) is not None
@@ -181,7 +190,9 @@ def is_claimed(name: str) -> bool:
 
 def unknown_name(name: str, known: Iterable[str], meant: Sequence[str] = ()) -> ModelError:
     """The error for a name that no model has; `meant` are what it stands for, where that is known."""
-    listing = f"lrp models list {name.partition(':')[0]}" if ":" in name else "lrp models list"
+    prefix, colon, _ = name.partition(":")
+    listed = any(zoo.prefix == prefix + colon for zoo in _zoos() if zoo.prefix)
+    listing = f"lrp models list {prefix}" if listed else "lrp models list"
     offer = f" Did you mean {' or '.join(meant)}?" if meant else suggestion(name.lower(), known)
     return ModelError(
         f"There is no model named {name!r}.{offer} `{listing}` shows all names; a model file is given by its path."

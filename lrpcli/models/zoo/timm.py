@@ -144,7 +144,7 @@ class HubZoo(Zoo):
     """Repositories of Hugging Face's hub, by owner and name."""
 
     prefix = HUB
-    summary = f"{HUB}OWNER/NAME[@COMMIT]: the same on Hugging Face's hub"
+    summary = f"{HUB}OWNER/NAME[@COMMIT]: the same on Hugging Face's hub, of which there is no list here"
 
     def entries(self) -> Mapping[str, Entry]:
         """None: nobody knows them all."""

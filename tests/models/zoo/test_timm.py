@@ -100,9 +100,8 @@ def test_labels_are_synsets_and_words_of_the_right_imagenet() -> None:
 def test_a_file_of_other_classes_and_channels(tmp_path) -> None:
     net = make("resnet18", num_classes=4, in_chans=1)
     path = save(net, tmp_path / "own.pth")
-    model = load_model(
-        "timm:resnet18", weights=path, input_shape=(1, 32, 32), preprocessing={"mean": (0.1,), "std": (0.3,)}
-    )
+    pixels = {"mean": (0.1,), "std": (0.3,), "pixel_scale": 1 / 255}
+    model = load_model("timm:resnet18", weights=path, input_shape=(1, 32, 32), preprocessing=pixels)
     assert (model.outputs, model.labels, model.preprocessing.mean) == (4, None, (0.1,))
     assert_same_logits(model, net)
     unknown = load_model("timm:resnet18", weights=path, input_shape=(1, 32, 32))
