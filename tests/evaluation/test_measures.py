@@ -28,7 +28,7 @@ EVERYTHING = {name for names in VALUES.values() for name in names}
 
 @pytest.fixture(scope="module")
 def model():
-    return lrpcli.load_model(TINY, input_shape=(3, 32, 32))
+    return lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing={"mean": (104, 117, 123)})
 
 
 @pytest.fixture(scope="module")

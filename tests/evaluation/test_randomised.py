@@ -130,7 +130,7 @@ def test_weights_behind_a_parametrization_change():
 
 
 def test_a_caffe_net():
-    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32))
+    model = lrpcli.load_model(TINY, input_shape=(3, 32, 32), preprocessing={"mean": (104, 117, 123)})
     last = {name.rpartition(".")[0] for name in changed(model, with_reset_last_layer(model, 0))}
     assert last == {"fc4"}
     assert changed(model, with_reset_parameters(model, 0)) == {name for name, _ in model.module.named_parameters()}
