@@ -1,6 +1,7 @@
 """`lrp models`: named models, their layers, and their weights in the cache."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
         for entry in (list_entries() if zoo is None else list_zoo(zoo))
     ]
     print_table(rows, as_json)
-    if zoo is None and not quiet:
+    if zoo is None and not quiet and sys.stdout.isatty():
         note("\n".join(["", "And by a prefix, which `lrp models list ZOO` lists:", *summaries()]))
 
 
