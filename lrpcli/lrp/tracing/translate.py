@@ -23,6 +23,7 @@ from lrpcli.lrp.tracing.outputs import in_words, outputs_of
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
     eval_mode,
+    own_buffers,
     require_no_hooks,
     require_no_random_numbers,
     require_plain,
@@ -47,9 +48,9 @@ def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
     """
     module = unwrapped(module)
     require_plain(module)
-    with eval_mode(module), unmarked(module), require_no_random_numbers(type(module).__name__):
+    with eval_mode(module), unmarked(module), own_buffers(module), require_no_random_numbers(type(module).__name__):
         if isinstance(module, fx.GraphModule):
-            return _translated(module, readable(module.graph))
+            return _translated(module, readable(module))
         try:
             traced = trace(module)
         except Untraceable:
