@@ -404,3 +404,40 @@ def test_a_graph_holds_calls_of_layers_under_their_own_names():
     module, graph = export(made(lambda self, x: self.block(x), block=Block()), SHAPE)
     assert [node.target for node in graph.nodes if node.op == "call_module"] == ["conv", "block.inner", "fc"]
     assert isinstance(module.get_submodule("block.inner"), nn.Conv2d)
+
+
+class Classes(nn.Module):
+    """Logits, and what is found out about them."""
+
+    def __init__(self, found, decides):
+        super().__init__()
+        self.found, self.decides, self.fc, self.relu = found, decides, nn.Linear(192, 5), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        if self.decides and x.shape[1] != 3:
+            x = x * 2
+        logits = self.fc(x.flatten(1))
+        return logits, self.found(self, logits)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+@pytest.mark.parametrize("found", [
+    lambda self, x: x.argmax(1), lambda self, x: x.topk(2).indices, lambda self, x: torch.sort(x, 1)[1],
+    lambda self, x: x / x.norm(dim=1, keepdim=True),
+    lambda self, x: functional.normalize(x, dim=1), lambda self, x: {"best": x.max(1)[1], "order": x.argsort(1)},
+])  # fmt: skip
+def test_what_an_output_that_is_not_chosen_computes_needs_no_rule(found, decides):
+    torch.manual_seed(0)
+    net = Classes(found, decides).double().eval()
+    with torch.no_grad():
+        agree(explainer(net, output=0)(X).logits, net(X)[0], 1e-10)
+    with pytest.raises(ModelError, match=r"must return one tensor of logits \(N, classes\); it returns 0.*, 1.*Choose"):
+        explainer(net)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_what_an_output_that_is_not_chosen_writes_over_is_written_over(decides):
+    torch.manual_seed(0)
+    net = Classes(lambda self, x: self.relu(x).argmax(1), decides).double().eval()
+    with torch.no_grad():
+        agree(explainer(net, output=0)(X).logits, net(X)[0], 1e-10)

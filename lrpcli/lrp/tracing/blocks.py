@@ -21,7 +21,7 @@ def without_blocks(module: fx.GraphModule) -> fx.Graph:
     made: dict[fx.Node, Any] = {}
     result = fx.Graph()
     for node in module.graph.nodes:
-        source = node.args[0] if node.args else None
+        source: Any = node.args[0] if node.args else None
         if node in blocks:
             made[node] = _opened(result, without_blocks(blocks[node]), [made[each] for each in _operands(node)])
         elif source in blocks and function_name(node) == "getitem":
@@ -48,9 +48,13 @@ def _body(module: fx.GraphModule, node: fx.Node) -> fx.GraphModule | None:
         return None
     held = node.args[_place(node)]
     body = getattr(module, str(held.target), None) if isinstance(held, fx.Node) else None
-    fixed = not isinstance(body, fx.GraphModule) or list(body.parameters()) or list(body.buffers())
-    plain = all(isinstance(each, fx.Node) for each in _operands(node))
-    return None if fixed or not plain else body
+    if (
+        not isinstance(body, fx.GraphModule)
+        or any(True for _ in body.parameters())
+        or any(True for _ in body.buffers())
+    ):
+        return None
+    return body if all(isinstance(each, fx.Node) for each in _operands(node)) else None
 
 
 def _opened(result: fx.Graph, block: fx.Graph, operands: list[Any]) -> Any:

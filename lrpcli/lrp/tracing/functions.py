@@ -68,6 +68,8 @@ ASSIGNMENT = (
     "one factor per channel."
 )
 _ASSIGNS = f"It writes over a part of a tensor. {ASSIGNMENT}"
+CHANGING = (_ASSIGNS, _RANDOM)
+"""Reasons of calls that do more than give a result."""
 REFUSALS = {
     **dict.fromkeys(("normalize", "cosine_similarity"), _DIVIDES),
     **dict.fromkeys(("var_mean", "std_mean"), arithmetic.NO_DIVISOR),
