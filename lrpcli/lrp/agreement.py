@@ -17,7 +17,7 @@ from lrpcli.lrp.propagate import Plan, forward
 from lrpcli.lrp.targets import HEADS
 from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.graph import Graph
-from lrpcli.lrp.tracing.refusals import eval_mode, unwrapped
+from lrpcli.lrp.tracing.refusals import eval_mode, own_buffers, unwrapped
 from lrpcli.lrp.tracing.translate import build_graph_in
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
@@ -32,8 +32,8 @@ _Tensors = tuple[tuple[int, int], ...]
 class Agreement:
     """Compares the logits of a graph with those of the module it came from, in one forward pass of one image.
 
-    All explainers of a graph share one, and it lets go of the module once the two agree. Where that was on a single
-    image, the first larger batch is compared with one of its images alone, by the graph itself.
+    All explainers of a graph share one, and it lets go of the module once the two agree. The first batch of several
+    images is compared with its first and last alone, by the graph itself.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -45,28 +45,34 @@ class Agreement:
     def require(self, graph: Graph, x: Tensor, logits: Tensor) -> None:
         """ModelError if the module's logits of one of the images `x` (N, C, H, W) are not those found, (N, D).
 
-        It is the last of those with finite logits, so that what reads the first image for all of them shows.
+        It is the last of those with finite logits, so that what reads the first image for all of them shows; what reads
+        the last one shows where the first is taken alone.
 
         Nothing is done once that is known, nor where no image has finite logits. A module that has changed since the
         graph was made cannot be compared: a warning says so.
         """
         if self._module is None and not (self._alone and len(x) > 1):
             return
-        finite = logits.isfinite().all(1).nonzero()[-1:, 0].tolist()
+        finite = logits.isfinite().all(1).nonzero()[:, 0].tolist()
         if not finite:
             return
         if self._module is None:
-            if not _is_separate(graph, x, logits, finite[0]):
-                raise ModelError(_mixed(self._name))
+            self._require_separate(graph, x, logits, {finite[0], finite[-1]})
         elif _tensors(self._module) != self._tensors:
             warnings.warn(
                 f"The weights of {_name(self._module)} have changed since this Explainer was made, which explains "
                 "them as they were then. Make a new Explainer for the new weights.",
                 stacklevel=4,
             )
-        elif not _agree(self._module, graph, x, logits, finite[0]):
+        elif not _agree(self._module, graph, x, logits, finite[-1]):
             raise ModelError(_difference(self._module))
+        else:
+            self._require_separate(graph, x, logits, {finite[0]} - {finite[-1]})
         self._module, self._alone = None, len(x) == 1
+
+    def _require_separate(self, graph: Graph, x: Tensor, logits: Tensor, places: set[int]) -> None:
+        if not all(_is_separate(graph, x, logits, place) for place in places):
+            raise ModelError(_mixed(self._name))
 
 
 def _agree(module: nn.Module, graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
@@ -108,9 +114,8 @@ def _agree_in_double(module: nn.Module, x: Tensor, place: int) -> bool:
 
 def _is_separate(graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
     """Whether a graph gives an image of a batch the logits (N, D) that it gives to that image alone."""
-    images = slice(place, place + 1)
-    alone = forward(Plan(graph), x[images]).output.flatten(1)
-    if x.dtype in TOLERANCE and _is_close("", logits[images], alone):
+    alone = _logits_alone(graph, x, place)
+    if x.dtype in TOLERANCE and _is_close("", logits[place : place + 1], alone):
         return True
     if x.dtype == torch.float64:
         return False
@@ -119,10 +124,21 @@ def _is_separate(graph: Graph, x: Tensor, logits: Tensor, place: int) -> bool:
     return _is_separate(graph, x, forward(Plan(graph), x).output.flatten(1), place)
 
 
+def _logits_alone(graph: Graph, x: Tensor, place: int) -> Tensor:
+    """The logits (1, D) of an image alone; among black ones where the graph takes one number of images only."""
+    images = slice(place, place + 1)
+    try:
+        return forward(Plan(graph), x[images]).output.flatten(1)
+    except ModelError:
+        black = torch.zeros_like(x)
+        black[images] = x[images]
+        return forward(Plan(graph), black).output.flatten(1)[images]
+
+
 def _run(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
     """The output of the module itself for one image, or for all where it takes one batch size only; and for which."""
     x = x.contiguous()
-    with eval_mode(module), _without_compiler():
+    with eval_mode(module), own_buffers(module), _without_compiler():
         try:
             return _logits(module(x[place : place + 1].clone())), slice(place, place + 1)
         except Exception as error:

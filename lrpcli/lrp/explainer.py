@@ -199,7 +199,7 @@ class Explainer:
 
     def _checked(self, x: Tensor, output: Tensor) -> Tensor:
         """The output as logits (N, classes), compared once with those of the model."""
-        logits = _as_logits(output)
+        logits = _as_logits(output, len(x))
         if self._agreement is not None:
             self._agreement.require(self.graph, x, logits)
         return logits
@@ -299,9 +299,14 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _as_logits(output: Tensor) -> Tensor:
+def _as_logits(output: Tensor, images: int) -> Tensor:
     if output.dim() < 2 or math.prod(output.shape[1:]) != output.shape[1]:
         raise ModelError(f"The model must return logits (N, classes); it returns shape {tuple(output.shape)}.")
+    if len(output) != images:
+        raise ModelError(
+            f"The model gives {len(output)} rows of logits for {images} images. Where it goes through the images of a "
+            "batch one by one (for image in x), its trace holds as many as there were: give the images one by one."
+        )
     return output.flatten(1)
 
 

@@ -197,10 +197,18 @@ def test_images_that_depend_on_each_other_are_an_error_behind_a_single_one_too(m
             call(x)
 
 
-def test_what_reads_the_first_image_for_all_is_an_error():
-    net = Call(lambda self, x: self.net(x[:1].expand_as(x)), net=plain())
-    with pytest.raises(ModelError, match=DIFFERS):
-        Explainer(net, "epsilon", device="cpu")(image(3, 3, 8, 8))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("place", [0, 1, -1])
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_reads_one_image_for_all_is_an_error(place, number, dtype, alone):
+    net = Call(lambda self, x: self.net(x + x[place][None] if place != 1 else x + x[-2:-1]), net=plain())
+    explain = Explainer(net, "epsilon", dtype=dtype, device="cpu")
+    if alone and place != 1:
+        explain(image(1, 3, 8, 8))
+    for call in (explain, explain.predict):
+        with pytest.raises(ModelError, match=f"{DIFFERS}|depend on each other"):
+            call(image(number, 3, 8, 8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -215,6 +223,9 @@ def test_a_batch_behind_a_single_image_is_compared_once(dtype, monkeypatch):
 def test_a_model_for_one_batch_size_is_compared_on_the_whole_batch():
     net = Call(lambda self, x: self.fc(x.view(2, 192)), fc=nn.Linear(192, 3))
     Explainer(net, "epsilon", device="cpu")(image(2, 3, 8, 8))
+    mixing = Call(lambda self, x: self.fc(x.view(2, 192) + x.flip(0).flatten(1)), fc=nn.Linear(192, 3))
+    with pytest.raises(ModelError, match="depend on each other"):
+        Explainer(mixing, "epsilon", device="cpu")(image(2, 3, 8, 8))
 
 
 def test_what_the_model_itself_refuses_is_an_error():

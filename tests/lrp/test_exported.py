@@ -11,15 +11,18 @@ from torchvision import models
 import lrpcli
 from lrpcli import Explainer
 from lrpcli.errors import ModelError, UnsupportedLayer, UsageError
+from lrpcli.lrp.layers.elementwise import is_unchanged
 from lrpcli.lrp.tracing import translate
 from lrpcli.lrp.tracing.exported import export
 from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.lrp.tracing.tracer import Untraceable
 from lrpcli.models.layer_table import layer_table
-from tests.lrp.helpers import agree, image
+from tests.lrp.helpers import Call, agree, image
+from tests.lrp.linearised import linearised_gradient
 
 X = image(2, 3, 8, 8)
 SHAPE = (3, 8, 8)
+LRP_0 = {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
 
 
 class Block(nn.Module):
@@ -66,8 +69,8 @@ def unrolled(net, *parts):
 
 def names(graph: Graph):
     """Layers by name and kind; torch.export shows no layer that gives back its input, and no size."""
-    unseen = {"scalar"}
-    return [(layer.name, layer.kind) for layer in graph.layers[1:] if layer.kind not in unseen]
+    layers = [layer for layer in graph.layers[1:] if layer.kind != "scalar" and not is_unchanged(layer.operation)]
+    return [(layer.name, layer.kind) for layer in layers]
 
 
 def test_what_shapes_decide_is_traced_for_the_shape_that_is_given():
@@ -268,6 +271,91 @@ def test_wrappers_and_computed_weights_are_looked_through(wrap):
         agree(found.logits, net(X), 1e-10)
 
 
+def on_its_own_type(self, x):
+    with torch.autocast(x.device.type, enabled=False):
+        return self.block(x) * 2 + x
+
+
+def on_two_types(self, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inner = self.block(x)
+        with torch.autocast("cpu", enabled=False):
+            return self.relu(self.block(inner)) + inner
+
+
+def with_gradients(self, x):
+    with torch.enable_grad():
+        return self.block(x) * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(4, 1, 1)
+
+
+@pytest.mark.parametrize("function", [on_its_own_type, on_two_types, with_gradients])
+@pytest.mark.parametrize("exported", [False, True])
+def test_blocks_of_autocast_and_of_gradients_are_calls_among_the_others(function, exported):
+    net = made(function, block=Block())
+    with torch.enable_grad() if function is not with_gradients else torch.no_grad():
+        given = torch.export.export(net, (X,), strict=False) if exported else net
+    found = explainer(given)
+    assert "block.inner" in [layer.name for layer in found.graph.layers]
+    result = explainer(given, LRP_0)(X)
+    with torch.no_grad():
+        agree(result.logits, net(X), 1e-10)
+    agree(result.relevance, X * linearised_gradient(net, X, result.target), 1e-8)
+
+
+@pytest.mark.parametrize("function", [
+    *(lambda self, x, mode=mode: functional.interpolate(x, size=(6, 6), mode=mode)
+      for mode in ("nearest", "nearest-exact", "bilinear", "bicubic", "area")),
+    lambda self, x: functional.interpolate(x, x.shape[-2:], mode="bilinear", align_corners=True),
+    lambda self, x: functional.interpolate(x, scale_factor=2)[..., :6, :6],
+    lambda self, x: functional.interpolate(x, size=(6, 6), mode="bilinear", antialias=True),
+    lambda self, x: functional.interpolate(x.flatten(2), size=36, mode="linear"),
+    lambda self, x: functional.interpolate(x[:, :, None], size=(1, 6, 6), mode="trilinear"),
+    lambda self, x: functional.adaptive_max_pool2d(x, 3).repeat(1, 1, 2, 2),
+    lambda self, x: functional.adaptive_max_pool1d(x.flatten(2), 36),
+    lambda self, x: functional.fold(functional.unfold(x, 3, padding=1), (6, 6), 3, padding=1),
+    lambda self, x: x[:, [3, 1, 0, 0]], lambda self, x: x.max(2)[0].max(2).values[:, [0, 3], None].expand(-1, -1, 72),
+])  # fmt: skip
+def test_operators_of_torch_export_are_the_functions_of_torch(function, monkeypatch):
+    x = image(3, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Call(lambda x: function(None, x)), nn.Flatten(), nn.Linear(144, 3)).double()
+    by_fx = Explainer(net, LRP_0, dtype=x.dtype, device="cpu")
+    refuse = lambda module: (_ for _ in ()).throw(Untraceable("here torch.export is tried"))  # noqa: E731
+    monkeypatch.setattr(translate, "trace", refuse)
+    by_export = explainer(net, LRP_0)
+    result = by_export(x)
+    with torch.no_grad():
+        agree(result.logits, net(x), 1e-10)
+    agree(result.relevance, by_fx(x).relevance, 1e-10)
+    agree(result.relevance, x * linearised_gradient(net, x, result.target), 1e-8)
+
+
+def test_a_net_that_goes_through_its_images_is_explained_for_one_and_refused_for_more():
+    net = made(lambda self, x: torch.stack([each * 2 for each in x]))
+    found = explainer(net)
+    agree(found(X[:1]).logits, net(X[:1]).detach(), 1e-10)
+    for call in (found, found.predict):
+        with pytest.raises(ModelError, match=r"gives 1 rows of logits for 2 images.* give the images one by one"):
+            call(X)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+@pytest.mark.parametrize("check", [False, True])
+def test_counters_stay_where_they_are(decides, check):
+    def counts(self, x):
+        self.calls += 1
+        return x * self.calls
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Call(counts, part=nn.Identity()), nn.Flatten(), nn.Linear(144, 3))
+    net = made(counts).float() if decides else net.eval()
+    counter = net if decides else net[1]
+    counter.register_buffer("calls", torch.zeros(()))
+    version = counter.calls._version
+    found = Explainer(net, "epsilon", device="cpu", input_shape=SHAPE, check=check)(X.float())
+    assert (float(counter.calls), counter.calls._version) == (0, version)
+    with torch.no_grad():
+        agree(found.logits, net(X.float()), 1e-5)
+
+
 def test_the_model_is_not_changed():
     def remembers(self, x):
         self.calls += 1
@@ -328,3 +416,40 @@ def test_several_outputs_of_a_program_are_listed_by_the_names_that_choose_them()
     with pytest.raises(ModelError, match=r"it returns scores \(\?, \d+\), pixels .* output='scores'"):
         Explainer(program, device="cpu")
     assert Explainer(program, output="scores", dtype=X.dtype, device="cpu").predict(X).equal(X.flatten(1))
+
+
+class Classes(nn.Module):
+    """Logits, and what is found out about them."""
+
+    def __init__(self, found, decides):
+        super().__init__()
+        self.found, self.decides, self.fc, self.relu = found, decides, nn.Linear(192, 5), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        if self.decides and x.shape[1] != 3:
+            x = x * 2
+        logits = self.fc(x.flatten(1))
+        return logits, self.found(self, logits)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+@pytest.mark.parametrize("found", [
+    lambda self, x: x.argmax(1), lambda self, x: x.topk(2).indices, lambda self, x: torch.sort(x, 1)[1],
+    lambda self, x: x / x.norm(dim=1, keepdim=True),
+    lambda self, x: functional.normalize(x, dim=1), lambda self, x: {"best": x.max(1)[1], "order": x.argsort(1)},
+])  # fmt: skip
+def test_what_an_output_that_is_not_chosen_computes_needs_no_rule(found, decides):
+    torch.manual_seed(0)
+    net = Classes(found, decides).double().eval()
+    with torch.no_grad():
+        agree(explainer(net, output=0)(X).logits, net(X)[0], 1e-10)
+    with pytest.raises(ModelError, match=r"must return one tensor of logits \(N, classes\); it returns 0.*, 1.*Choose"):
+        explainer(net)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_what_an_output_that_is_not_chosen_writes_over_is_written_over(decides):
+    torch.manual_seed(0)
+    net = Classes(lambda self, x: self.relu(x).argmax(1), decides).double().eval()
+    with torch.no_grad():
+        agree(explainer(net, output=0)(X).logits, net(X)[0], 1e-10)

@@ -1,6 +1,8 @@
 """Which nets of torchvision and timm are explained, and small versions of them with random weights."""
 
+from contextlib import contextmanager
 from itertools import pairwise
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -55,16 +57,22 @@ QUICK = {
     "torchvision:convnext_tiny", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5",
 }  # fmt: skip
 """Those that are tried every time."""
+SLOW = {"timm:nasnetalarge", "timm:pnasnet5large", "timm:dm_nfnet_f0", "timm:ghostnetv3_100", "timm:mobileone_s0"}
+"""Those that take long to trace, and are traced once: how much relevance they keep without biases is not tried."""
 SIDES = {
     **dict.fromkeys(("timm:inception_v3", "timm:inception_v4", "timm:inception_resnet_v2"), 80),
     **dict.fromkeys(("timm:nasnetalarge", "timm:pnasnet5large", "timm:legacy_xception"), 96),
     "torchvision:inception_v3": 80,
+    **{f"torchvision:{name}": 32 for name in TORCHVISION if name.startswith(("vgg", "wide", "regnet", "resnext101"))},
+    **{
+        f"torchvision:{name}": 32 for name in ("convnext_large", "densenet161", "densenet201", "resnet101", "resnet152")
+    },
 }
-"""Sides of the images, where 64 pixels are too few."""
+"""Sides of the images, where 64 pixels are too few, or 32 are enough and quicker."""
 SMALLER = {
     "timm:vgg11": {"mlp_ratio": 1 / 64},
     "timm:vgg11_bn": {"mlp_ratio": 1 / 64},
-    "timm:nasnetalarge": {"num_features": 336, "stem_size": 16},
+    "timm:nasnetalarge": {"num_features": 672, "stem_size": 16},
     "torchvision:googlenet": {"aux_logits": False, "init_weights": False},
     "torchvision:inception_v3": {"aux_logits": False, "init_weights": False},
 }
@@ -75,13 +83,27 @@ def make(name, side=64):
     """A net by zoo and name, for ten classes, in float64 and eval mode, with random numbers in all that it holds."""
     if name.startswith("timm:"):
         return randomised(short_timm(name, side))
-    with torch.device("meta"):
+    with torch.device("meta"), narrow_regnets():
         plain = name.partition(":")[2]
         net = models.get_model(plain, weights=None, num_classes=10, **SMALLER.get(name, {}))
     net = shortened(net).to_empty(device="cpu")
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
     return randomised(net)
+
+
+@contextmanager
+def narrow_regnets():
+    """Regnets with an eighth of their channels; they work out how many with tensors, which need values."""
+    params = models.regnet.BlockParams
+    work_out = params.from_init_params
+
+    def narrower(w_0, w_a, group_width, **rest):
+        with torch.device("cpu"):
+            return work_out(w_0=max(8, w_0 // 64 * 8), w_a=w_a / 8, group_width=max(8, group_width // 8), **rest)
+
+    with patch.object(params, "from_init_params", narrower):
+        yield
 
 
 def short_timm(name, side):

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError
+from lrpcli.lrp.tracing.blocks import without_blocks
 from lrpcli.lrp.tracing.copies import copied
 from lrpcli.lrp.tracing.lrn_patterns import hint_at_norms
 from lrpcli.lrp.tracing.modules import is_leaf
@@ -45,12 +46,13 @@ def export(module: nn.Module, shape: Shape) -> tuple[nn.Module, fx.Graph]:
     except Exception as error:
         raise ModelError(_failure(module, shape, error)) from error
     assert isinstance(traced, fx.GraphModule)
-    called = {path for node in traced.graph.nodes for (_, path), _ in _stack(node)}
+    graph = without_blocks(traced)
+    called = {path for node in graph.nodes for (_, path), _ in _stack(node)}
     for name, part in twin.named_modules(remove_duplicate=False):
         if name in called:
             require_no_hooks(part, name)
-    _add_constants(twin, traced)
-    return twin, with_modules(twin, traced.graph)
+    _add_constants(twin, traced, graph)
+    return twin, with_modules(twin, graph)
 
 
 def _program(module: nn.Module, shape: Shape) -> nn.Module:
@@ -86,9 +88,9 @@ def _failure(module: nn.Module, shape: Shape, error: Exception) -> str:
     )
 
 
-def _add_constants(module: nn.Module, traced: fx.GraphModule) -> None:
+def _add_constants(module: nn.Module, traced: fx.GraphModule, graph: fx.Graph) -> None:
     """Gives a copy of the model the tensors that its forward function makes, such as torch.tensor([1.0, 2.0])."""
-    for node in traced.graph.nodes:
+    for node in graph.nodes:
         if node.op == "get_attr":
             try:
                 operator.attrgetter(str(node.target))(module)
@@ -116,11 +118,12 @@ def with_modules(module: nn.Module, graph: fx.Graph) -> fx.Graph:
     return result
 
 
-def readable(graph: fx.Graph) -> fx.Graph:
-    """A graph that torch.export gave someone, with the names of modules, and for any number of images if it can be.
+def readable(module: fx.GraphModule) -> fx.Graph:
+    """The graph of a module that torch.export gave someone, with the names of modules.
 
-    Graphs of torch.fx are given back as they are.
+    It is for any number of images if it can be. Graphs of torch.fx are given back as they are.
     """
+    graph = without_blocks(module)
     if not any(isinstance(node.target, OpOverload) for node in graph.nodes):
         return graph
     made: dict[fx.Node, fx.Node] = {}
@@ -187,7 +190,9 @@ def _names(graph: fx.Graph) -> dict[fx.Node, str]:
     names: dict[fx.Node, str] = {}
     for (_, path), nodes in calls.items():
         computed = [node for node in nodes if node.target is not operator.getitem]
-        names |= {node: f"{path}.{plain_name(function_name(node))}" for node in nodes} | {computed[-1]: path}
+        names |= {node: f"{path}.{plain_name(function_name(node))}" for node in nodes} | dict.fromkeys(
+            computed[-1:], path
+        )
     return names
 
 

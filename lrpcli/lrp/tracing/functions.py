@@ -42,8 +42,8 @@ VIEWS = {
     "narrow", "select", "unbind", "movedim", "moveaxis", "unflatten", "swapaxes", "swapdims", "t", "contiguous",
     "expand", "expand_as", "view_as", "reshape_as", "broadcast_to", "flip", "fliplr", "flipud", "roll", "rot90",
     "repeat", "repeat_interleave", "tile", "index_select", "ravel", "adjoint", "diagonal", "tensor_split", "hsplit",
-    "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "pixel_shuffle",
-    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view",
+    "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "split_with_sizes", "unfold", "im2col", "pixel_shuffle",
+    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "slice", "_unsafe_view", "index",
 }  # fmt: skip
 SIZES = {"size", "dim", "ndimension", "shape", "getattr", "len", "numel", "nelement", "sym_size"}
 MADE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
@@ -68,6 +68,8 @@ ASSIGNMENT = (
     "one factor per channel."
 )
 _ASSIGNS = f"It writes over a part of a tensor. {ASSIGNMENT}"
+CHANGING = (_ASSIGNS, _RANDOM)
+"""Reasons of calls that do more than give a result."""
 REFUSALS = {
     **dict.fromkeys(("normalize", "cosine_similarity"), _DIVIDES),
     **dict.fromkeys(("var_mean", "std_mean"), arithmetic.NO_DIVISOR),
@@ -226,8 +228,9 @@ HANDLERS: dict[str, Callable[[Node], Translated]] = {
     **{f"avg_pool{n}": resampling.average_pool for n in DIMENSIONS},
     **{f"adaptive_avg_pool{n}": resampling.adaptive_average_pool for n in DIMENSIONS},
     **dict.fromkeys(("interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), resampling.interpolate),
+    **dict.fromkeys(resampling.UPSAMPLING, resampling.upsample),
     "pad": resampling.pad,
-    "fold": lambda node: node.layer(LinearMap(node.replay()), node.first()),
+    **dict.fromkeys(("fold", "col2im"), lambda node: node.layer(LinearMap(node.replay()), node.first())),
     **{f"conv{transposed}{n}": weights.convolution for n in DIMENSIONS for transposed in ("", "_transpose")},
     "linear": weights.linear,
     **dict.fromkeys(("matmul", "mm"), weights.matrix_product),

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from lrpcli.lrp.layers.call import Call, Place
 from lrpcli.lrp.layers.elementwise import Activation, Scalar, unchanged
 from lrpcli.lrp.layers.layer_norm import LayerNorm
 from lrpcli.lrp.layers.reductions import AnyMaxPool
 from lrpcli.lrp.layers.views import Concat, View
+from lrpcli.lrp.tracing.names import function_name
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 
+PART_OF = ("getitem", "getattr")
 VIEW_ATTRIBUTES = {"T", "mT", "H", "mH", "data"}
 SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
 PARTED = {
@@ -26,10 +28,14 @@ def read_by(node: Node) -> tuple[int, ...]:
 
 
 def is_part_of_pair(node: Node) -> bool:
-    """Whether a call takes one of the results of a maximum that returns (values, indices), or of a norm (y, ...)."""
+    """Whether a call takes one of the results of a maximum that returns (values, indices), or of a norm (y, ...).
+
+    What is taken of such a result is no part of the pair.
+    """
     first = node.arguments[0] if node.arguments else None
     operation = node.layers[first.index].operation if isinstance(first, Reference) else None
-    if node.label not in ("getitem", "getattr"):
+    source = node.traced.args[0] if node.traced.args else None
+    if node.label not in PART_OF or (isinstance(source, fx.Node) and function_name(source) in PART_OF):
         return False
     return (isinstance(operation, AnyMaxPool) and operation.returns_indices) or (
         isinstance(operation, LayerNorm) and operation.returns_more
@@ -90,7 +96,7 @@ def view(node: Node) -> Translated:
         operation = View(lambda x, *sizes: split(x, *sizes)[part], many=isinstance(part, slice))
         return Translated(node.label, operation, parent.inputs, parent.scalars)
     operation = View(
-        node.replay(STRIDE_FREE.get(node.label)), many=node.label in PARTED, repeats=node.label == "unfold"
+        node.replay(STRIDE_FREE.get(node.label)), many=node.label in PARTED, repeats=node.label in ("unfold", "im2col")
     )
     return Translated(node.label, operation, (first.index,), node.tensors()[1:] + node.scalars())
 

@@ -64,6 +64,20 @@ def unmarked(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def own_buffers(module: nn.Module) -> Iterator[None]:
+    """Copies in place of a module's buffers while it lasts: a forward function that counts its calls changes these."""
+    held = [(part._buffers, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
+    copies = {id(buffer): buffer.clone() for _, _, buffer in held if buffer is not None}
+    for buffers, name, buffer in held:
+        buffers[name] = copies.get(id(buffer))
+    try:
+        yield
+    finally:
+        for buffers, name, buffer in held:
+            buffers[name] = buffer
+
+
+@contextmanager
 def require_no_random_numbers(kind: str) -> Iterator[None]:
     """ModelError if torch draws random numbers while it lasts: the trace would hold one draw for ever."""
     before = torch.get_rng_state()

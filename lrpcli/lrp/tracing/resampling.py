@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch._ops import OpOverload
 from torch.nn import functional
 
 from lrpcli.lrp.layers.call import Call, Place
@@ -13,8 +14,16 @@ from lrpcli.lrp.operation import Operation
 from lrpcli.lrp.tracing.node import Node, Reference, Translated
 
 NEAREST = ("nearest", "nearest-exact")
+UPSAMPLING = {
+    **{f"upsample_nearest{n}d": "nearest" for n in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{n}d": "nearest-exact" for n in (1, 2, 3)},
+    "upsample_linear1d": "linear", "upsample_trilinear3d": "trilinear",
+    "upsample_bilinear2d": "bilinear", "_upsample_bilinear2d_aa": "bilinear",
+    "upsample_bicubic2d": "bicubic", "_upsample_bicubic2d_aa": "bicubic",
+}  # fmt: skip
+"""Operators that resize, and their modes."""
 INDEXED = "_with_indices"
-"""How torch.fx ends the name of a pooling that returns indices."""
+"""How torch.fx ends the name of a pooling that returns indices; adaptive operators always do."""
 
 
 def max_pool(node: Node) -> Translated:
@@ -51,7 +60,8 @@ def indexed_adaptive_max_pool(dimensions: int, size: Any) -> PoolByIndex:
 
 
 def _with_values(node: Node, pool: AnyMaxPool) -> Translated:
-    pool.returns_indices = node.label.endswith(INDEXED)
+    operator = isinstance(node.traced.target, OpOverload)
+    pool.returns_indices = node.label.endswith(INDEXED) or (operator and node.label.startswith("adaptive"))
     return node.layer(pool, node.first())
 
 
@@ -83,6 +93,11 @@ def interpolate(node: Node) -> Translated:
     first = node.first()
     default = "bilinear" if node.label == "upsample_bilinear" else "nearest"
     return node.layer(resized(node.replay(), node.get(3, "mode", default)), first)
+
+
+def upsample(node: Node) -> Translated:
+    """The operators of torch.export that resize: `interpolate` in one mode and number of axes each."""
+    return node.layer(resized(node.replay(), UPSAMPLING[node.label]), node.first())
 
 
 def resized(function: Callable[..., Any], mode: str) -> Operation:

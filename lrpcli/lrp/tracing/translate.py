@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
@@ -12,7 +13,7 @@ from lrpcli.lrp.layers.normalization import NormalizationOperation
 from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.exported import Shape, export, readable, traced_shape
-from lrpcli.lrp.tracing.functions import ELEMENTWISE, translate_function
+from lrpcli.lrp.tracing.functions import CHANGING, ELEMENTWISE, REFUSALS, translate_function
 from lrpcli.lrp.tracing.gates import is_gate
 from lrpcli.lrp.tracing.graph import Graph, Layer, make_graph, probability
 from lrpcli.lrp.tracing.lrn_patterns import find_norms
@@ -23,6 +24,7 @@ from lrpcli.lrp.tracing.outputs import in_words, outputs_of, structured
 from lrpcli.lrp.tracing.refusals import (
     STATEFUL,
     eval_mode,
+    own_buffers,
     require_no_hooks,
     require_no_random_numbers,
     require_plain,
@@ -35,8 +37,11 @@ from lrpcli.lrp.tracing.tracer import Untraceable, trace
 
 CHECKS = {"_assert", "_assert_is_none", "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_guards_fn"}
 """Calls that may raise an error and put out nothing."""
-QUESTIONS = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "all", "any", "is_contiguous"}
-"""Calls that change nothing, and whose answer a check may leave unread."""
+UNREAD = {
+    "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "all", "any", "is_contiguous", "getitem", "add",
+    "sub", "mul", "div", "truediv", *(name for name, why in REFUSALS.items() if why not in CHANGING),
+}  # fmt: skip
+"""Calls that change nothing, and whose answer a check or an output that is not chosen may leave unread."""
 
 
 def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
@@ -47,9 +52,9 @@ def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
     """
     module = unwrapped(module)
     require_plain(module)
-    with eval_mode(module), unmarked(module), require_no_random_numbers(type(module).__name__):
+    with eval_mode(module), unmarked(module), own_buffers(module), require_no_random_numbers(type(module).__name__):
         if isinstance(module, fx.GraphModule):
-            return _translated(module, readable(module.graph))
+            return _translated(module, readable(module))
         try:
             traced = trace(module)
         except Untraceable:
@@ -77,7 +82,8 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
-    builder, checks = _Builder(module, traced), _checks(traced)
+    _require_one_output(traced)
+    builder, checks = _Builder(module, traced), _checks(module, traced)
     for node in traced.nodes:
         if node.op == "output":
             graph = _finished(builder.layers, builder.output(node))
@@ -103,15 +109,37 @@ def _finished(layers: list[Layer], output: int) -> Graph:
     return graph
 
 
-def _checks(traced: fx.Graph) -> set[fx.Node]:
-    """Assertions, and what only they read: no layers."""
+def _checks(module: nn.Module, traced: fx.Graph) -> set[fx.Node]:
+    """Assertions, what only they read, and what nothing reads: no layers."""
     found: set[fx.Node] = set()
     for node in reversed(traced.nodes):
         name = function_name(node)
-        read_by_checks = node.op != "placeholder" and all(user in found for user in node.users)
-        if name in CHECKS or (read_by_checks and (node.users or name in QUESTIONS)):
+        kept = node.op in ("placeholder", "output") or not all(user in found for user in node.users)
+        if name in CHECKS or not (kept or (not node.users and not _changes_nothing(node)) or _writes(module, node)):
             found.add(node)
     return found
+
+
+def _changes_nothing(node: fx.Node) -> bool:
+    """Whether a call is known to do nothing but give a result."""
+    if isinstance(node.target, OpOverload):
+        return not node.target._schema.is_mutable and REFUSALS.get(function_name(node), "") not in CHANGING
+    return function_name(node) in UNREAD
+
+
+def _writes(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a call changes its input."""
+    if node.op == "call_module":
+        return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
+    target = function_name(node)
+    return node.kwargs.get("out") is not None or _writes_over_input(target, plain_name(target), node.args, node.kwargs)
+
+
+def _require_one_output(traced: fx.Graph) -> None:
+    """ModelError if a model returns several things."""
+    returned = next((node.args[0] for node in traced.nodes if node.op == "output"), None)
+    if len(outputs_of(returned)) > 1:
+        raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(returned)}.")
 
 
 def _last(layers: list[Layer], output: int) -> int:
