@@ -1,6 +1,6 @@
 # make demo: sets everything up and explains sample_images/ into out/.
 # make test: sets everything up and runs the tests. make quick: without the slow ones, about a minute.
-# make lowest: the tests with the lowest versions of everything that pyproject.toml allows.
+# make lowest: those of make quick with the lowest versions of everything that pyproject.toml allows.
 # make check: lint, types, architecture, documentation. make docs: what the documentation quotes. make clean: start again.
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,7 +25,7 @@ quick: $(VENV)/ready
 	$(BIN)/python $(PYTEST) -m "not slow"
 
 lowest: $(LOWEST_VENV)/ready
-	$(LOWEST_VENV)/bin/python $(PYTEST)
+	$(LOWEST_VENV)/bin/python $(PYTEST) -m "not slow"
 
 check: $(VENV)/ready
 	$(BIN)/ruff check
