@@ -82,7 +82,7 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _translated(module: nn.Module, traced: fx.Graph) -> Graph:
-    _require_one_output(traced)
+    _require_one_output(module, traced)
     builder, checks = _Builder(module, traced), _checks(module, traced)
     for node in traced.nodes:
         if node.op == "output":
@@ -135,10 +135,12 @@ def _writes(module: nn.Module, node: fx.Node) -> bool:
     return node.kwargs.get("out") is not None or _writes_over_input(target, plain_name(target), node.args, node.kwargs)
 
 
-def _require_one_output(traced: fx.Graph) -> None:
-    """ModelError if a model returns several things."""
+def _require_one_output(module: nn.Module, traced: fx.Graph) -> None:
+    """ModelError if a model returns several things, under the names that choose one of them."""
     returned = next((node.args[0] for node in traced.nodes if node.op == "output"), None)
     if len(outputs_of(returned)) > 1:
+        if isinstance(module, fx.GraphModule):
+            returned = structured(module, returned)
         raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(returned)}.")
 
 
@@ -187,10 +189,7 @@ class _Builder:
         if isinstance(value, (tuple, list)) and len(value) == 1:
             value = value[0]
         if not isinstance(value, Reference):
-            returned = node.args[0]
-            if isinstance(self._module, fx.GraphModule):
-                returned = structured(self._module, returned)
-            raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(returned)}.")
+            raise ModelError(f"The model must return one tensor of logits (N, classes); {_returned(node.args[0])}.")
         return value.index
 
     def _placeholder(self, node: fx.Node) -> Any:
