@@ -161,7 +161,7 @@ class HubZoo(Zoo):
     def find(self, name: str) -> Entry:
         """See Zoo.find; whether there is such a repository is found out when it is used."""
         found = REPOSITORY.fullmatch(name.removeprefix(HUB))
-        if found is None:
+        if found is None or ".." in name:  # names of files are made of it
             raise ModelError(
                 f"{name!r} is not {HUB}OWNER/NAME, with @COMMIT behind it or not, such as {HUB}timm/resnet18.a1_in1k."
             )

@@ -157,6 +157,8 @@ def test_numbers_that_are_none_are_refused(tmp_path) -> None:
         ("timm/resnet18.a1_in1k", r"Did you mean hf-hub:timm/resnet18\.a1_in1k\?"),
         ("hf-hub:resnet18", "is not hf-hub:OWNER/NAME"),
         ("hf-hub:a/b/c", "is not hf-hub:OWNER/NAME"),
+        ("hf-hub:a/b@../../../x", "is not hf-hub:OWNER/NAME"),
+        ("hf-hub:../b", "is not hf-hub:OWNER/NAME"),
         ("timm:aimv2_1b_patch14_224.apple_pt", "give features and no classes"),
     ],
 )
