@@ -91,6 +91,8 @@ def try_case(case: Any, folder: Path) -> Outcome:
     inputs, outputs = case.data_sets[0]
     try:
         inputs = [_array(given) for given in inputs]
+        if "BFLOAT16" in case.name and any(_array(given).dtype == np.uint16 for given in (*inputs, *outputs)):
+            raise _LeftOutError("This version of onnx gives the bits of its bfloat16 numbers in their place.")
         net, place = _with_fixed_inputs(case.model, inputs, folder)
         if operator in FIRST_OUTPUT:
             net = replace(net.leading_to(net.outputs[:1]), inputs=net.inputs)
@@ -115,6 +117,13 @@ def _array(given: Any) -> np.ndarray:
     return np.asarray(given)
 
 
+def _initializer(given: np.ndarray, name: str) -> Any:
+    try:
+        return numpy_helper.from_array(np.ascontiguousarray(given), name)
+    except ValueError as error:  # numbers of four bits, in older versions
+        raise _LeftOutError("It reads numbers that this version of onnx cannot write down.") from error
+
+
 def _with_fixed_inputs(model: Any, inputs: Any, folder: Path) -> tuple[OnnxNet, int | None]:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
@@ -125,7 +134,7 @@ def _with_fixed_inputs(model: Any, inputs: Any, folder: Path) -> tuple[OnnxNet, 
     place = real[0] if real else None
     for number, given in enumerate(inputs):
         if number != place:
-            copied.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(given), names[number]))
+            copied.graph.initializer.append(_initializer(given, names[number]))
     if place is None:  # every net has an input
         copied.graph.input.append(onnx.helper.make_tensor_value_info("an image", TensorProto.FLOAT, [1, 3, 4, 4]))
     path = folder / "case.onnx"
