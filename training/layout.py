@@ -127,3 +127,17 @@ def cifar10_full(classes: int = 10, side: int = 32) -> Layout:
             Linear("ip1", classes),
         ),
     )
+
+
+def shapes_net(classes: int = 4, side: int = 48) -> Layout:
+    """A net of a few thousand weights without biases, for the made-up pictures of training.shapes."""
+    return Layout(
+        "shapes",
+        side,
+        (
+            *(Conv("conv1", 8, kernel=5, pad=2, factor=60, bias=False), Relu("relu1"), Pool("pool1"), Norm("norm1")),
+            *(Conv("conv2", 16, kernel=3, pad=1, bias=False), Relu("relu2"), Pool("pool2")),
+            *(Conv("conv3", 24, kernel=3, pad=1, bias=False), Relu("relu3"), Pool("pool3")),
+            Linear("fc4", classes, bias=False),
+        ),
+    )
