@@ -11,6 +11,7 @@ from lrpcli.evaluation.localisation import Boxes
 from lrpcli.evaluation.perturbation import blur_fill, mean_fill, noise_fill, random_ranks
 from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
 from lrpcli.images.find import Discovery
+from tests.evaluation.measuring import measure
 from tests.photos import TINY, folder_of_photos
 from tests.shared import shared
 
@@ -36,18 +37,6 @@ def evaluator(
         precision=precision,
     )  # fmt: skip
     return Evaluator(model, settings, boxes)
-
-
-def measure(evaluator, sources, at_once=10):
-    passes = []
-    loaded = [evaluator.preparation(source) for source in sources]
-    found = [
-        item
-        for start in range(0, len(loaded), at_once)
-        for item in evaluator(loaded[start : start + at_once], passes.append)
-    ]
-    assert sum(passes) == len(sources) * evaluator.passes_per_image
-    return found
 
 
 def plain_curve(predict, x, relevance, fill, order, steps, score):

@@ -21,6 +21,7 @@ from lrpcli.evaluation.randomised import with_reset_last_layer, with_reset_param
 from lrpcli.evaluation.settings import MEASURES, EvaluationSettings, PerturbationSettings
 from lrpcli.images.find import Discovery
 from lrpcli.records.json_values import Fields, json_line
+from tests.evaluation.measuring import measure
 from tests.photos import TINY, photo
 
 EVERYTHING = {name for names in VALUES.values() for name in names}
@@ -46,18 +47,6 @@ def evaluator(model, sources, *configs, measures=(), controls=(), **others):
         precision="float64", measures=measures, **others,
     )  # fmt: skip
     return Evaluator(model, settings, None, ClassFolders.of(sources, {str(n): n for n in range(10)}, 0))
-
-
-def measure(tested, sources, at_once=4):
-    passes = []
-    loaded = [tested.preparation(source) for source in sources]
-    found = [
-        item
-        for start in range(0, len(loaded), at_once)
-        for item in tested(loaded[start : start + at_once], passes.append)
-    ]
-    assert sum(passes) == len(sources) * tested.passes_per_image
-    return found
 
 
 def explained(model, config, x, target, start="one"):
@@ -131,7 +120,7 @@ def test_kept_is_what_arrives_of_the_start(model, sources, signed):
 
 def test_focus_explains_the_class_of_the_folder_on_a_mosaic(model, sources):
     whole = evaluator(model, sources, "epsilon", "beta-1", measures=("focus",))
-    for source, measured in zip(sources, measure(whole, sources), strict=True):
+    for source, measured in zip(sources, measure(whole, sources, at_once=4), strict=True):
         mosaic = whole.preparation(source).mosaic
         assert mosaic.target == int(source.path.split("/")[-2])
         x = torch.from_numpy(mosaic.pixels)[None]
@@ -181,7 +170,7 @@ def test_road_solves_anew_after_every_step(model, sources):
 
 def test_values_depend_neither_on_the_batch_nor_on_the_neighbours(model, sources):
     whole = evaluator(model, sources, "epsilon", "beta-1", controls=("edges",), all_measures=True)
-    usual = measure(whole, sources)
+    usual = measure(whole, sources, at_once=4)
     other = measure(whole, sources[::-1], at_once=1)[::-1]
     for one, two in zip(usual, other, strict=True):
         assert set(one.values["epsilon"]) == EVERYTHING

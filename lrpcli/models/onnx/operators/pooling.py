@@ -65,11 +65,20 @@ def _is_torch_padding(window: Window) -> bool:
 
 
 def global_average(builder: OnnxBuilder, node: OnnxNode) -> None:
+    _global(builder, node, nn.AdaptiveAvgPool2d(1), torch.mean)
+
+
+def global_maximum(builder: OnnxBuilder, node: OnnxNode) -> None:
+    _global(builder, node, nn.AdaptiveMaxPool2d(1), torch.amax)
+
+
+def _global(builder: OnnxBuilder, node: OnnxNode, pool: nn.Module, function: Callable[..., Tensor]) -> None:
+    """The pool over all of a picture, or the function over all axes behind the channels of anything else."""
     source = _image(builder, node)
     if len(source.shape) == 4:
-        builder.finish(node, builder.apply(node, nn.AdaptiveAvgPool2d(1), source))
+        builder.finish(node, builder.apply(node, pool, source))
         return
-    builder.finish(node, builder.compute(node, torch.mean, source, tuple(range(2, len(source.shape))), True))
+    builder.finish(node, builder.compute(node, function, source, tuple(range(2, len(source.shape))), True))
 
 
 def _image(builder: OnnxBuilder, node: OnnxNode) -> Symbol:
@@ -77,14 +86,6 @@ def _image(builder: OnnxBuilder, node: OnnxNode) -> Symbol:
     if len(source.shape) < 3:
         raise builder.unsupported(node, f"it reads a tensor of shape {source.shape}")
     return source
-
-
-def global_maximum(builder: OnnxBuilder, node: OnnxNode) -> None:
-    source = _image(builder, node)
-    if len(source.shape) == 4:
-        builder.finish(node, builder.apply(node, nn.AdaptiveMaxPool2d(1), source))
-        return
-    builder.finish(node, builder.compute(node, torch.amax, source, tuple(range(2, len(source.shape))), True))
 
 
 def reduction(function: Callable[..., Tensor]) -> Callable[[OnnxBuilder, OnnxNode], None]:
