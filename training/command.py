@@ -25,6 +25,7 @@ def parser(description: str, **defaults: object) -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=1, help="seed of all random numbers")
     options.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
+    options.add_argument("--fast", action="store_true", help="compile the net and compute in bfloat16")
     options.add_argument(
         "--dtype", choices=("float16", "float32"), default="float32", help="type of the file's numbers"
     )
@@ -49,7 +50,7 @@ def train(layout: Layout, photos: Photos, recipe: Recipe, options: argparse.Name
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(recipe.seed)
-    run = Run(TrainingNet(layout), recipe, channel_mean(photos, recipe.order), options.device)
+    run = Run(TrainingNet(layout), recipe, channel_mean(photos, recipe.order), options.device, fast=options.fast)
     checkpoint = work_folder(options) / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)

@@ -56,10 +56,15 @@ class Recipe:
 
 
 class Run:
-    """A training run: net, averaged net, optimizer and how far they are."""
+    """A training run: net, averaged net, optimizer and how far they are.
 
-    def __init__(self, net: TrainingNet, recipe: Recipe, mean: Tensor, device: str) -> None:
+    `fast` compiles the net and computes in bfloat16 where that is enough; weights and averages stay float32.
+    """
+
+    def __init__(self, net: TrainingNet, recipe: Recipe, mean: Tensor, device: str, *, fast: bool = False) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
+        self.fast = fast
+        self.forward = torch.compile(self.net, dynamic=False) if fast else self.net
         self.recipe, self.device, self.mean = recipe, device, mean.view(1, 3, 1, 1).to(device)
         average = get_ema_multi_avg_fn(recipe.average)
         self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
@@ -107,7 +112,7 @@ class Run:
         torch.manual_seed(self.recipe.seed * 100_003 + self.epoch)
         self.net.train()
         start, loss = time.perf_counter(), float("nan")
-        batches = drawn(photos, self.recipe.balance).split(self.recipe.batch)
+        batches = whole_batches(drawn(photos, self.recipe.balance), self.recipe.batch)
         bar = tqdm(batches, desc=f"epoch {self.epoch + 1}", unit="batch", mininterval=10)
         for number, rows in enumerate(bar):
             done = self.done(number / len(batches), time.perf_counter() - start)
@@ -129,7 +134,9 @@ class Run:
         partner, share = torch.arange(len(views)), 1.0
         if done < 1 - recipe.plain_part:
             views, partner, share = mix(views, recipe.augmentation)
-        logits, label = self.net(views), label.to(self.device)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.fast):
+            logits = self.forward(views).float()
+        label = label.to(self.device)
         loss = share * self.loss(logits, label)
         if share < 1:
             loss = loss + (1 - share) * self.loss(logits, label[partner])
@@ -152,6 +159,11 @@ class Run:
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Cross entropy with smoothed labels."""
         return functional.cross_entropy(logits, label, label_smoothing=self.recipe.smoothing)
+
+
+def whole_batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
+    """The rows in batches of one size, for which a compiled net is made; a rest is left out where there is a batch."""
+    return rows[: len(rows) // size * size].split(size) if len(rows) > size else (rows,)
 
 
 def drawn(photos: Photos, balance: float) -> Tensor:

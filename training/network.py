@@ -59,22 +59,20 @@ class ScaleNorm(nn.Module):
         """(N, C, ...) to the same shape."""
         square = self.running_square
         if self.training:
-            square = x.square().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
+            square = x.float().square().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
             self.running_square.lerp_(square.detach(), self.momentum)
         gain = self.weight * (square + self.eps).rsqrt()
-        return x * gain.view(-1, *[1] * (x.ndim - 2))
+        return x * gain.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
 
 
 class Block(nn.Module):
     """Convolution or fully connected layer without bias, normalisation over the batch, fixed factor."""
 
-    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float = 1.0, *, bias: bool = True) -> None:
+    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float = 1.0) -> None:
         super().__init__()
         outputs = linear.weight.shape[0]
         self.linear = linear
-        self.bn: nn.Module = ScaleNorm(outputs)
-        if bias:
-            self.bn = nn.BatchNorm2d(outputs) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(outputs)
+        self.bn = nn.BatchNorm2d(outputs) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(outputs)
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,14 +80,64 @@ class Block(nn.Module):
         return self.bn(self.linear(x)) * self.factor
 
     def folded(self) -> dict[str, Tensor]:
-        """Weight, and bias if there is one, of the layer that does the same in evaluation mode, computed in float64."""
+        """Weight and bias of the layer that does the same in evaluation mode, computed in float64."""
         bn, weight = self.bn, self.linear.weight.double()
-        square = bn.running_square if isinstance(bn, ScaleNorm) else bn.running_var
-        gain = self.factor * bn.weight.double() / (square.double() + bn.eps).sqrt()
-        tensors = {"weight": weight * gain.view(-1, *[1] * (weight.ndim - 1))}
-        if not isinstance(bn, ScaleNorm):
-            tensors["bias"] = self.factor * bn.bias.double() - bn.running_mean.double() * gain
-        return tensors
+        gain = self.factor * bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+        bias = self.factor * bn.bias.double() - bn.running_mean.double() * gain
+        return {"weight": weight * gain.view(-1, *[1] * (weight.ndim - 1)), "bias": bias}
+
+
+class BiasFreeBlock(nn.Module):
+    """Convolution or fully connected layer that is normalised over the batch by changes of its weights alone.
+
+    Batch normalisation takes the mean away with a bias. Here each row of weights loses the part along the mean input
+    instead (`centre`, not for the first layer, whose input has no mean), so that its outputs have mean 0 all the same,
+    and gets a learned part along it, which takes the place of batch normalisation's own bias. Then ScaleNorm.
+    """
+
+    def __init__(self, linear: nn.Conv2d | nn.Linear, factor: float, *, centre: bool) -> None:
+        super().__init__()
+        outputs, inputs = linear.weight.shape[:2]
+        self.linear, self.factor, self.centre = linear, factor, centre
+        self.groups = getattr(linear, "groups", 1)
+        self.scale = ScaleNorm(outputs)
+        if centre:
+            self.shift = nn.Parameter(torch.zeros(outputs))
+            self.register_buffer("running_mean", torch.ones(inputs * self.groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, ...) to (N, outputs, ...)."""
+        weight = self.linear.weight
+        if self.centre:
+            mean = self.running_mean
+            if self.training:
+                mean = x.float().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
+                self.running_mean.lerp_(mean.detach(), self.scale.momentum)
+            with torch.autocast(x.device.type, enabled=False):
+                weight = self.centred(weight, mean)
+        if isinstance(self.linear, nn.Conv2d):
+            x = functional.conv2d(x, weight, None, self.linear.stride, self.linear.padding, groups=self.groups)
+        else:
+            x = functional.linear(x, weight)
+        return self.scale(x) * self.factor
+
+    def centred(self, weight: Tensor, mean: Tensor) -> Tensor:
+        """The weights (outputs, inputs, ...) with a mean output that `shift` sets, for inputs of this mean."""
+        rows = weight.reshape(self.groups, -1, weight[0].numel())
+        direction = mean.view(self.groups, -1, 1).expand(-1, -1, weight[0, 0].numel()).reshape(self.groups, -1, 1)
+        direction = direction / (direction.norm(dim=1, keepdim=True) + 1e-6)
+        rows = rows - rows @ direction @ direction.mT
+        size = rows.norm(dim=2, keepdim=True) / rows.shape[2] ** 0.5
+        rows = rows + self.shift.view(self.groups, -1, 1).to(rows.dtype) * size * direction.mT
+        return rows.view_as(weight)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Weight of the layer that does the same in evaluation mode, computed in float64."""
+        weight, scale = self.linear.weight.double(), self.scale
+        if self.centre:
+            weight = self.centred(weight, self.running_mean.double())
+        gain = self.factor * scale.weight.double() / (scale.running_square.double() + scale.eps).sqrt()
+        return {"weight": weight * gain.view(-1, *[1] * (weight.ndim - 1))}
 
 
 class TrainingNet(nn.Module):
@@ -133,7 +181,7 @@ def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
             return nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=layer.bias)
         case Conv(_, outputs, kernel, stride, pad, group, factor):
             convolution = nn.Conv2d(channels, outputs, kernel, stride, pad, groups=group, bias=False)
-            return Block(convolution, factor, bias=layer.bias)
+            return Block(convolution, factor) if layer.bias else BiasFreeBlock(convolution, factor, centre=channels > 3)
         case Norm(_, size, alpha, beta, within) if plain:
             return LocalResponseNorm(size, alpha, beta, region="within-channel" if within else "across-channels")
         case Norm():
@@ -141,7 +189,8 @@ def module_of(layer: Layer, channels: int, plain: bool) -> nn.Module:
         case Pool(_, kind, kernel, stride):
             return (nn.MaxPool2d if kind == "MAX" else nn.AvgPool2d)(kernel, stride, ceil_mode=True)
         case Linear(_, outputs, True) if not plain:
-            return Block(nn.Linear(channels, outputs, bias=False), bias=layer.bias)
+            linear = nn.Linear(channels, outputs, bias=False)
+            return Block(linear) if layer.bias else BiasFreeBlock(linear, 1.0, centre=True)
         case Linear(_, outputs):
             return nn.Linear(channels, outputs, bias=layer.bias)
         case Drop(_, ratio):
@@ -155,8 +204,8 @@ def folded_weights(net: TrainingNet) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, module in [*net.features.named_children(), *net.classifier.named_children()]:
-            if isinstance(module, Block | nn.Linear):
-                tensors = module.folded() if isinstance(module, Block) else dict(module.named_parameters())
+            if isinstance(module, Block | BiasFreeBlock | nn.Linear):
+                tensors = dict(module.named_parameters()) if isinstance(module, nn.Linear) else module.folded()
                 weights |= {f"{name}.{kind}": tensor for kind, tensor in tensors.items()}
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
 
