@@ -21,6 +21,8 @@ WRONG_SIGNS = 0.05
 SAME_MAPS = 0.95
 """Where warnings begin: a best class this unlikely in most images, a median kept share, a share of totals of the wrong
 sign, a mean cosine of the maps of two classes."""
+NAMED = 3
+"""Images with low scores that the summary names."""
 
 
 class ExplainConsole(Console):
@@ -32,11 +34,14 @@ class ExplainConsole(Console):
     def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings) -> None:
         super().__init__(total, output, skipped, settings)
         self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
+        self.unknown: list[str] = []
 
     def show(self, record: Record) -> None:
         """See Console."""
         if isinstance(record, Explained):
             self.scores.extend([record.top[0].score] if record.top else [])
+            if record.top and record.top[0].score < LOW_SCORE and len(self.unknown) <= NAMED:
+                self.unknown.append(one_line(record.name))
             self.kept.extend(one.relevance.kept for one in record.classes if one.relevance.kept is not None)
             self.cosines.extend([] if record.class_cosine is None else [record.class_cosine])
         super().show(record)
@@ -72,18 +77,26 @@ class ExplainConsole(Console):
 
     def doubts(self) -> list[str]:
         """What makes the maps of this run doubtful, a sentence each."""
-        found = []
-        low = sum(score < LOW_SCORE for score in self.scores)
-        if 2 * low > len(self.scores):
-            found.append(
-                f"in {low} of {len(self.scores)} images the best class has a probability under {LOW_SCORE:.0%}. Check "
-                "that preprocessing and labels are those of the net: lrp models show."
-            )
+        found = self.doubts_of_scores()
         if self.kept:
             found += self.doubts_of_shares()
         if self.cosines and fmean(self.cosines) > SAME_MAPS:
             found.append("these maps hardly depend on the class; see --start.")
         return found
+
+    def doubts_of_scores(self) -> list[str]:
+        """Images whose best class is unlikely: few may show what the net does not know, most speak against settings."""
+        low = sum(score < LOW_SCORE for score in self.scores)
+        if not low:
+            return []
+        said = f"in {low} of {len(self.scores)} images the best class has a probability under {LOW_SCORE:.0%}"
+        if 2 * low > len(self.scores):
+            return [
+                f"{said}: the net may not know what they show, or preprocessing and labels are not the net's; see lrp "
+                "models show."
+            ]
+        names = ", ".join(self.unknown[:NAMED]) + (", ..." if low > NAMED else "")
+        return [f"{said} ({names}): the net may not know what they show."]
 
     def doubts_of_shares(self) -> list[str]:
         """What the kept shares say against the maps."""

@@ -19,6 +19,7 @@ import lrpcli
 from lrpcli.cli import main
 from lrpcli.cli.explain_console import ExplainConsole
 from lrpcli.cli.options import ConsoleSettings
+from lrpcli.records.explained import Explained, TopClass
 from tests.photos import TINY, folder_of_photos, photo
 
 TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
@@ -435,11 +436,25 @@ def test_the_summary_warns_of_small_and_negative_shares(kept, warned, tmp_path):
     assert ("1 of 3 have a total of the wrong sign" in said) == (kept[0] < 0)
 
 
-@pytest.mark.parametrize("scores, warned", [([0.1, 0.1, 0.9], True), ([0.1, 0.9], False), ([0.5], False)])
-def test_the_summary_warns_where_most_scores_are_low(scores, warned, tmp_path):
-    console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
-    console.scores.extend(scores)
-    assert any("has a probability under 20%" in doubt for doubt in console.doubts()) == warned
+@pytest.mark.parametrize(
+    "scores, said",
+    [
+        ([0.1, 0.1, 0.9], ["in 2 of 3 images the best class has a probability under 20%: the net may not know"]),
+        ([0.9, 0.1], ["in 1 of 2 images the best class has a probability under 20% (1.jpg): the net may not know"]),
+        ([0.1] * 4 + [0.5] * 4, ["(0.jpg, 1.jpg, 2.jpg, ...)"]),
+        ([0.2, 0.5], []),
+    ],
+)
+def test_the_summary_warns_of_low_scores(scores, said, tmp_path):
+    console = ExplainConsole(1, tmp_path, "", ConsoleSettings(quiet=True))
+    with console:
+        for number, score in enumerate(scores):
+            top = (TopClass(0, "cat", score),)
+            name = f"{number}.jpg"
+            console.show(Explained(input=name, name=name, classes=(), top=top, placement={}))
+    doubts = console.doubts()
+    assert len(doubts) == len(said)
+    assert all(part in doubt for part, doubt in zip(said, doubts, strict=True))
 
 
 def test_check_class_compares_the_maps_of_two_classes_and_goes_on_where_it_was_not_asked_for(tmp_path):
