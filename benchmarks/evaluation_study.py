@@ -1,10 +1,13 @@
-"""The study of docs/evaluation.md: every config with LRN `taylor` and `identity` on four nets, by `lrp evaluate`.
+"""The study behind the default config: guards, then region perturbation with three fills, on four nets.
 
-python -m benchmarks.evaluation_study --shared ../shared --out out/evaluation
+python -m benchmarks.evaluation_study --shared ../shared --out out/study
 
-Prepares the images, runs one `lrp evaluate` after the other, and writes tables.md with what they found. A stopped study
-goes on where it was when the same command is given again. `--only` picks studies by name; `--minutes` bounds each
-of them: images are added until the time is up. Run it on a quiet machine.
+Prepares the images, runs one `lrp evaluate` after the other, and writes tables.md with what they found. First every
+config is held against the guards that need no perturbation (class and kept; focus, randomise and complexity beside
+them). Those that pass on every net, and a few that are in the paper or were the default, go through region
+perturbation with noise, blur and ROAD, each with LRN `taylor` and `identity`. A stopped study goes on where it was when
+the same command is given again. `--only` picks nets, `--stage` stages; `--minutes` bounds each evaluation: images are
+added until the time is up. Run it on a quiet machine.
 """
 
 import argparse
@@ -22,94 +25,118 @@ from typing import Any
 
 from PIL import Image
 
+from lrpcli.lrp.composites.composite import builtin_names
+from lrpcli.tuning.guards import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
 from training.data import entries, split
 
-CONFIGS = ("epsilon", "epsilon-1", "beta-1", "beta-0", "composite", "epsilon-plus", "epsilon-alpha2-beta1",
-           "epsilon-gamma-box")  # fmt: skip
-RULES = ("--lrn", "taylor", "--lrn", "identity")
-CONTROLS = ("--control", "random", "--control", "gradient", "--control", "gradient-times-input")
+CANDIDATES = tuple(name for name in builtin_names() if not name.startswith(("gradient", "identity")))
+REFERENCES = ("epsilon-1", "beta-1", "composite", "epsilon-plus")
+"""Go through region perturbation whatever the guards say: from the paper, or the default of earlier versions."""
+FILLS = ("noise", "blur", "road")
+STAGES = ("guards", *FILLS, "boxes")
+CONTROLS = ("random", "gradient", "gradient-times-input", "edges")
 TILE, TILES_PER_ROW = 32, 50
 CIFAR_PER_CLASS = 50
 HELD_OUT_PHOTOS = 300
 FIRST_IMAGES = 10
 """Images of the first of several runs under a time limit; each later one doubles them at most."""
 
+Results = dict[str, Any]
+
 
 @dataclass(frozen=True)
-class Study:
-    """One evaluation: what to evaluate on which images, and for how many minutes at most (None: all images)."""
+class Net:
+    """A net of the study, the images that it is measured on, and how many of them a stage takes."""
 
     name: str
     title: str
     images: str
     model: tuple[str, ...]
-    options: tuple[str, ...]
-    minutes: float | None = None
+    counts: dict[str, int]
 
 
-def studies(shared: Path) -> list[Study]:
-    models, configs = shared / "models", tuple(part for name in CONFIGS for part in ("--config", name))
+def nets(shared: Path) -> list[Net]:
+    models = shared / "models"
     cifar_caffe = ("--model", "cifar10-full", "--mean", f"{models}/cifar10_mean.binaryproto",
                    "--weights", f"{models}/cifar10_full_iter_70000_v2format.caffemodel")  # fmt: skip
     googlenet = ("--model", f"{models}/bvlc_googlenet_rebuilt.caffemodel",
                  "--prototxt", f"{models}/bvlc_googlenet_deploy.prototxt",
                  "--labels", f"{models}/synset_words.txt", "--resize", "none", "--mean", "104,117,123")  # fmt: skip
-    everything = (*configs, *RULES, *CONTROLS)
+    tiny = {"guards": 500, "noise": 500, "blur": 500, "road": 150}
     return [
-        Study("cifar10", "CIFAR-10, bundled net", "cifar10", ("--model", "cifar10"), everything),
-        Study("cifar10-caffe", "CIFAR-10, net trained with Caffe", "cifar10", cifar_caffe, everything),
-        Study("caffenet-small", "caffenet-small, held-out photos", "held-out", ("--model", "caffenet-small"),
-              everything),
-        # The perturbed images of one photo take half a minute on a processor.
-        Study("googlenet", "GoogLeNet, ImageNet photos", "boxes", googlenet, everything, 120),
-        Study("googlenet-boxes", "GoogLeNet, localisation", "boxes", googlenet,
-              (*configs, *RULES, "--control", "gradient", "--control", "gradient-times-input", "--order", "morf",
-               "--steps", "1", "--boxes", "boxes.csv")),
+        Net("cifar10", "CIFAR-10, bundled net", "cifar10", ("--model", "cifar10"), tiny),
+        Net("cifar10-caffe", "CIFAR-10, net trained with Caffe", "cifar10", cifar_caffe, tiny),
+        Net("caffenet-small", "caffenet-small, held-out photos", "held-out", ("--model", "caffenet-small"),
+            {"guards": 300, "noise": 300, "blur": 150, "road": 150}),
+        # The perturbed images of one photo take a quarter of a minute for each config.
+        Net("googlenet", "GoogLeNet, ImageNet photos", "boxes", googlenet,
+            {"guards": 150, "noise": 150, "blur": 150, "road": 150, "boxes": 500}),
     ]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
-    parser.add_argument("--out", type=Path, default=Path("out/evaluation"))
-    parser.add_argument("--only", action="append", help="name of a study; can be given several times")
-    parser.add_argument("--minutes", type=float, help="for each study, in place of its own limit")
-    parser.add_argument("--images", type=int, help="for each study at most, to try it out")
+    parser.add_argument("--out", type=Path, default=Path("out/study"))
+    parser.add_argument("--only", action="append", help="name of a net; can be given several times")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="can be given several times")
+    parser.add_argument("--minutes", type=float, help="for each evaluation at most")
+    parser.add_argument("--images", type=int, help="for each evaluation at most, to try it out")
     options = parser.parse_args()
-    chosen = [study for study in studies(options.shared) if not options.only or study.name in options.only]
-    for study in chosen:
-        folder = options.out / "images" / study.images
-        if not (folder / "complete").exists():
-            PREPARE[study.images](options.shared / "data", folder)
-            (folder / "complete").touch()
-        minutes = study.minutes if options.minutes is None else options.minutes
-        run(study, folder, options.out / study.name, minutes, options.images)
-    found = [(study, options.out / study.name / "results.json") for study in studies(options.shared)]
-    read = [(study, json.loads(path.read_text())) for study, path in found if path.exists()]
-    (options.out / "tables.md").write_text("\n".join(tables(read)))
+    every = nets(options.shared)
+    for stage in options.stage or STAGES:
+        for net in every:
+            if stage in net.counts and (not options.only or net.name in options.only):
+                images = prepared(net, options)
+                output = options.out / f"{net.name}-{stage}"
+                words = [*net.model, *stage_options(stage, passing(every, options.out), images)]
+                run(words, images, output, min(net.counts[stage], options.images or sys.maxsize), options.minutes)
+    (options.out / "tables.md").write_text("\n".join(tables(every, options.out)))
     print(options.out / "tables.md")
 
 
-def run(study: Study, images: Path, output: Path, minutes: float | None, limit: int | None) -> None:
+def prepared(net: Net, options: argparse.Namespace) -> Path:
+    """The folder of the net's images, made once."""
+    folder: Path = options.out / "images" / net.images
+    if not (folder / "complete").exists():
+        PREPARE[net.images](options.shared / "data", folder)
+        (folder / "complete").touch()
+    return folder
+
+
+def stage_options(stage: str, passed: list[str], images: Path) -> Iterator[str]:
+    """Options of `lrp evaluate` for a stage, the model apart."""
+    configs = CANDIDATES if stage == "guards" else tuple(dict.fromkeys((*passed, *REFERENCES)))
+    for name in configs:
+        yield from ("--config", name)
+    if stage == "guards":
+        for measure in ("class", "kept", "randomise", "complexity"):
+            yield from ("--measure", measure)
+    elif stage == "boxes":
+        yield from ("--measure", "localisation", "--boxes", str(images / "boxes.csv"))
+    else:
+        yield from ("--measure", "perturbation", "--fill", stage, "--lrn", "taylor", "--lrn", "identity")
+        for control in CONTROLS if stage == "noise" else ("random",):
+            yield from ("--control", control)
+
+
+def run(words: list[str], images: Path, output: Path, count: int, minutes: float | None) -> None:
     """One `lrp evaluate`; under a time limit several, each with more images, of which only the new are computed."""
-    total = sum(path.suffix != "" and path.name != "boxes.csv" for path in images.rglob("*") if path.is_file())
-    total = min(total, limit or total)
-    words = [str(images / word) if word == "boxes.csv" else word for word in (*study.model, *study.options)]
     started, done = perf_counter(), 0
-    count = total if minutes is None else min(FIRST_IMAGES, total)
+    wanted = count if minutes is None else min(FIRST_IMAGES, count)
     while True:
-        command = ["lrp", "evaluate", *words, str(images), "-o", str(output), "--images", str(count)]
+        command = ["lrp", "evaluate", *words, str(images), "-o", str(output), "--images", str(wanted)]
         print("$", shlex.join(command), flush=True)
         code = subprocess.run([sys.executable, "-m", "lrpcli", *command[1:]], check=False).returncode
         if code not in (0, 1):
             sys.exit(code)
-        done, used = count, perf_counter() - started
-        if minutes is None or done >= total:
+        done, used = wanted, perf_counter() - started
+        if minutes is None or done >= count:
             return
         affordable = int(done * minutes * 60 / used)
         if affordable <= done * 1.1:
             return
-        count = min(total, 2 * done, affordable)
+        wanted = min(count, 2 * done, affordable)
 
 
 def prepare_cifar(data: Path, folder: Path) -> None:
@@ -129,7 +156,7 @@ def prepare_held_out(data: Path, folder: Path) -> None:
     """300 photos that training held out, spread evenly over all of them in the order of their classes."""
     kept = [
         entry
-        for source in ("imagenette160.zip", "caltech101_160.zip")
+        for source in ("imagenette160.zip", "caltech101_160.zip", "everyday160.zip")
         for entry, held_out in split(data / source, ["BACKGROUND_Google"])
         if held_out
     ]
@@ -149,79 +176,148 @@ def prepare_boxes(data: Path, folder: Path) -> None:
 PREPARE = {"cifar10": prepare_cifar, "held-out": prepare_held_out, "boxes": prepare_boxes}
 
 
-def tables(read: list[tuple[Study, dict[str, Any]]]) -> Iterator[str]:
-    """Markdown: a table per study, then LRN rules compared, then the places of configs over all studies."""
-    for study, results in read:
-        localised = study.name == "googlenet-boxes"
-        yield from (localisation_table if localised else perturbation_table)(study, results)
-    measured = [(study, results) for study, results in read if study.name != "googlenet-boxes"]
-    yield from taylor_table(measured)
-    yield from rank_table(measured, "auc", "Place by AUC", lower_is_better=True)
-    yield from rank_table(measured, "abpc", "Place by ABPC", lower_is_better=False)
+def read(out: Path, net: Net, stage: str) -> Results | None:
+    """results.json of a stage, None where it has not run."""
+    path = out / f"{net.name}-{stage}" / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
-def perturbation_table(study: Study, results: dict[str, Any]) -> Iterator[str]:
-    yield from (f"### {study.title}", "", f"{results['images']} images, mean score {results['score']:.3f}.", "")
-    yield from (
-        "| method | AUC | AOPC | LeRF AUC | ABPC | AUC less the first's | MoRF < random < LeRF |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    )
-    (random,) = (method["metrics"]["auc"]["mean"] for method in results["methods"] if method["name"] == "random")
-    for method in results["methods"]:
-        metrics = method["metrics"]
-        numbers = " | ".join(_mean(metrics[key]) for key in ("auc", "aopc", "lerf_auc", "abpc"))
-        ordered = "yes" if metrics["auc"]["mean"] < random < metrics["lerf_auc"]["mean"] else "no"
-        ordered = "-" if method["name"] == "random" else ordered
-        yield f"| {method['name']} | {numbers} | {_interval(method['difference']['auc'])} | {ordered} |"
+def mean(method: Results, metric: str) -> float | None:
+    found = method["metrics"][metric]
+    return None if found is None else found["mean"]
+
+
+def failed_guards(method: Results) -> list[str]:
+    """Those of a method of the guards' stage."""
+    cosine, kept, wrong = mean(method, "class_second"), method["quantiles"]["kept"], mean(method, "wrong_sign")
+    assert cosine is not None and kept is not None and wrong is not None
+    found = [] if cosine < LARGEST_COSINE else ["class"]
+    found += [] if kept["median"] > LEAST_KEPT else ["kept"]
+    return found + ([] if wrong <= MOST_WRONG else ["wrong sign"])
+
+
+def passing(every: list[Net], out: Path) -> list[str]:
+    """Candidates that no net's guards fail, of the nets whose guards were measured."""
+    measured = [results["methods"] for net in every if (results := read(out, net, "guards")) is not None]
+    failed = {method["name"] for methods in measured for method in methods
+              if not method["control"] and failed_guards(method)}  # fmt: skip
+    return [name for name in CANDIDATES if name not in failed]
+
+
+def tables(every: list[Net], out: Path) -> Iterator[str]:
+    """Markdown: guards, perturbation for each net and fill, the mean ABPC over nets, LRN rules, localisation."""
+    yield from guard_table(every, out)
+    yield from ranking(every, out)
+    yield from lrn_table(every, out)
+    for stage in FILLS:
+        for net in every:
+            if (results := read(out, net, stage)) is not None:
+                yield from perturbation_table(net, stage, results)
+    for net in every:
+        if (results := read(out, net, "boxes")) is not None:
+            yield from localisation_table(net, results)
+
+
+def guard_table(every: list[Net], out: Path) -> Iterator[str]:
+    """Cosine, median kept share and wrong signs of every candidate on every net; what fails a guard is bold."""
+    measured = [(net, results) for net in every if (results := read(out, net, "guards")) is not None]
+    yield from ("### Guards", "", "Cosine with the second class, median kept share, totals of the wrong sign.", "")
+    heads = [f"{net.title}, {results['images']} images" for net, results in measured]
+    yield f"| config | {' | '.join(heads)} |"
+    yield f"| --- |{' --- |' * len(measured)}"
+    rows = [{method["name"]: method for method in results["methods"]} for _, results in measured]
+    for name in CANDIDATES:
+        cells = [guard_cell(row[name]) if name in row else "-" for row in rows]
+        yield f"| {name} | {' | '.join(cells)} |"
     yield ""
 
 
-def localisation_table(study: Study, results: dict[str, Any]) -> Iterator[str]:
-    yield from (f"### {study.title}", "", f"{results['images_with_boxes']} images with boxes; the boxes cover "
-                f"{results['box_area']:.3f} of the image.", "")  # fmt: skip
+def guard_cell(method: Results) -> str:
+    failed = failed_guards(method)
+    texts = {
+        "class": f"{mean(method, 'class_second'):.2f}",
+        "kept": f"{method['quantiles']['kept']['median']:.2f}",
+        "wrong sign": f"{mean(method, 'wrong_sign'):.0%}",
+    }
+    return ", ".join(f"**{text}**" if guard in failed else text for guard, text in texts.items())
+
+
+def ranking(every: list[Net], out: Path) -> Iterator[str]:
+    """ABPC of every method, the mean over the nets for each fill, and whether MoRF < random < LeRF everywhere."""
+    yield from ("### Mean ABPC over the nets", "", f"| method | {' | '.join(FILLS)} | mean | in order |")
+    yield f"| --- |{' --- |' * (len(FILLS) + 2)}"
+    found: dict[str, dict[str, list[float]]] = {}
+    disordered: dict[str, list[str]] = {}
+    for stage in FILLS:
+        for net in every:
+            results = read(out, net, stage)
+            for method in results["methods"] if results else []:
+                if (abpc := mean(method, "abpc")) is not None:
+                    found.setdefault(method["name"], {}).setdefault(stage, []).append(abpc)
+                    if not in_order(results, method):
+                        disordered.setdefault(method["name"], []).append(f"{net.name} {stage}")
+    means = {name: [sum(fills.get(fill, [])) / max(len(fills.get(fill, [])), 1) for fill in FILLS]
+             for name, fills in found.items()}  # fmt: skip
+    for name, values in sorted(means.items(), key=lambda item: -sum(item[1])):
+        order = ", ".join(f"not {where}" for where in disordered.get(name, [])) or "yes"
+        yield f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} | {sum(values) / 3:.3f} | {order} |"
+    yield ""
+
+
+def in_order(results: Results, method: Results) -> bool:
+    """Whether MoRF < random < LeRF in mean AUC."""
+    random = next(mean(other, "auc") for other in results["methods"] if other["name"] == "random")
+    morf, lerf = mean(method, "auc"), mean(method, "lerf_auc")
+    return morf is not None and lerf is not None and random is not None and morf < random < lerf
+
+
+def lrn_table(every: list[Net], out: Path) -> Iterator[str]:
+    """`identity` less `taylor` in AUC and ABPC for each fill."""
+    for metric, better in (("auc", "above 0"), ("abpc", "below 0")):
+        for stage in FILLS:
+            measured = [(net, results) for net in every if (results := read(out, net, stage)) is not None]
+            if not measured:
+                continue
+            yield from (f"### {metric.upper()}, {stage}: `identity` less `taylor` ({better}: Taylor is better)", "")
+            yield f"| config | {' | '.join(net.title for net, _ in measured)} |"
+            yield f"| --- |{' --- |' * len(measured)}"
+            for config in dict.fromkeys(row["config"] for _, results in measured for row in results["lrn"]):
+                rows = [[row for row in results["lrn"] if row["config"] == config] for _, results in measured]
+                yield f"| {config} | {' | '.join(interval(row[0][metric]) if row else '-' for row in rows)} |"
+            yield ""
+
+
+def perturbation_table(net: Net, stage: str, results: Results) -> Iterator[str]:
+    yield from (f"### {net.title}, {stage}", "", f"{results['images']} images, mean score {results['score']:.3f}.", "")
+    yield from (
+        "| method | AUC | LeRF AUC | ABPC | ABPC less the first's | MoRF < random < LeRF |",
+        "| --- | --- | --- | --- | --- | --- |",
+    )
+    for method in results["methods"]:
+        numbers = " | ".join(number(mean(method, key)) for key in ("auc", "lerf_auc", "abpc"))
+        ordered = "-" if method["name"] == "random" else "yes" if in_order(results, method) else "no"
+        yield f"| {method['name']} | {numbers} | {interval(method['difference']['abpc'])} | {ordered} |"
+    yield ""
+
+
+def localisation_table(net: Net, results: Results) -> Iterator[str]:
+    yield from (f"### {net.title}, localisation", "", f"{results['images_with_boxes']} images with boxes; the boxes "
+                f"cover {results['box_area']:.3f} of the image.", "")  # fmt: skip
     yield from ("| method | pointing game | share inside | share less the first's |", "| --- | --- | --- | --- |")
     for method in results["methods"]:
-        numbers = " | ".join(_mean(method["metrics"][key]) for key in ("pointing", "share"))
-        yield f"| {method['name']} | {numbers} | {_interval(method['difference']['share'])} |"
+        numbers = " | ".join(number(mean(method, key)) for key in ("pointing", "share"))
+        yield f"| {method['name']} | {numbers} | {interval(method['difference']['share'])} |"
     yield ""
 
 
-def taylor_table(measured: list[tuple[Study, dict[str, Any]]]) -> Iterator[str]:
-    """AUC with `identity` less AUC with `taylor`: above 0 where Taylor is better."""
-    yield from ("### AUC with `identity` less AUC with `taylor` (above 0: Taylor is better)", "")
-    yield f"| config | {' | '.join(study.title for study, _ in measured)} |"
-    yield f"| --- |{' --- |' * len(measured)}"
-    for config in CONFIGS:
-        rows = [[row for row in results["lrn"] if row["config"] == config] for _, results in measured]
-        yield f"| {config} | {' | '.join(_interval(row[0]['auc']) if row else '-' for row in rows)} |"
-    yield ""
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
-def rank_table(
-    measured: list[tuple[Study, dict[str, Any]]], metric: str, title: str, *, lower_is_better: bool
-) -> Iterator[str]:
-    """Places of the configs by a metric within each study, and the mean place."""
-    yield from (f"### {title}", "", f"| method | {' | '.join(study.title for study, _ in measured)} | mean |")
-    yield f"| --- |{' --- |' * (len(measured) + 1)}"
-    places: dict[str, list[int]] = {}
-    for _, results in measured:
-        known = [method for method in results["methods"] if not method["control"]]
-        known.sort(key=lambda method: method["metrics"][metric]["mean"], reverse=not lower_is_better)
-        for place, method in enumerate(known, 1):
-            places.setdefault(method["name"], []).append(place)
-    for name, found in sorted(places.items(), key=lambda item: sum(item[1]) / len(item[1])):
-        yield f"| {name} | {' | '.join(map(str, found))} | {sum(found) / len(found):.1f} |"
-    yield ""
-
-
-def _mean(entry: dict[str, float] | None) -> str:
-    return "-" if entry is None else f"{entry['mean']:.3f}"
-
-
-def _interval(entry: dict[str, float] | None) -> str:
+def interval(entry: Results | None) -> str:
     if entry is None or entry["low"] is None:
         return "-"
-    return f"{entry['mean']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]"
+    return f"{entry['mean']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from lrpcli.lrp.tracing.translate import build_graph
 
 BUILT_IN = {
     "alpha2-beta1-epsilon", "alpha2-beta1-relative", "beta-0", "beta-1", "composite", "epsilon", "epsilon-1",
-    "epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "epsilon-plus", "epsilon-plus-flat",
-    "gradient",
+    "epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "epsilon-over-beta-0",
+    "epsilon-over-beta-1", "epsilon-over-gamma", "epsilon-plus", "epsilon-plus-flat", "gradient",
     "gradient-times-input", "identity-beta-0", "identity-beta-1", "identity-epsilon", "identity-epsilon-1",
+    "zero-epsilon-gamma",
 }  # fmt: skip
 PIXELS = (torch.full((1, 3, 1, 1), -2.0), torch.full((1, 3, 1, 1), 2.0))
 
@@ -91,6 +92,10 @@ def test_built_in_composites_say_what_the_specification_says(graph):
         "epsilon-alpha2-beta1": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", epsilon)),
         "epsilon-alpha2-beta1-flat": (("flat", ""), ("alpha-beta", beta1), ("epsilon", epsilon)),
         "epsilon-gamma-box": (("z-box", ""), ("gamma", "gamma=0.25"), ("epsilon", epsilon)),
+        "epsilon-over-beta-0": (("alpha-beta", beta0), ("alpha-beta", beta0), ("epsilon", "relative=0.1")),
+        "epsilon-over-beta-1": (("alpha-beta", beta1), ("alpha-beta", beta1), ("epsilon", "relative=0.1")),
+        "epsilon-over-gamma": (("gamma", "gamma=0.25"), ("gamma", "gamma=0.25"), ("epsilon", "relative=0.1")),
+        "zero-epsilon-gamma": (("gamma", "gamma=0.25"), ("gamma", "gamma=0.25"), ("epsilon", "relative=0.25")),
         "gradient": (("gradient", ""),) * 3,
         "gradient-times-input": (("gradient-times-input", ""), ("gradient", ""), ("gradient", "")),
     }
