@@ -112,10 +112,10 @@ def test_built_in_composites_say_what_the_specification_says(graph):
         assert found["norm1"].rule_name == lrn
 
 
-def test_the_default_shares_less_in_the_last_layer_which_scales_its_maps():
+def test_the_epsilon_of_the_last_layer_only_scales_a_map():
     """A start at one logit: what its epsilon leaves is the same share for all inputs."""
     torch.manual_seed(0)
-    x, content = torch.rand(2, 3, 6, 6, dtype=torch.float64), load_composite(DEFAULT_CONFIG)
+    x, content = torch.rand(2, 3, 6, 6, dtype=torch.float64), load_composite("alpha2-beta1-relative")
     assert assign_rules(content, build_graph(Net()), PIXELS)[-1].parameters == "relative=0.01 bias=absorb"
     explain = Explainer(Net().double(), content, dtype=torch.float64)
     less = replace(content, entries=tuple(entry for entry in content.entries if entry.key != "last"))
@@ -123,6 +123,18 @@ def test_the_default_shares_less_in_the_last_layer_which_scales_its_maps():
     scale = maps.abs().amax((1, 2, 3), keepdim=True) / smaller.abs().amax((1, 2, 3), keepdim=True)
     torch.testing.assert_close(maps, scale * smaller, rtol=1e-9, atol=1e-12)
     assert bool((scale > 1).all())
+
+
+def test_the_default_keeps_all_relevance_where_every_output_has_inputs():
+    """In float64, through layers with biases: what biases and epsilons take is shared out again."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
+    result = Explainer(net.double(), DEFAULT_CONFIG, dtype=torch.float64)(torch.rand(4, 3, 6, 6, dtype=torch.float64))
+    rules = assign_rules(load_composite(DEFAULT_CONFIG), build_graph(net), PIXELS)
+    assert [rule.parameters for rule in rules if rule.layer.kind == "fully-connected"] == [
+        "relative=0.01 bias=distribute"
+    ]
+    torch.testing.assert_close(result.kept, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 def test_defaults_without_any_entry(graph):

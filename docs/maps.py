@@ -1,0 +1,112 @@
+"""Draws the maps of README.md and docs/reading-a-map.md with the bundled net, and prints the numbers beside them.
+
+python docs/maps.py
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from variants import DEFAULT
+
+import lrpcli
+from lrpcli.images.decode import decode
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.lrp.targets import Target
+from lrpcli.pictures.picture import draw, picture_scale
+from lrpcli.pictures.style import PictureStyle
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+SIDE, CAPTION, GAP = 300, 26, 6
+README = ("chair.webp", "hedgehog.webp", "cup.webp")
+MODEL = lrpcli.load_model("caffenet-small")
+
+
+@dataclass(frozen=True)
+class Map:
+    """A photo, one of its maps (h, w) with its place on the photo, and of which class, score and kept share that is."""
+
+    photo: Image.Image
+    relevance: NDArray[np.float32]
+    box: tuple[float, float, float, float]
+    label: str
+    score: float
+    kept: float
+
+    def said(self) -> str:
+        """Class, score and kept share."""
+        return f"{self.label} {self.score:.0%}, kept {self.kept:.0%}"
+
+
+def explained(name: str, config: str = DEFAULT_CONFIG, start: str | None = None, target: Target = None) -> Map:
+    """The map of a sample photo."""
+    photo = decode(str(ROOT / "sample_images" / name))
+    x, placement = MODEL.preprocess(photo)
+    result = lrpcli.Explainer(MODEL, config, start=start)(x, target=target)
+    shrink = SIDE / max(photo.size)
+    small = photo.resize((round(photo.width * shrink), round(photo.height * shrink)), Image.Resampling.BICUBIC)
+    box = tuple(edge * shrink for edge in placement.box)
+    chosen = int(result.target[0])
+    kept = float(result.kept[0]) if result.kept is not None else float("nan")
+    score = float(result.logits.softmax(1)[0, chosen])
+    left, top, right, bottom = box
+    return Map(small, result.relevance[0].sum(0).numpy(), (left, top, right, bottom), MODEL.labels[chosen], score, kept)
+
+
+def picture(found: Map, style: PictureStyle = DEFAULT, scale: float | None = None) -> Image.Image:
+    """The overlay of a map, on its own scale unless another is given."""
+    own = picture_scale(found.relevance, style)
+    return draw(found.photo, found.relevance, found.box, style, own if scale is None else scale)
+
+
+def save(name: str, drawn: Image.Image) -> None:
+    """A picture of docs/pictures."""
+    drawn.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
+
+
+def strip(name: str, tiles: Sequence[tuple[str, Image.Image]]) -> None:
+    """Pictures in a row, each with a caption below it."""
+    height = max(tile.height for _, tile in tiles)
+    sheet = Image.new("RGB", (sum(tile.width + GAP for _, tile in tiles) - GAP, height + CAPTION), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for caption, tile in tiles:
+        sheet.paste(tile, (left, (height - tile.height) // 2))
+        pen.text((left + tile.width // 2, height + CAPTION // 2), caption, "black", anchor="mm", font_size=13)
+        left += tile.width + GAP
+    save(name, sheet)
+
+
+def main() -> None:
+    """All pictures."""
+    for name in README:
+        for config, suffix in ((DEFAULT_CONFIG, ""), ("epsilon-1", "-epsilon-1")):
+            found = explained(name, config)
+            save(Path(name).stem + suffix, picture(found))
+            print(name, config, found.said())
+    anatomy()
+
+
+def anatomy() -> None:
+    """The pictures of docs/reading-a-map.md."""
+    cat = explained("chelsea_cat.jpg")
+    heat = PictureStyle(style="heatmap")
+    strip("map-signs", [("photo", cat.photo), (cat.said(), picture(cat)), ("its heatmap", picture(cat, heat))])
+    weak, strong = explained("astronaut.jpg"), explained("pyramid.webp")
+    one = picture_scale(strong.relevance, DEFAULT)
+    strip(
+        "map-scale",
+        [
+            (f"{strong.said()}", picture(strong)),
+            (f"{weak.said()}: own scale", picture(weak)),
+            ("on the scale of the left one", picture(weak, scale=one)),
+        ],
+    )
+    print("scales", one, picture_scale(weak.relevance, DEFAULT))
+
+
+if __name__ == "__main__":
+    main()
