@@ -38,8 +38,8 @@ class Evaluator:
 
     Errors: ConfigError, UsageError, UnsupportedLayer, and ModelError where it is not known how the model is fed.
 
-    `boxes` are for localisation, `folders` for focus, `masks` for ground-truth. `measures` are those that are taken, `left_out` are sentences
-    about those that are not.
+    `boxes` are for localisation, `folders` for focus, `masks` for ground-truth. `measures` are those that are taken,
+    `left_out` are sentences about those that are not.
     """
 
     def __init__(

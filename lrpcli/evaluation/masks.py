@@ -80,8 +80,8 @@ def find_masks(folder: str, sources: Iterable[Source], policy: DecodePolicy) -> 
     if source is not None and not found:
         sought = os.path.join(folder, posixpath.splitext(source.name)[0])  # noqa: PTH118
         raise UsageError(
-            f"None of the images has a mask in {folder!r}: for {source.path!r} it would be {sought + '.png'!r}, or with "
-            "another suffix. Names begin below the INPUT; --base DIR lets them begin below another folder."
+            f"None of the images has a mask in {folder!r}: for {source.path!r} it would be {sought + '.png'!r}, or "
+            "with another suffix. Names begin below the INPUT; --base DIR lets them begin below another folder."
         )
     return Masks(found, mask_policy(policy))
 
@@ -90,7 +90,7 @@ def _by_stem(folder: str) -> dict[str, list[str]]:
     """Name without suffix -> the pictures of that name in a folder; nothing where there is no such folder."""
     found: dict[str, list[str]] = {}
     try:
-        entries = sorted(os.listdir(folder))
+        entries = sorted(entry.name for entry in os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return found
     except (OSError, ValueError) as error:
@@ -105,11 +105,13 @@ def _by_stem(folder: str) -> dict[str, list[str]]:
 def _check_pair(source: Source, mask: str, names: dict[str, str]) -> None:
     """UsageError where a mask cannot be that of an image; `names` has the image of each mask so far."""
     try:
-        same = os.path.samefile(source.path, mask)
+        same = os.path.samefile(source.path, mask)  # noqa: PTH121
     except (OSError, ValueError):  # either fails by name when it is read
         same = False
     if same:
-        raise UsageError(f"The mask of {source.path!r} is that image itself. Name the folder of the masks with --masks.")
+        raise UsageError(
+            f"The mask of {source.path!r} is that image itself. Name the folder of the masks with --masks."
+        )
     if names.setdefault(mask, source.name) != source.name:
         raise UsageError(
             f"The images {names[mask]!r} and {source.name!r} would both have the mask {mask!r}. Evaluate one of them."
@@ -161,6 +163,6 @@ def inside_mask(marked: NDArray[np.bool_], placement: Placement) -> NDArray[np.b
 def _other_size(mask: str, found: tuple[int, ...], image: str, size: tuple[int, int]) -> str:
     (height, width), (rows, columns) = found, size
     return (
-        f"The mask {mask!r} has {width} x {height} pixels, and the upright image {image!r} has {columns} x {rows}. Make "
-        "them of one size."
+        f"The mask {mask!r} has {width} x {height} pixels, and the upright image {image!r} has {columns} x {rows}. "
+        "Make them of one size."
     )

@@ -37,7 +37,8 @@ class Allowed:
 def choose_measures(settings: EvaluationSettings, allowed: Allowed) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The measures in the order of MEASURES, and sentences about those that --all leaves out.
 
-    UsageError for one that is named and cannot be taken. Boxes add localisation to whatever is named, masks ground-truth.
+    UsageError for one that is named and cannot be taken. Boxes add localisation to whatever is named, and masks
+    ground-truth.
     """
     wanted = set(MEASURES if settings.all_measures else settings.measures or USUAL)
     if allowed.boxes:

@@ -44,7 +44,11 @@ def results_table(results: Results, width: int) -> str:
 
 
 def _heading(results: Results) -> str:
-    return f"{results['images']} image" + ("" if results["images"] == 1 else "s") + _with_score(results)
+    return _images(results["images"]) + _with_score(results)
+
+
+def _images(count: int) -> str:
+    return f"{count} image" + ("" if count == 1 else "s")
 
 
 def _with_score(results: Results) -> str:
@@ -65,14 +69,14 @@ def _counted(results: Results, group: str) -> int:
 
 def _of_masks(results: Results) -> str:
     return (
-        f"ground-truth: {results['images_with_masks']} images with masks, which cover {results['mask_area'] or 0:.3f} of "
-        f"what the net sees: chance for both. {_notes(GROUND_TRUTH)}"
+        f"ground-truth: {_images(results['images_with_masks'])} with masks, which cover "
+        f"{results['mask_area'] or 0:.3f} of what the net sees: chance for both. {_notes(GROUND_TRUTH)}"
     )
 
 
 def _of_boxes(results: Results) -> str:
     return (
-        f"localisation: {results['images_with_boxes']} images with boxes, which cover {results['box_area'] or 0:.3f} "
+        f"localisation: {_images(results['images_with_boxes'])} with boxes, which cover {results['box_area'] or 0:.3f} "
         f"of what the net sees: chance for both. {_notes(LOCALISATION)}"
     )
 
