@@ -48,7 +48,7 @@ def test_a_net_that_learnt_the_tag_looks_at_the_tag(tmp_path):
     _, disc = measured(tmp_path / "disc", TAGGED, "tagged/photos", "tagged/masks")
     for config in (DEFAULT_CONFIG, "epsilon-plus"):
         assert tag[config][0] > 0.5 > 0.2 > disc[config][0], (tag, disc)
-        assert tag[config][1] > 0.5 > 0.2 > disc[config][1], (tag, disc)
+        assert tag[config][1] > 0.5 > 0.3 > disc[config][1], (tag, disc)
     without, _ = measured(tmp_path / "without", TAGGED, "plain/photos/disc", "plain/masks/disc")
     assert len(without) == 10 and all(label != "disc" for _, label in without)
 
