@@ -278,8 +278,9 @@ def test_what_all_leaves_out_is_said(tmp_path):
     result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--all", "--steps", "1")
     said = " ".join(result.stdout.split())
     assert "The measure localisation needs the boxes of objects, --boxes FILE: it is left out." in said
+    assert "The measure ground-truth needs pictures that mark the objects, --masks DIR: it is left out." in said
     assert "The measure focus needs images in folders named after classes" in said
-    assert len(results_of(tmp_path / "out")["warnings"]) == 3  # and too few images
+    assert len(results_of(tmp_path / "out")["warnings"]) == 4  # and too few images
 
 
 def test_standard_input_and_lists(tmp_path):
