@@ -6,8 +6,8 @@
 `pictures` writes photos/, a folder per class (disc, square, triangle, cross) of PNG files of 48 x 48 pixels, and
 masks/, the pixels of the shape that decides, white on black, under the same names. Beside that shape there are a ring
 and a bar, which are in every class alike, and colours and textures tell nothing. With --tag the pictures of one class
-bear a small bright tag in a corner: a net trained on those learns the tag, and its maps show it. The same seed makes
-the same files.
+bear a small bright tag in a corner, and tags/ has masks of it: a net trained on those learns the tag, and its maps
+show it. The same seed makes the same files.
 """
 
 import argparse
@@ -113,16 +113,25 @@ def picture(name: str, random: np.random.Generator, *, tag: bool = False) -> tup
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), masks[0]
 
 
+def tag_mask() -> Mask:
+    """The pixels (SIDE, SIDE) of the tag."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    mask[TAG] = True
+    return mask
+
+
 def write_pictures(folder: Path, count: int, seed: int, tagged: str | None) -> None:
-    """Writes `count` pictures of each class and their masks; those of the class `tagged` bear the tag."""
+    """Writes `count` pictures of each class and their masks; those of the class `tagged` bear the tag, see tags/."""
     for number, name in enumerate(CLASSES):
         random = np.random.default_rng((seed, number))
-        for kind in ("photos", "masks"):
+        for kind in ("photos", "masks", *(("tags",) if name == tagged else ())):
             (folder / kind / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             image, mask = picture(name, random, tag=name == tagged)
             image.save(folder / "photos" / name / f"{index:04}.png")
             Image.fromarray(mask).save(folder / "masks" / name / f"{index:04}.png")
+            if name == tagged:
+                Image.fromarray(tag_mask()).save(folder / "tags" / name / f"{index:04}.png")
 
 
 def train_net(arguments: list[str]) -> None:

@@ -29,6 +29,7 @@ from lrpcli.images.formats import DecodePolicy
 from lrpcli.pipeline.settings import FlowSettings
 
 if TYPE_CHECKING:
+    from lrpcli.evaluation.masks import Masks
     from lrpcli.images.find import Source
     from lrpcli.pipeline.shard import Shard
 
@@ -71,22 +72,36 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
         note("0 images: the list is empty.")
         return
     chosen = choose_images(sources, settings.images, settings.evaluation.perturbation.seed)
+    masks = _masks(settings, chosen)
     if values["base"] is None:
         chosen = by_path(chosen)
-    failed = _evaluate(chosen, shard, settings, from_options(ConsoleSettings, values, quiet=values["quiet"]))
+    failed = _evaluate(chosen, shard, settings, masks, from_options(ConsoleSettings, values, quiet=values["quiet"]))
     if failed:
         click.get_current_context().exit(1)
 
 
+def _masks(settings: EvaluationRunSettings, sources: "Sequence[Source]") -> "Masks | None":
+    """The masks of the images, as long as these have their names below the INPUTs."""
+    if settings.masks is None:
+        return None
+    from lrpcli.evaluation.masks import find_masks
+
+    return find_masks(settings.masks, sources, settings.evaluation.decode)
+
+
 def _evaluate(
-    sources: "Sequence[Source]", shard: "Shard", settings: EvaluationRunSettings, said: ConsoleSettings
+    sources: "Sequence[Source]",
+    shard: "Shard",
+    settings: EvaluationRunSettings,
+    masks: "Masks | None",
+    said: ConsoleSettings,
 ) -> int:
     """Measures the shard's images, shows each, and then the results; how many images failed."""
     from lrpcli.scale import Job
     from lrpcli.scale.inline import execute
 
     share = shard.share(sources)
-    job = Job("lrpcli.evaluation.run:prepare_run", (settings, sources, shard))
+    job = Job("lrpcli.evaluation.run:prepare_run", (settings, sources, shard, masks))
     with execute(job, len(share), settings.flow) as execution:
         from lrpcli.cli.evaluation_console import EvaluationConsole
         from lrpcli.evaluation.results import Collected

@@ -14,6 +14,7 @@ from lrpcli.evaluation.classes import ClassFolders, MosaicPreparation, PreparedW
 from lrpcli.evaluation.curves import Perturbation, Progress, class_scores, fills_for, mean_curves, paths_for
 from lrpcli.evaluation.localisation import Boxes, inside_boxes, points_inside, share_inside
 from lrpcli.evaluation.map_measures import MapMeasures, Values
+from lrpcli.evaluation.masks import MaskPreparation, Masks, PreparedWithMask
 from lrpcli.evaluation.measurement import LARGEST, Localisation, Measurement
 from lrpcli.evaluation.measures import Allowed, choose_measures
 from lrpcli.evaluation.methods import RANDOM, Maps, methods_of
@@ -37,8 +38,8 @@ class Evaluator:
 
     Errors: ConfigError, UsageError, UnsupportedLayer, and ModelError where it is not known how the model is fed.
 
-    `boxes` are for localisation, `folders` for focus. `measures` are those that are taken, `left_out` are sentences
-    about those that are not.
+    `boxes` are for localisation, `folders` for focus, `masks` for ground-truth. `measures` are those that are taken,
+    `left_out` are sentences about those that are not.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Evaluator:
         settings: EvaluationSettings,
         boxes: Boxes | None = None,
         folders: ClassFolders | None = None,
+        masks: Masks | None = None,
     ) -> None:
-        self.model, self.settings, self.boxes, self.folders = model, settings, boxes, folders
+        self.model, self.settings, self.boxes, self.folders, self.masks = model, settings, boxes, folders, masks
         self.preprocessing = model.known_preprocessing()
-        allowed = Allowed(boxes is not None, folders is not None and folders.usable, model.outputs)
+        usable = folders is not None and folders.usable
+        allowed = Allowed(boxes is not None, usable, model.outputs, masks is not None)
         self.measures, self.left_out = choose_measures(settings, allowed)
         self.perturbs = "perturbation" in self.measures
         self.methods = tuple(method for method in methods_of(settings) if method.has_map or self.perturbs)
@@ -87,14 +90,15 @@ class Evaluator:
 
     @property
     def preparation(self) -> Preparation:
-        """What decodes and preprocesses the images, and those of their mosaics."""
+        """What decodes and preprocesses the images, their masks, and those of their mosaics."""
         settings = self.settings
-        if self.folders is None or "focus" not in self.measures:
+        folders = self.folders if self.folders is not None and "focus" in self.measures else ClassFolders({}, {})
+        if not folders.images and self.masks is None:
             return Preparation(settings.decode, self.preprocessing, None, pictures=False)
-        return MosaicPreparation(
-            settings.decode, self.preprocessing, None, pictures=False, folders=self.folders,
-            seed=settings.perturbation.seed,
-        )  # fmt: skip
+        prepared = MosaicPreparation(
+            settings.decode, self.preprocessing, None, pictures=False, folders=folders, seed=settings.perturbation.seed
+        )
+        return prepared if self.masks is None else MaskPreparation(**vars(prepared), masks=self.masks)
 
     def as_input(self, batch: Sequence[Prepared]) -> Tensor:
         """(N, C, h, w) on the device and in the precision of the evaluation."""
@@ -110,7 +114,8 @@ class Evaluator:
         progress(len(x))
         target = logits.argmax(1)
         mosaics = [item.mosaic if isinstance(item, PreparedWithMosaic) else None for item in batch]
-        maps, values = self.on_maps(x, logits, target, mosaics, progress)  # (M, N, h, w)
+        insides = [item.inside if isinstance(item, PreparedWithMask) else None for item in batch]
+        maps, values = self.on_maps(x, logits, target, mosaics, insides, progress)  # (M, N, h, w)
         answers: list[Measurement | ImageError] = [ImageError("compute", "")] * len(batch)
         finite = maps.isfinite().flatten(2).all(2)  # (M, N)
         usable = finite.all(0).nonzero()[:, 0]
@@ -166,6 +171,7 @@ class Evaluator:
             and self._has_every_curve(measurement)
             and self._has_every_value(measurement, path)
             and self._has_localisation(measurement, path)
+            and measurement.mask == (None if self.masks is None else self.masks.hash_of(path))
         )
 
     def _has_every_value(self, measurement: Measurement, path: str) -> bool:
@@ -219,6 +225,7 @@ class Evaluator:
         if inside.any():
             for method, scores in zip(self.maps.methods, maps.float().cpu().numpy(), strict=True):
                 localisation[method.name] = (points_inside(scores, inside), share_inside(scores, inside))
+        mask, mask_area = (item.mask_hash, item.mask_area) if isinstance(item, PreparedWithMask) else (None, None)
         return Measurement(
             input=item.source.path,
             name=item.source.name,
@@ -227,6 +234,8 @@ class Evaluator:
             curves=curves,
             area=float(inside.mean()) if inside.any() else None,
             localisation=localisation,
+            mask=mask,
+            mask_area=mask_area,
             seconds=seconds,
         )
 

@@ -1,4 +1,4 @@
-"""Does the relevance lie on the object? Pointing game and share of positive relevance inside given boxes."""
+"""Does the relevance lie on the object? Pointing game and shares of relevance inside given boxes or masks."""
 
 import csv
 import hashlib
@@ -97,10 +97,8 @@ def _box(texts: Sequence[str | None], where: str) -> Box:
 
 def inside_boxes(boxes: Sequence[Box], placement: Placement) -> NDArray[np.bool_]:
     """(h, w): which pixels of the model's grid have their centre in any of the boxes."""
-    (height, width), (left, top, right, bottom) = placement.size, placement.box
-    x = left + (np.arange(width) + 0.5) / width * (right - left)
-    y = top + (np.arange(height) + 0.5) / height * (bottom - top)
-    inside = np.zeros((height, width), bool)
+    y, x = placement.centres
+    inside = np.zeros(placement.size, bool)
     for x1, y1, x2, y2 in boxes:
         inside |= ((y >= y1) & (y < y2))[:, None] & ((x >= x1) & (x < x2))
     return inside
@@ -120,3 +118,20 @@ def share_inside(scores: NDArray[np.float32], inside: NDArray[np.bool_]) -> floa
     positive = np.maximum(scores, 0).astype(np.float64)
     total = positive.sum()
     return float(positive[inside].sum() / total) if total > 0 else None
+
+
+def rank_inside(scores: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    """Share of the K largest values of a map (h, w) that lie inside, K being how many pixels are inside.
+
+    Arras et al. 2022 (relevance rank accuracy). Equal values at the K-th place count by their mean, as if they were
+    drawn. A map without a positive value has 0: nothing in it is relevant. ValueError if nothing is inside.
+    """
+    count = int(inside.sum())
+    if count == 0:
+        raise ValueError("No pixel is inside, so there is no K.")
+    if not scores.max() > 0:
+        return 0.0
+    last = np.partition(scores, scores.size - count, axis=None)[scores.size - count]
+    above, equal = scores > last, scores == last
+    drawn = (count - int(above.sum())) * float(inside[equal].mean())
+    return (int(inside[above].sum()) + drawn) / count

@@ -1,14 +1,16 @@
-"""What is measured on the maps themselves, a batch of images at a time: class, kept, focus, randomise, complexity."""
+"""What is measured on the maps themselves, a batch of images at a time: all measures but perturbation and boxes."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lrpcli.evaluation import map_metrics
 from lrpcli.evaluation.classes import Mosaic
 from lrpcli.evaluation.curves import Progress
+from lrpcli.evaluation.localisation import rank_inside, share_inside
 from lrpcli.evaluation.methods import Maps
 from lrpcli.evaluation.metrics import VALUES
 from lrpcli.evaluation.perturbation import generator_for
@@ -49,9 +51,18 @@ class MapMeasures:
         )
 
     def __call__(
-        self, x: Tensor, logits: Tensor, target: Tensor, mosaics: Sequence[Mosaic | None], progress: Progress
+        self,
+        x: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        mosaics: Sequence[Mosaic | None],
+        insides: Sequence[NDArray[np.bool_] | None],
+        progress: Progress,
     ) -> tuple[Tensor, list[Values]]:
-        """The maps (M, N, h, w) of images (N, C, h, w) for the classes `target` (N,), and what is measured on each."""
+        """The maps (M, N, h, w) of images (N, C, h, w) for the classes `target` (N,), and what is measured on each.
+
+        `insides` (h, w) are the masks of the images on the model's grid.
+        """
         classes = self._classes(x, logits, target)
         kept, found = [], []
         for place in range(len(self.maps.methods)):
@@ -64,6 +75,8 @@ class MapMeasures:
                 values |= self._kept(scores, self.maps.starts(place, logits, target))
             if "complexity" in self.measures:
                 values["gini"] = map_metrics.gini(scores)
+            if "ground-truth" in self.measures:
+                values |= self._ground_truth(scores, insides)
             if "focus" in self.measures:
                 values["focus"] = self._focus(place, x, mosaics)
             kept.append(scores)
@@ -96,6 +109,17 @@ class MapMeasures:
             start = torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)  # NaN: it has none
         kept = map_metrics.kept_shares(scores, start)
         return {"kept": kept, "wrong_sign": torch.where(kept.isnan(), kept, (kept < 0).double())}
+
+    @staticmethod
+    def _ground_truth(scores: Tensor, insides: Sequence[NDArray[np.bool_] | None]) -> Values:
+        """Mass and rank in the masks; NaN where an image has none, or one that is empty on the grid."""
+        found = torch.full((2, len(scores)), torch.nan, dtype=torch.float64)
+        for number, (one, inside) in enumerate(zip(scores.float().cpu().numpy(), insides, strict=True)):
+            if inside is not None and inside.any() and np.isfinite(one).all():
+                mass = share_inside(one, inside)
+                found[0, number] = torch.nan if mass is None else mass
+                found[1, number] = rank_inside(one, inside)
+        return {"mass": found[0], "rank": found[1]}
 
     def _focus(self, place: int, x: Tensor, mosaics: Sequence[Mosaic | None]) -> Tensor:
         """(N,): the share of the positive relevance for a mosaic's class that lies in the quarters of that class."""

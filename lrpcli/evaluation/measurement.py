@@ -22,7 +22,8 @@ class Measurement(Record):
 
     `target` is the predicted class, which is explained and scored. With boxes: `area` is their share of what the model
     saw, and `localisation` holds by method whether it points inside and which share of its relevance lies inside.
-    `values`: method -> what was measured on its map, by the name of the metric. `score` is that of the image as it is.
+    With a mask: `mask` is the hash of its file, and `mask_area` its share, None where it is empty. `values`: method ->
+    what was measured on its map, by the name of the metric. `score` is that of the image as it is.
     """
 
     target: int
@@ -31,6 +32,8 @@ class Measurement(Record):
     area: float | None = None
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    mask: str | None = None
+    mask_area: float | None = None
     first: float | None = None
     """The score of the image where there are no curves."""
     note: str = ""
@@ -60,6 +63,7 @@ class Measurement(Record):
                 for method, curves in self.curves.items()
             },
             "values": {method: dict(values) for method, values in self.values.items()},
+            **({} if self.mask is None else {"mask": self.mask, "mask_area": self.mask_area}),
             **({} if self.first is None else {"score": self.first}),
             **({"note": self.note} if self.note else {}),
         }
@@ -69,7 +73,8 @@ class Measurement(Record):
         values = self.as_json()
         first = {key: values[key] for key in ("type", "input", "status", "target", "label")}
         return {
-            **first, "score": round(self.score, DIGITS), "area": self.area, "seconds": self.seconds,
+            **first, "score": round(self.score, DIGITS), "area": self.area, "mask_area": self.mask_area,
+            "seconds": self.seconds,
             "methods": {method: self.metrics(method) for method in (self.curves or self.values)},
         }  # fmt: skip
 
@@ -89,6 +94,8 @@ class Measurement(Record):
             area=None if fields.get("area") is None else as_share(fields.get("area"), "area"),
             localisation={method: _localisation(localisation.items(method)) for method in localisation.values},
             values={method: _values(values.inner(method)) for method in values.values},
+            mask=None if fields.get("mask") is None else fields.text("mask"),
+            mask_area=None if fields.get("mask_area") is None else as_share(fields.get("mask_area"), "mask_area"),
             first=first,
             note=fields.text("note") if fields.get("note") is not None else "",
         )

@@ -68,7 +68,7 @@ def _value(name: str, heading: str, group: str, better: str, note: str, *, sprea
 
 
 PERTURBATION, LOCALISATION, CLASS, KEPT = "perturbation", "localisation", "class", "kept"
-FOCUS, RANDOMISE, COMPLEXITY = "focus", "randomise", "complexity"
+GROUND_TRUTH, FOCUS, RANDOMISE, COMPLEXITY = "ground-truth", "focus", "randomise", "complexity"
 METRICS = {
     metric.name: metric
     for metric in (
@@ -79,6 +79,8 @@ METRICS = {
         Metric("pointing", "point", LOCALISATION, "higher", _pointing, "the map's maximum is in a box."),
         Metric("share", "inside", LOCALISATION, "higher", lambda observed: observed.share,
                "share of positive relevance there."),
+        _value("mass", "mass", GROUND_TRUTH, "higher", "the share of positive relevance in the mask."),
+        _value("rank", "rank", GROUND_TRUTH, "higher", "that of the most relevant pixels, as many as it has."),
         _value("class_second", "second", CLASS, "", "the mean cosine of a map with that of the second class."),
         _value("class_random", "random", CLASS, "", "with that of a random class."),
         _value("class_second_abs", "|second|", CLASS, "", "of absolute values."),
@@ -93,7 +95,7 @@ METRICS = {
     )
 }  # fmt: skip
 """AUC and AOPC are those of MoRF, or of the random order."""
-MAIN = {PERTURBATION: ("abpc", "auc", "lerf_auc"), LOCALISATION: ("share",), FOCUS: ("focus",)}
+MAIN = {PERTURBATION: ("abpc", "auc", "lerf_auc"), LOCALISATION: ("share",), GROUND_TRUTH: ("mass",), FOCUS: ("focus",)}
 """The metrics of a group by which methods are compared: the first that was measured."""
 
 
@@ -103,6 +105,7 @@ def in_group(group: str) -> list[Metric]:
 
 
 VALUES = {
-    group: tuple(metric.name for metric in in_group(group)) for group in (CLASS, KEPT, FOCUS, RANDOMISE, COMPLEXITY)
+    group: tuple(metric.name for metric in in_group(group))
+    for group in (GROUND_TRUTH, CLASS, KEPT, FOCUS, RANDOMISE, COMPLEXITY)
 }
 """Measure -> the names of what is measured for it on maps."""

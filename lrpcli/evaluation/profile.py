@@ -16,7 +16,8 @@ LIMITS = {
 ARROWS = {"higher": "higher is better →", "lower": "← lower is better", "": "0: even, 1: a single pixel"}
 TITLES = {
     "auc": "AUC", "aopc": "AOPC", "lerf_auc": "LeRF AUC", "abpc": "ABPC (SRG)", "pointing": "pointing game",
-    "share": "relevance inside boxes", "focus": "focus (mosaics)", "class_second": "cosine with the second class",
+    "share": "relevance inside boxes", "mass": "relevance in masks", "rank": "top pixels in masks",
+    "focus": "focus (mosaics)", "class_second": "cosine with the second class",
     "class_random": "cosine with a random class", "kept": "kept share, 10 to 90 %",
     "wrong_sign": "totals of the wrong sign", "entropy": "entropy gained, all reset",
     "last_layer": "rank correlation, last layer reset", "gini": "Gini index",

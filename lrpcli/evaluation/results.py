@@ -115,7 +115,7 @@ def csv_bytes(summary: Summary) -> bytes:
     """A row per image and method; empty where something was not measured."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(["input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area"])
+    table.writerow(["input", "config", "lrn", "control", "target", "label", "score", *METRICS, "box_area", "mask_area"])
     for image, metrics in zip(summary.images, summary.metrics, strict=True):
         for method in summary.methods:
             numbers = [metrics[method.name][metric] for metric in METRICS]
@@ -123,7 +123,7 @@ def csv_bytes(summary: Summary) -> bytes:
             config, lrn = (for_spreadsheets(part or "") for part in (name, method.lrn))
             table.writerow(
                 [for_spreadsheets(image.input), config, lrn, int(method.control), image.target,
-                 for_spreadsheets(printable(image.label)), image.score, *numbers, image.area]
+                 for_spreadsheets(printable(image.label)), image.score, *numbers, image.area, image.mask_area]
             )  # fmt: skip
     return text.getvalue().encode("utf-8", "surrogateescape")
 

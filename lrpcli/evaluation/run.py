@@ -10,6 +10,7 @@ from lrpcli.evaluation.classes import ClassFolders, folder_of
 from lrpcli.evaluation.curves import Progress
 from lrpcli.evaluation.evaluator import Evaluator, Measuring
 from lrpcli.evaluation.localisation import read_boxes
+from lrpcli.evaluation.masks import Masks
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings
 from lrpcli.images.find import Source
@@ -65,14 +66,19 @@ class EvaluationRun(Run[Measurement, Measurement]):
         return replace(self, stages=replace(self.stages, work=Measuring(self.evaluator, progress)))
 
 
-def prepare_run(settings: EvaluationRunSettings, sources: Sequence[Source], shard: Shard = WHOLE) -> EvaluationRun:
-    """The model is loaded; LrpError for a setting that does not fit it or the images. Nothing has been written then."""
+def prepare_run(
+    settings: EvaluationRunSettings, sources: Sequence[Source], shard: Shard = WHOLE, masks: Masks | None = None
+) -> EvaluationRun:
+    """The model is loaded; LrpError for a setting that does not fit it or the images. Nothing has been written then.
+
+    `masks` are those that find_masks found in `settings.masks`, by the names that the sources have below their INPUTs.
+    """
     boxes = read_boxes(settings.boxes) if settings.boxes else None
     if boxes:
         boxes.require_any((source.path for source in sources), str(settings.boxes))
     model = load_model(settings.model.name, **settings.model.keywords())
     evaluation = replace(settings.evaluation, device=settings.flow.device)
-    evaluator = Evaluator(model, evaluation, boxes, _class_folders(model, evaluation, sources))
+    evaluator = Evaluator(model, evaluation, boxes, _class_folders(model, evaluation, sources), masks)
     stages = Stages(
         evaluator.preparation, Measuring(evaluator), _keep, evaluator.images_at_once, settings.flow.jobs or 1
     )

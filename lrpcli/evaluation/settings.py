@@ -16,7 +16,7 @@ BATCH_AT_224 = {"cpu": 16, "cuda": 128}
 """Images of 224 x 224 pixels at once where nothing is said, and as many pixels of others: larger batches are hardly
 faster and only take memory."""
 CONTROLS = ("random", "gradient", "gradient-times-input", "edges")
-MEASURES = ("perturbation", "localisation", "class", "kept", "focus", "randomise", "complexity")
+MEASURES = ("perturbation", "localisation", "ground-truth", "class", "kept", "focus", "randomise", "complexity")
 USUAL = ("perturbation", "kept", "complexity")
 """Measures where none is named: kept and complexity cost nothing beside the maps."""
 
@@ -96,7 +96,7 @@ class EvaluationSettings:
     precision: str = setting("float32", help="{choices}.", metavar="TYPE", choices=PRECISIONS)
     measures: tuple[str, ...] = setting(
         (), flags=("--measure",), metavar="NAME", choices=MEASURES,
-        shown_default=f"{', '.join(USUAL)}, and localisation with --boxes",
+        shown_default=f"{', '.join(USUAL)}, localisation with --boxes, ground-truth with --masks",
         help="What to measure: {choices}; can be given several times.",
     )  # fmt: skip
     all_measures: bool = setting(False, flags=("--all",), help="Every measure that the images and the model allow.")
@@ -134,4 +134,8 @@ class EvaluationRunSettings:
     boxes: str | None = setting(
         None, metavar="FILE",
         help="CSV with the columns file, x1, y1, x2, y2 in pixels of the photo: measures localisation too.",
+    )  # fmt: skip
+    masks: str | None = setting(
+        None, metavar="DIR",
+        help="A picture for each image under its name, not zero on the object: measures ground-truth too.",
     )  # fmt: skip

@@ -82,6 +82,8 @@ class SummaryResults(TypedDict):
     images: int
     images_with_boxes: int
     box_area: float | None
+    images_with_masks: int
+    mask_area: float | None
     score: float | None
     warnings: list[str]
     methods: list[MethodResult]
@@ -153,6 +155,7 @@ class Summary:
     def results(self) -> SummaryResults:
         """All of it as JSON values; docs/evaluation.md describes them."""
         areas = [image.area for image in self.images if image.area is not None]
+        masked = [image.mask_area for image in self.images if image.mask_area is not None]
         values = {metric: self._values(metric) for metric in METRICS}
         compared = {metric: found for metric, found in values.items() if METRICS[metric].better}
         differences = {metric: found - found[:, :1] for metric, found in compared.items()}
@@ -161,9 +164,12 @@ class Summary:
             "images": len(self.images),
             "images_with_boxes": len(areas),
             "box_area": float(np.mean(areas)) if areas else None,
+            "images_with_masks": len(masked),
+            "mask_area": float(np.mean(masked)) if masked else None,
             "score": float(np.mean([image.score for image in self.images])) if self.images else None,
             "warnings": [
-                *self.left_out, *_warnings(len(self.images), len(areas)), *self._class_warnings(values["class_second"])
+                *self.left_out, *_warnings(len(self.images), len(areas), len(masked)), *self._mask_warnings(),
+                *self._class_warnings(values["class_second"]),
             ],
             "methods": [
                 {
@@ -196,6 +202,16 @@ class Summary:
         }
         ranked = sorted(means, key=means.__getitem__, reverse=True)
         return {name: place for place, name in enumerate(ranked, 1)}
+
+    def _mask_warnings(self) -> list[str]:
+        """How many images ground-truth leaves out, where any image has a mask."""
+        without = sum(image.mask is None for image in self.images)
+        empty = sum(image.mask is not None and image.mask_area is None for image in self.images)
+        if without == len(self.images) or not without + empty:
+            return []
+        parts = [f"{without} without a mask"] if without else []
+        parts += [f"{empty} whose mask is empty in what the net sees"] if empty else []
+        return [f"ground-truth leaves out images: {', and '.join(parts)}."]
 
     def _class_warnings(self, cosines: Floats) -> list[str]:
         """Which configs make maps that are nearly the same for another class."""
@@ -268,12 +284,14 @@ def _quantiles(values: Floats) -> Quantiles | None:
     return {"low": low, "median": median, "high": high}
 
 
-def _warnings(images: int, with_boxes: int) -> list[str]:
+def _warnings(images: int, with_boxes: int, with_masks: int) -> list[str]:
     """What is too few to bear an interval."""
     if images < FEWEST:
-        count, what = images, "measured"
-    elif 0 < with_boxes < FEWEST:
-        count, what = with_boxes, "with boxes"
+        few = [(images, "measured")]
     else:
-        return []
-    return [f"{count} image{'' if count == 1 else 's'} {what}: too few for intervals, which need {FEWEST}."]
+        few = [(count, what) for count, what in ((with_boxes, "with boxes"), (with_masks, "with masks"))
+               if 0 < count < FEWEST]  # fmt: skip
+    return [
+        f"{count} image{'' if count == 1 else 's'} {what}: too few for intervals, which need {FEWEST}."
+        for count, what in few
+    ]

@@ -7,6 +7,7 @@ from lrpcli.evaluation.metrics import (
     CLASS,
     COMPLEXITY,
     FOCUS,
+    GROUND_TRUTH,
     KEPT,
     LOCALISATION,
     MAIN,
@@ -35,7 +36,7 @@ def results_table(results: Results, width: int) -> str:
     parts = [_heading(results), *warnings]
     for group, heading in HEADINGS.items():
         if _measured(results["methods"], group):
-            few = (results["images_with_boxes"] if group == LOCALISATION else results["images"]) < FEWEST
+            few = _counted(results, group) < FEWEST
             text = "\n".join(textwrap.fill(line, max(width, 20)) for line in heading(results).splitlines())
             parts.append(f"{text}\n{_table(results['methods'], group, width, few=few)}")
             parts += _comparisons(results, width, few=few) if group == PERTURBATION else []
@@ -43,7 +44,11 @@ def results_table(results: Results, width: int) -> str:
 
 
 def _heading(results: Results) -> str:
-    return f"{results['images']} image" + ("" if results["images"] == 1 else "s") + _with_score(results)
+    return _images(results["images"]) + _with_score(results)
+
+
+def _images(count: int) -> str:
+    return f"{count} image" + ("" if count == 1 else "s")
 
 
 def _with_score(results: Results) -> str:
@@ -56,9 +61,22 @@ def _with_score(results: Results) -> str:
     )
 
 
+def _counted(results: Results, group: str) -> int:
+    """How many images a measure was taken on."""
+    counts = {LOCALISATION: results["images_with_boxes"], GROUND_TRUTH: results["images_with_masks"]}
+    return counts.get(group, results["images"])
+
+
+def _of_masks(results: Results) -> str:
+    return (
+        f"ground-truth: {_images(results['images_with_masks'])} with masks, which cover "
+        f"{results['mask_area'] or 0:.3f} of what the net sees: chance for both. {_notes(GROUND_TRUTH)}"
+    )
+
+
 def _of_boxes(results: Results) -> str:
     return (
-        f"localisation: {results['images_with_boxes']} images with boxes, which cover {results['box_area'] or 0:.3f} "
+        f"localisation: {_images(results['images_with_boxes'])} with boxes, which cover {results['box_area'] or 0:.3f} "
         f"of what the net sees: chance for both. {_notes(LOCALISATION)}"
     )
 
@@ -70,6 +88,7 @@ def _noted(group: str, more: str) -> Callable[[Results], str]:
 HEADINGS: dict[str, Callable[[Results], str]] = {
     PERTURBATION: lambda results: f"perturbation: {_directions(in_group(PERTURBATION))}",
     LOCALISATION: _of_boxes,
+    GROUND_TRUTH: _of_masks,
     FOCUS: _noted(FOCUS, "Higher is better; chance: 0.5."),
     CLASS: _noted(CLASS, "A guard: below 0.95."),
     KEPT: _noted(KEPT, "A guard."),

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -23,6 +23,14 @@ from lrpcli.paths import kind_of
 __all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
 
 DEFAULT_POLICY = DecodePolicy()
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Convert(Protocol[T_co]):
+    """Makes something of a loaded, upright picture; `what` names it in errors, see to_rgb for `raw_mode`."""
+
+    def __call__(self, image: Image.Image, what: str, raw_mode: str | None = None) -> T_co: ...
 
 
 def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY) -> Image.Image:
@@ -33,16 +41,21 @@ def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY)
     about a picture are dropped. Decodes under different policies in one process wait for each other.
     """
     what = f"The image {str(source)!r}" if isinstance(source, (str, Path)) else "The image on standard input"
+    return decode_as(to_rgb, source, policy, what)
+
+
+def decode_as(convert: Convert[T], source: str | Path | BinaryIO, policy: DecodePolicy, what: str) -> T:
+    """What `convert` makes of a picture, in place of an RGB image; `what` names it in errors. See decode."""
     with _opened(source, what, policy) as stream, pillow_settings(policy):
         try:
-            return _decoded(stream, policy, what)
+            return _decoded(convert, stream, policy, what)
         except ImageError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly anything on broken data
             raise _unsupported(error, what, policy, stream) or _failure(error, what, policy) from error
 
 
-def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
+def _decoded(convert: Convert[T], stream: BinaryIO, policy: DecodePolicy, what: str) -> T:
     start = stream.read(len(SIGNATURE))
     if not start:
         raise ImageError("decode", f"{what} is empty (0 bytes).")
@@ -62,7 +75,7 @@ def _decoded(stream: BinaryIO, policy: DecodePolicy, what: str) -> Image.Image:
         elif image.format == "PNG" and strict:
             require_whole(stream)
         image.load()
-        return to_rgb(upright(image), what, raw_mode)
+        return convert(upright(image), what, raw_mode)
 
 
 def _load_jpeg(image: ImageFile.ImageFile, stream: BinaryIO) -> None:

@@ -49,6 +49,19 @@ class Placement:
         return result
 
     @property
+    def centres(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(h,) and (w,): where the centres of the grid's rows and columns lie, in pixels of the photo.
+
+        >>> from lrpcli.images.placement import Placement
+        >>> rows, columns = Placement((4, 8), (0.0, 0.0, 8.0, 4.0), (2, 2)).centres
+        >>> rows.tolist(), columns.tolist()
+        ([1.0, 3.0], [2.0, 6.0])
+        """
+        (height, width), (left, top, right, bottom) = self.size, self.box
+        rows = top + (np.arange(height) + 0.5) * (bottom - top) / height
+        return rows, left + (np.arange(width) + 0.5) * (right - left) / width
+
+    @property
     def seen(self) -> tuple[Box, Box]:
         """The part of the photo that the model saw, in pixels of the photo, and the same in cells of the grid."""
         (height, width), (rows, columns), (left, top, right, bottom) = self.image_size, self.size, self.box

@@ -24,6 +24,8 @@ def folder(tmp_path_factory):
     shutil.copy(TINY, place / "net.caffemodel")
     shutil.copy(TINY.replace(".caffemodel", ".prototxt"), place / "deploy.prototxt")
     small(place / "net.onnx")
+    for name, net in (("cheat", "tagged"), ("honest", "plain")):
+        shutil.copy(ROOT / "tests" / "nets" / f"shapes-{net}.safetensors", place / f"{name}.safetensors")
     (place / "names.txt").write_text("".join(f"name {number}\n" for number in range(CLASSES)))
     np.save(place / "mean.npy", np.full((3, 32, 32), 120, np.float32))
     for page in all_pages():

@@ -79,7 +79,7 @@ def run(command, folder, environment, place):
 
 
 def timeless(text):
-    return re.sub(r"\d+(\.\d+)?(?= s,| images/s)", "#", text)
+    return re.sub(r"\d+(\.\d+)?(?= s[,.]| images/s)", "#", text)
 
 
 def test_what_is_compared_can_differ():

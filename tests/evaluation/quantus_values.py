@@ -21,6 +21,13 @@ def maps(seed, height=13, width=10):
     return found
 
 
+def masks(height=13, width=10):
+    """(4, h, w) booleans: masks of all sizes, the smallest a single pixel."""
+    found = np.random.default_rng(3).random((4, height, width)) < np.array([0.05, 0.2, 0.5, 0.0])[:, None, None]
+    found[:, 6, 4] = True
+    return found
+
+
 def photo():
     """(3, 12, 11) within 0..1, and which of its pixels are removed, (12, 11): a corner, a border, an island."""
     removed = np.zeros((12, 11), bool)
@@ -56,6 +63,9 @@ def main():
             np.abs(left).reshape(4, -1), np.abs(right).reshape(4, -1), batched=True
         ).tolist(),
         "focus": quantus.Focus(**metric).evaluate_batch(left[:, None], CELLS).tolist(),
+        # Quantus sums relevance with its sign, and takes equal values in any order: no map with many of them.
+        "mass": quantus.RelevanceMassAccuracy(**metric).evaluate_batch(np.maximum(left, 0), masks()).tolist(),
+        "rank": quantus.RelevanceRankAccuracy(**metric).evaluate_batch(left[:3], masks()[:3]).tolist(),
         "road": noisy_linear_imputation(image, np.flatnonzero(removed), noise=0.0).round(9).tolist(),
     }  # fmt: skip
     FILE.write_text(json.dumps(values, default=lambda array: array.tolist()) + "\n")

@@ -196,11 +196,15 @@ def test_all_measures(tmp_path):
     folder, out = class_folders(tmp_path / "in"), tmp_path / "out"
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("file,x1,y1,x2,y2\n0.png,0,0,24,40\n")
-    options = ("-o", out, "--all", "--boxes", boxes, "--config", "epsilon", "--control", "random", "--control", "edges")
+    masks = tmp_path / "masks"
+    (masks / "2").mkdir(parents=True)
+    Image.new("L", (48, 40), 1).save(masks / "2" / "0.png")
+    options = ("-o", out, "--all", "--boxes", boxes, "--masks", masks, "--config", "epsilon", "--control", "random",
+               "--control", "edges")  # fmt: skip
     result = evaluate(folder, *options)
     assert result.exit_code == 0, result.output
     tables = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    measures = ("perturbation", "localisation", "focus", "class", "kept", "randomise", "complexity")
+    measures = ("perturbation", "localisation", "ground-truth", "focus", "class", "kept", "randomise", "complexity")
     assert [line for line in tables if line in measures] == list(measures)
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
     results = results_of(out)
@@ -274,8 +278,9 @@ def test_what_all_leaves_out_is_said(tmp_path):
     result = evaluate(photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--all", "--steps", "1")
     said = " ".join(result.stdout.split())
     assert "The measure localisation needs the boxes of objects, --boxes FILE: it is left out." in said
+    assert "The measure ground-truth needs pictures that mark the objects, --masks DIR: it is left out." in said
     assert "The measure focus needs images in folders named after classes" in said
-    assert len(results_of(tmp_path / "out")["warnings"]) == 3  # and too few images
+    assert len(results_of(tmp_path / "out")["warnings"]) == 4  # and too few images
 
 
 def test_standard_input_and_lists(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lrpcli.evaluation.imputation import imputed
+from lrpcli.evaluation.localisation import rank_inside, share_inside
 from lrpcli.evaluation.map_metrics import (
     cosines,
     edges,
@@ -19,7 +20,7 @@ from lrpcli.evaluation.map_metrics import (
     rank_correlations,
 )
 from lrpcli.evaluation.perturbation import road_fill, road_noise
-from tests.evaluation.quantus_values import CELLS, FILE, maps, photo
+from tests.evaluation.quantus_values import CELLS, FILE, maps, masks, photo
 
 QUANTUS = json.loads(FILE.read_text())
 LEFT, RIGHT = torch.from_numpy(maps(1)), torch.from_numpy(maps(2))
@@ -37,6 +38,9 @@ def test_equal_to_quantus():
     close(entropy_gains(LEFT, RIGHT), [two / one - 1 for one, two in zip(before, after, strict=True)])
     close(rank_correlations(LEFT, RIGHT), QUANTUS["last_layer"])
     close(positive_shares(LEFT, torch.tensor(CELLS, dtype=torch.bool)), QUANTUS["focus"])
+    pairs = list(zip(maps(1), masks(), strict=True))
+    close([share_inside(scores, inside) for scores, inside in pairs], QUANTUS["mass"])
+    close([rank_inside(scores, inside) for scores, inside in pairs[:3]], QUANTUS["rank"])
     image, removed = photo()
     close(imputed(torch.from_numpy(image)[None], torch.from_numpy(removed)[None], 1e-10)[0], QUANTUS["road"])
 

@@ -24,7 +24,8 @@ from lrpcli.records.json_values import Fields, json_line
 from tests.evaluation.measuring import measure
 from tests.photos import TINY, photo
 
-EVERYTHING = {name for names in VALUES.values() for name in names}
+EVERYTHING = {name for names in VALUES.values() for name in names} - set(VALUES["ground-truth"])
+"""What is measured where there are no masks."""
 
 
 @pytest.fixture(scope="module")
@@ -231,21 +232,22 @@ def test_a_net_of_one_output_has_no_other_class(sources):
     assert {measured.values["epsilon"][name] for name in VALUES["class"]} == {None}
 
 
-NOTHING, ALL = Allowed(False, False, 1), Allowed(True, True, 10)
+NOTHING, ALL = Allowed(False, False, 1), Allowed(True, True, 10, masks=True)
 
 
 def test_the_measures_where_none_is_named():
     usual = ("perturbation", "kept", "complexity")
     assert choose_measures(EvaluationSettings(), Allowed(False, True, 10)) == (usual, ())
-    assert choose_measures(EvaluationSettings(), ALL)[0] == ("perturbation", "localisation", "kept", "complexity")
+    objects = ("localisation", "ground-truth")
+    assert choose_measures(EvaluationSettings(), ALL)[0] == ("perturbation", *objects, "kept", "complexity")
     named = EvaluationSettings(measures=("focus", "class"))
-    assert choose_measures(named, ALL)[0] == ("localisation", "class", "focus")
+    assert choose_measures(named, ALL)[0] == (*objects, "class", "focus")
 
 
 def test_all_takes_what_is_possible_and_says_what_is_not():
     chosen, left_out = choose_measures(EvaluationSettings(all_measures=True), NOTHING)
     assert chosen == ("perturbation", "kept", "randomise", "complexity")
-    assert [sentence.split()[2] for sentence in left_out] == ["localisation", "class", "focus"]
+    assert [sentence.split()[2] for sentence in left_out] == ["localisation", "ground-truth", "class", "focus"]
     assert all(sentence.endswith("it is left out.") for sentence in left_out)
     assert choose_measures(EvaluationSettings(all_measures=True), ALL) == (MEASURES, ())
 
@@ -254,6 +256,7 @@ def test_all_takes_what_is_possible_and_says_what_is_not():
     ("measure", "message"),
     [
         ("localisation", "The measure localisation needs the boxes of objects, --boxes FILE"),
+        ("ground-truth", "The measure ground-truth needs pictures that mark the objects, --masks DIR"),
         ("focus", "The measure focus needs images in folders named after classes"),
         ("class", "The measure class needs a model with more than one output"),
     ],

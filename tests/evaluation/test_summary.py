@@ -150,7 +150,7 @@ def test_images_without_boxes_do_not_count_for_localisation():
     assert two["metrics"]["pointing"]["mean"] == 0.0 and two["metrics"]["share"] is None
     assert random["metrics"]["pointing"] is None
     text = results_table({"settings": SETTINGS, **results}, 120)
-    assert "1 images with boxes, which cover 0.250" in text and "inside less the first's" in text
+    assert "1 image with boxes, which cover 0.250" in text and "inside less the first's" in text
 
 
 def test_the_journal_keeps_everything():
