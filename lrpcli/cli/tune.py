@@ -78,7 +78,7 @@ def _tune(sources: "Sequence[Source]", settings: TuningRunSettings, said: Consol
     from lrpcli.cli.tuning_console import TuningConsole
     from lrpcli.scale import Job
     from lrpcli.scale.inline import execute
-    from lrpcli.tuning.files import require_room, write_files
+    from lrpcli.tuning.files import require_room, try_to_write, write_files
     from lrpcli.tuning.photos import Photo, require_enough
     from lrpcli.tuning.report import report
     from lrpcli.tuning.run import Stopped
@@ -87,6 +87,7 @@ def _tune(sources: "Sequence[Source]", settings: TuningRunSettings, said: Consol
     require_room(settings.folder, force=settings.flow.force)
     job = Job("lrpcli.tuning.run:prepare_run", (settings,))
     with execute(job, len(sources), settings.flow) as execution:
+        try_to_write(settings.folder)
         run, console = execution.run, TuningConsole(len(sources), settings.folder, "", said)
         with Interrupts() as interrupts, console:
             with closing(run.photos(sources, execution.workers, interrupts.stop)) as records:

@@ -119,18 +119,17 @@ def guards_in_words(scores: Scores) -> list[str]:
     lines = []
     if scores.curves is not None:
         morf, random, lerf = (_number(area) for area in scores.areas)
-        lines.append(f"{ORDER}: MoRF {morf}, random {random}, LeRF {lerf}; must rise. {_verdict(scores, ORDER)}")
+        lines.append(f"{ORDER}: MoRF {morf}, random {random}, LeRF {lerf}, must rise. {_verdict(scores, ORDER)}")
     if scores.second is None:
         lines.append(f"{CLASS}: the net has a single class, so there is no second one to compare with.")
     else:
         limit = f"must be below {LARGEST_COSINE:g}"
-        lines.append(
-            f"{CLASS}: cosine {_number(scores.cosine)} with the second class; {limit}. {_verdict(scores, CLASS)}"
-        )
+        cosine = _number(scores.cosine)
+        lines.append(f"{CLASS}: cosine {cosine} with the second class, {limit}. {_verdict(scores, CLASS)}")
     wrong = "-" if scores.wrong_sign is None else f"{scores.wrong_sign:.0%}"
     lines.append(
-        f"{KEPT}: median {_number(scores.median_kept)}, must be above {LEAST_KEPT:g}; {wrong} of the wrong sign, at most "
-        f"{MOST_WRONG:.0%}. {_verdict(scores, KEPT)}"
+        f"{KEPT}: median {_number(scores.median_kept)}, must be above {LEAST_KEPT:g}; {wrong} of the wrong sign, at "
+        f"most {MOST_WRONG:.0%}. {_verdict(scores, KEPT)}"
     )
     if SOUND in scores.failed:
         lines.append(f"{SOUND}: the maps of {int(scores.unsound.sum())} images are not finite or explode. Fails.")

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from lrpcli.evaluation.summary import FEWEST
+from lrpcli.tuning.candidates import Candidate
+from lrpcli.tuning.guards import Scores
 from lrpcli.tuning.halving import Measured
 from lrpcli.tuning.run import Tuned
 
@@ -28,7 +30,7 @@ def _on_candidates(tuned: Tuned) -> Iterator[str]:
 def _on_rounds(tuned: Tuned) -> Iterator[str]:
     for number, measured in enumerate(tuned.rounds, 1):
         yield from _on_round(number, measured)
-    missing = 4 - len(tuned.rounds)
+    missing = len(tuned.planned) - len(tuned.rounds)
     if missing > 0:
         yield f"There was no time for the last {_count(missing, 'round')} of the search; raise --minutes."
     if not any(measured.compares for measured in tuned.rounds):
@@ -38,7 +40,7 @@ def _on_rounds(tuned: Tuned) -> Iterator[str]:
         )
 
 
-def _on_round(number: int, measured: Measured[object, object]) -> Iterator[str]:  # type: ignore[type-var]
+def _on_round(number: int, measured: Measured[Candidate, Scores]) -> Iterator[str]:
     planned, done = measured.planned, measured.round
     if done.images < planned.images:
         yield f"Round {number} took {done.images} of {planned.images} images: there was no time for more."

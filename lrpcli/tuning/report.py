@@ -27,11 +27,9 @@ Row = tuple[int, Candidate, Scores]
 def report(tuned: Tuned, model: str, folder: Path) -> str:
     """Everything that is printed at the end, at most WIDTH wide."""
     parts = [_filled(_heading(tuned)), table(tuned), *map(_filled, notes_on(tuned))]
-    parts += [
-        _filled(verdict(tuned)),
-        "\n".join(map(_filled, [f"Held-out guards of {_subject(tuned)}:", *guards(tuned)])),
-    ]
-    return "\n\n".join([*parts, f"{_filled('The maps of these rules:')}\n  {command(model, folder)}"])
+    held = [f"Guards of {_subject(tuned)} on the held-out images:", *guards(tuned)]
+    parts += [_filled(verdict(tuned)), "\n".join(map(_filled, held))]
+    return "\n\n".join([*parts, f"To explain by tuned.toml:\n  {command(model, folder)}"])
 
 
 def _filled(text: str) -> str:
@@ -51,7 +49,7 @@ def _heading(tuned: Tuned) -> str:
 def table(tuned: Tuned) -> str:
     """The best candidates of the search, the default marked; a line each, beneath the names of the columns."""
     shown = [name for name in COLUMNS if name != "lrn" or tuned.limits.lrn]
-    rows = ranking(tuned.rounds)
+    rows = [row for row in ranking(tuned.rounds) if row[2].ranked or row[1] is tuned.candidates.default]
     chosen = rows[:ROWS]
     default = tuned.candidates.default
     if all(candidate is not default for _, candidate, _ in chosen):
@@ -152,9 +150,8 @@ def guards(tuned: Tuned) -> list[str]:
 
 def command(model: str, folder: Path) -> str:
     """The command that explains images by what was found, for a shell."""
-    return (
-        f"lrp explain --model {shlex.quote(model)} --config {shlex.quote(str(folder / 'tuned.toml'))} INPUT... OUTPUT"
-    )
+    config = shlex.quote(str(folder / "tuned.toml"))
+    return f"lrp explain --model {shlex.quote(model)} --config {config} INPUT... OUTPUT"
 
 
 def _number(value: float | None) -> str:

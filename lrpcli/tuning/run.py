@@ -37,6 +37,7 @@ class Tuned:
     division: Division
     limits: Limits
     candidates: Candidates
+    planned: tuple[Round, ...]
     rounds: tuple[Measured[Candidate, Scores], ...]
     best: Candidate
     held_out: HeldOut
@@ -94,7 +95,7 @@ class TuningRun:
         best, doing = best_of(found, candidates.default), "held-out check"
         bench = Bench(self.evaluator, division.held_out, passed)
         held_out = check(bench, best, candidates.default, self.budget, self.settings.search.seed)
-        return Tuned(division, limits, candidates, tuple(found), best, held_out)
+        return Tuned(division, limits, candidates, rounds, tuple(found), best, held_out)
 
     def _limits(self, photos: Photos) -> Limits:
         graph = self.evaluator.maps.first.graph
