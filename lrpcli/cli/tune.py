@@ -25,7 +25,8 @@ from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
-from lrpcli.pipeline.settings import FlowSettings
+from lrpcli.pipeline.settings import FlowSettings, ModelSettings, PreprocessingSettings
+from lrpcli.setting import settings_of
 from lrpcli.tuning.settings import SearchSettings, TuningRunSettings
 
 if TYPE_CHECKING:
@@ -101,8 +102,19 @@ def _tune(sources: "Sequence[Source]", settings: TuningRunSettings, said: Consol
             except Stopped:
                 return len(failed)
             console.results = write_files(run, tuned, failed)
-            console.report = report(tuned, settings.model.name, settings.folder)
+            console.report = report(tuned, settings.folder, _model_options(click.get_current_context()))
     return len(failed)
+
+
+def _model_options(context: click.Context) -> list[str]:
+    """The options that say which model it is, as they were given."""
+    names = {item.name for kind in (ModelSettings, PreprocessingSettings) for item, _ in settings_of(kind)}
+    words = []
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        if option.name in names and value is not None and value != option.default:
+            words += [option.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
 
 
 def _settings(folder: Path, values: dict[str, Any], policy: DecodePolicy) -> TuningRunSettings:

@@ -4,13 +4,14 @@ It knows nothing of nets: `measure` says what a candidate is worth, `Budget` how
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from lrpcli.tuning.budget import Budget, OutOfTime
 
-SHRINK = 3
-"""So many times fewer candidates go into each later round."""
+SHRINK = (1, 3, 6, 24)
+"""So many times fewer candidates than there are go into each round, at least."""
 LAST_CANDIDATES = 3
 """At least so many are compared in every round, where there are as many."""
 FIRST_IMAGES, SECOND_IMAGES = 8, 16
@@ -25,7 +26,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Round:
-    """So many candidates beside the first one, each on so many images; `steps` of 0 measures the maps alone."""
+    """At least so many candidates beside the first one, each on so many images; without `steps` the maps alone."""
 
     candidates: int
     images: int
@@ -78,14 +79,14 @@ def plan_rounds(candidates: int, images: int, steps: int) -> tuple[Round, ...]:
 
     >>> from lrpcli.tuning.halving import plan_rounds
     >>> [(round.candidates, round.images, round.steps) for round in plan_rounds(144, 50, 100)]
-    [(144, 8, 0), (48, 8, 10), (16, 16, 20), (6, 50, 100)]
+    [(144, 8, 0), (48, 8, 10), (24, 16, 20), (6, 50, 100)]
     """
     sizes = [(FIRST_IMAGES, 0), (FIRST_IMAGES, COARSE), (SECOND_IMAGES, FINE), (images, steps)]
-    rounds, count = [], candidates
-    for most, recorded in sizes:
-        rounds.append(Round(count, min(most, images), whole_steps(recorded, steps)))
-        count = min(count, max(LAST_CANDIDATES, -(-count // SHRINK)))
-    return tuple(rounds)
+    counts = (min(candidates, max(LAST_CANDIDATES, -(-candidates // shrink))) for shrink in SHRINK)
+    return tuple(
+        Round(count, min(most, images), whole_steps(recorded, steps))
+        for count, (most, recorded) in zip(counts, sizes, strict=True)
+    )
 
 
 def whole_steps(wanted: int, steps: int) -> int:
@@ -98,29 +99,44 @@ def halve(
 ) -> list[Measured[C, W]]:
     """What each round found. `first` is measured in every round, before the others; those go on by their ranking.
 
+    All that are as good as the best go on, however many: after a round of guards these are all that pass.
     Each round has its share of the time up to `end`, by the budget's clock: first its images are made fewer, then its
     candidates, the worse ones of the round before first. The search ends with a round that has no time for two.
     """
     found: list[Measured[C, W]] = []
-    going: list[C] = list(others)
+    going = list(others)
     rate: float | None = None
-    for number, planned in enumerate(rounds):
+    for number, least in enumerate(rounds):
+        if number > 0:
+            going = _going_on(found[-1], first, least.candidates)
+        planned = replace(least, candidates=len(going))
         started = budget.clock()
         budget.limit(started + (end - started) / (len(rounds) - number))
-        round = _fitted(planned, found, rate, budget.left)
-        scores: list[tuple[C, W]] = []
-        try:
-            for candidate in [first, *going[: round.candidates]]:
-                budget.check()
-                scores.append((candidate, measure(candidate, round)))
-        except OutOfTime:
-            pass
-        found.append(Measured(planned, round, tuple(scores)))
-        if len(scores) < 2:
+        fitted = _fitted(planned, found, rate, budget.left)
+        found.append(Measured(planned, fitted, _measured([first, *going], fitted, measure, budget)))
+        count = len(found[-1].scores)
+        if count < 2:
             break
-        rate = (budget.clock() - started) / (len(scores) * round.cost)
-        going = [candidate for candidate in found[-1].ranking if candidate is not first]
+        rate = (budget.clock() - started) / (count * fitted.cost)
     return found
+
+
+def _measured(candidates: Sequence[C], round: Round, measure: Measure[C, W], budget: Budget) -> tuple[tuple[C, W], ...]:
+    """Those candidates that there was time for, in their order, with what they are worth."""
+    scores: list[tuple[C, W]] = []
+    with suppress(OutOfTime):
+        for candidate in candidates:
+            budget.check()
+            scores.append((candidate, measure(candidate, round)))
+    return tuple(scores)
+
+
+def _going_on(measured: Measured[C, W], first: C, count: int) -> list[C]:
+    """The best `count` candidates of a round, and those beyond that are as good as the best; without the first one."""
+    scores = sorted(((candidate, worth) for candidate, worth in measured.scores if candidate is not first),
+                    key=lambda pair: pair[1].key)  # fmt: skip
+    equal = sum(worth.key == scores[0][1].key for _, worth in scores)
+    return [candidate for candidate, _ in scores[: max(count, equal)]]
 
 
 def _fitted(planned: Round, before: Sequence[Measured[C, W]], rate: float | None, seconds: float) -> Round:

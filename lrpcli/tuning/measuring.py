@@ -82,7 +82,9 @@ class Bench:
         """(N, 3): the cosine with the second class's map and the kept share, from the start `one`; whether unsound."""
         x, logits = self._batch(part)
         explainer = self.evaluator.maps.first.with_config(candidate.composite, start="one")
-        classes = logits.topk(min(2, logits.shape[1]), dim=1).indices
+        target = logits.argmax(1)
+        second = logits.scatter(1, target[:, None], -torch.inf).argmax(1)
+        classes = torch.stack([target, second], 1)[:, : logits.shape[1]]
         maps = self._maps(explainer, x, classes)
         own, other = maps[:, 0], maps[:, -1]
         self.progress(len(x) * maps.shape[1])

@@ -24,12 +24,12 @@ Row = tuple[int, Candidate, Scores]
 """The number of the last round in which a candidate was measured, and what that found."""
 
 
-def report(tuned: Tuned, model: str, folder: Path) -> str:
-    """Everything that is printed at the end, at most WIDTH wide."""
+def report(tuned: Tuned, folder: Path, model_options: Sequence[str] = ()) -> str:
+    """Everything that is printed at the end, at most WIDTH wide; the options are those that named the model."""
     parts = [_filled(_heading(tuned)), table(tuned), *map(_filled, notes_on(tuned))]
     held = [f"Guards of {_subject(tuned)} on the held-out images:", *guards(tuned)]
     parts += [_filled(verdict(tuned)), "\n".join(map(_filled, held))]
-    return "\n\n".join([*parts, f"To explain by tuned.toml:\n  {command(model, folder)}"])
+    return "\n\n".join([*parts, f"To explain by tuned.toml:\n  {command(folder, model_options)}"])
 
 
 def _filled(text: str) -> str:
@@ -148,10 +148,10 @@ def guards(tuned: Tuned) -> list[str]:
     return guards_in_words(tuned.chosen_scores)
 
 
-def command(model: str, folder: Path) -> str:
-    """The command that explains images by what was found, for a shell."""
-    config = shlex.quote(str(folder / "tuned.toml"))
-    return f"lrp explain --model {shlex.quote(model)} --config {config} INPUT... OUTPUT"
+def command(folder: Path, model_options: Sequence[str]) -> str:
+    """The command that explains images of the same model by what was found, for a shell."""
+    words = ["lrp", "explain", *model_options, "--config", str(folder / "tuned.toml")]
+    return one_line(f"{shlex.join(words)} INPUT... OUTPUT")
 
 
 def _number(value: float | None) -> str:

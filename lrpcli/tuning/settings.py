@@ -32,7 +32,7 @@ class SearchSettings:
         help="Of more images so many are drawn at random; half of them are held out.",
     )  # fmt: skip
     seed: int = setting(
-        0, metavar="N", help="Of the draws of images and candidates, of noise, random orders and intervals."
+        0, metavar="N", least=0, help="Of the draws of images and candidates, of noise, random orders and intervals."
     )
 
 
