@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrpcli.evaluation.summary import FEWEST, paired_intervals
+from lrpcli.evaluation.summary import paired_intervals
 from lrpcli.tuning.budget import Budget, OutOfTime
 from lrpcli.tuning.candidates import Candidate
 from lrpcli.tuning.guards import Scores
@@ -20,7 +20,7 @@ AT_ONCE = 4
 class Gain:
     """The mean ABPC of a candidate less that of the default, image by image, over so many images.
 
-    `low` and `high` are the ends of its 95 % interval, None for fewer than FEWEST images.
+    `low` and `high` are the ends of its 95 % interval, None for fewer than 20 images.
     """
 
     mean: float
@@ -77,6 +77,5 @@ def gain_of(best: Scores, default: Scores, seed: int) -> Gain | None:
     if len(known) == 0:
         return None
     low, high = (float(ends[0]) for ends in paired_intervals(differences[:, None], seed))
-    ends = (None, None) if math.isnan(low) else (low, high)
-    assert math.isnan(low) == (len(known) < FEWEST)
-    return Gain(float(known.mean()), *ends, len(known))
+    mean = float(known.mean())
+    return Gain(mean, None, None, len(known)) if math.isnan(low) else Gain(mean, low, high, len(known))
