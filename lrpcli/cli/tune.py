@@ -46,7 +46,7 @@ OWN = ("configs", "lrn", "controls", "measures", "all_measures")
 @input_options
 @options_of_settings(EvaluationSettings, but=OWN)
 @options_of_settings(FlowSettings, but=("shard",))
-@options_of_settings(ConsoleSettings, but=("print0",))
+@click.option("--json", "as_json", is_flag=True, help="The results as one JSON object on stdout.")
 @settings_options
 @verbosity
 def tune(inputs: tuple[str, ...], out: str, **values: Any) -> None:

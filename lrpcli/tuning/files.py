@@ -38,7 +38,12 @@ COLUMNS = (
 
 
 def require_room(folder: Path, *, force: bool) -> None:
-    """UsageError if the folder holds a tuning, unless that may be replaced."""
+    """UsageError if the folder holds a tuning, unless that may be replaced; OutputError where none can ever lie."""
+    for path in (folder / name for name in FILES):
+        if path.is_dir():
+            raise OutputError(
+                f"{str(path)!r} is a folder, where a file is to be written. Choose another output folder."
+            )
     before = [name for name in FILES if os.path.lexists(folder / name)]
     if before and not force:
         raise UsageError(
@@ -51,7 +56,7 @@ def try_to_write(folder: Path) -> None:
     """OutputError if nothing can be written there, which should be known before minutes of work; makes the folder."""
     trial = folder / f".lrp-{OWNER}-trial"
     _write(trial, b"", folder)
-    trial.unlink(missing_ok=True)
+    _remove(trial)
     remove_leftovers(folder, OWNER)
 
 
@@ -64,10 +69,17 @@ def write_files(run: TuningRun, tuned: Tuned, failed: list[Record]) -> dict[str,
         CONFIG: config_text(run.evaluator, tuned),
     }
     folder = run.settings.folder
-    (folder / CONFIG).unlink(missing_ok=True)  # one of before would not belong to the other files
+    _remove(folder / CONFIG)  # one of before would not belong to the other files
     for name in FILES:
         _write(folder / name, contents[name].encode("utf-8", "surrogateescape"), folder)
     return summary
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"The file {str(path)!r} cannot be replaced: {error.strerror or error}.") from error
 
 
 def _write(path: Path, content: bytes, folder: Path) -> None:

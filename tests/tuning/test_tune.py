@@ -182,6 +182,13 @@ def test_an_earlier_tuning_is_replaced_by_force_alone(name, tmp_path):
     assert (tmp_path / "out" / name).read_text() == "before"
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(name, tmp_path):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    result = lrp("tune", *QUICK, SAMPLES, "-o", tmp_path / "out", "--force")
+    assert result.exit_code == 3 and f"{name}' is a folder" in result.stderr
+
+
 def test_force_replaces_a_tuning(tmp_path):
     folder = folder_of_photos(tmp_path / "in", 8)
     (tmp_path / "out").mkdir()
