@@ -101,7 +101,8 @@ def halve(
 
     All that are as good as the best go on, however many: after a round of guards these are all that pass.
     Each round has its share of the time up to `end`, by the budget's clock: first its images are made fewer, then its
-    candidates, the worse ones of the round before first. The search ends with a round that has no time for two.
+    candidates, the worse ones of the round before first. A round that has no time for two is not begun, and the search
+    ends.
     """
     found: list[Measured[C, W]] = []
     going = list(others)
@@ -113,6 +114,8 @@ def halve(
         started = budget.clock()
         budget.limit(started + (end - started) / (len(rounds) - number))
         fitted = _fitted(planned, found, rate, budget.left)
+        if rate is not None and budget.left < 2 * rate * fitted.cost:
+            break
         found.append(Measured(planned, fitted, _measured([first, *going], fitted, measure, budget)))
         count = len(found[-1].scores)
         if count < 2:

@@ -63,9 +63,13 @@ def table(tuned: Tuned) -> str:
 
 
 def ranking(rounds: Sequence[Measured[Candidate, Scores]]) -> list[Row]:
-    """Every candidate that was measured, with the last round that has it: those of later rounds first, best first."""
+    """Every candidate that was measured, with the last round that has it: those of later rounds first, best first.
+
+    A round in which the default alone was measured comes after the others.
+    """
     found: dict[str, Row] = {}
-    for number in range(len(rounds), 0, -1):
+    numbers = range(len(rounds), 0, -1)
+    for number in sorted(numbers, key=lambda number: len(rounds[number - 1].scores) < 2):
         scores = dict(rounds[number - 1].scores)
         for candidate in rounds[number - 1].ranking:
             found.setdefault(candidate.name, (number, candidate, scores[candidate]))
