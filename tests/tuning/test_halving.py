@@ -131,6 +131,15 @@ def test_a_short_time_is_kept_and_shared(seconds):
         assert len({round.images for _, round in bench.measured if round.steps == measured.round.steps}) <= 1
 
 
+def test_a_round_that_has_no_time_for_two_is_not_begun():
+    rounds = [Round(60, 8, 0), Round(20, 8, 10), Round(4, 8, 10_000)]
+    needed = sum(round.cost * count for round, count in zip(rounds[:2], (61, 61), strict=True))
+    bench = Bench(closeness, seconds=2.2 * needed)
+    found = bench.halve(rounds)
+    assert [round.steps for round in (measured.round for measured in found)] == [0, 10]
+    assert best_of(found, FIRST) == BEST and bench.now <= 2.2 * needed
+
+
 def test_images_are_made_fewer_before_candidates():
     plenty = Bench(closeness).halve()
     needed = sum(len(measured.scores) * measured.round.cost for measured in plenty)

@@ -55,6 +55,7 @@ def test_every_point_is_a_config_that_can_be_read_back(limits):
     assert len(texts) == space.size(limits)
 
 
+@pytest.mark.slow
 def test_every_point_builds_on_the_nets(net):
     graph, pixel_range, limits = net
     for point in space.points(space.Limits(limits.lrn, ("logit",))):

@@ -126,6 +126,7 @@ def test_the_same_command_writes_the_same_bytes(made, tmp_path):
     assert texts_in(tmp_path / "again") == texts_in(out)
 
 
+@pytest.mark.slow
 def test_json_is_one_object(tmp_path):
     folder = folder_of_photos(tmp_path / "in", 8)
     (folder / "broken.png").write_bytes(b"no picture")
@@ -189,6 +190,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(name, tmp_pa
     assert result.exit_code == 3 and f"{name}' is a folder" in result.stderr
 
 
+@pytest.mark.slow
 def test_force_replaces_a_tuning(tmp_path):
     folder = folder_of_photos(tmp_path / "in", 8)
     (tmp_path / "out").mkdir()
@@ -210,16 +212,17 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path):
 INTERRUPTED = """
 import os, signal
 from lrpcli.tuning import measuring
-usual = measuring.Bench._areas
-def areas(self, *arguments):
+usual = measuring.Bench._guards
+def guards(self, *arguments):
     os.kill(os.getpid(), signal.SIGINT)
     return usual(self, *arguments)
-measuring.Bench._areas = areas
+measuring.Bench._guards = guards
 from lrpcli.cli import main
 main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "force"])
 def test_an_interrupt_leaves_whole_files_and_ends_by_the_signal(before, tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 8), tmp_path / "out"
@@ -271,6 +274,7 @@ def timed(folder, photos, seconds):
     return run, run.tune(photos, watch=clock.watch), clock.now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 300, 1500, 4000, 8000, 10**6])
 def test_short_of_time_it_says_what_it_did_not_do(seconds, tmp_path):
     photos = photos_of(evaluator_of(), tmp_path, 12)
@@ -308,6 +312,7 @@ def test_where_the_default_wins_the_config_is_its_own_rules_and_says_so(tmp_path
     assert "tuned.toml holds the default's own rules" in text and DEFAULT_CONFIG in found.source
 
 
+@pytest.mark.slow
 def test_the_best_of_the_last_round_is_checked_with_an_interval(tmp_path):
     run = tuning(tmp_path / "out", candidates=2)
     tuned = run.tune(photos_of(evaluator_of(), tmp_path, 40))
@@ -362,6 +367,7 @@ def test_the_command_names_the_options_of_the_model(tmp_path):
     assert _model_options(tune.make_context("tune", ["in", "-o", "out"])) == []
 
 
+@pytest.mark.slow
 def test_photos_are_drawn_where_there_are_many(tmp_path):
     for number in range(12):
         photo(tmp_path / "in" / f"{number}.png", number)
