@@ -33,11 +33,6 @@ def _on_rounds(tuned: Tuned) -> Iterator[str]:
     missing = len(tuned.planned) - len(tuned.rounds)
     if missing > 0:
         yield f"There was no time for the last {_count(missing, 'round')} of the search; raise --minutes."
-    if not any(measured.compares for measured in tuned.rounds):
-        yield (
-            "No candidate was compared with the default by ABPC in the time that there was, so that nothing is known "
-            "of a better one; raise --minutes."
-        )
 
 
 def _on_round(number: int, measured: Measured[Candidate, Scores]) -> Iterator[str]:

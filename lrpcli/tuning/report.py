@@ -26,7 +26,7 @@ Row = tuple[int, Candidate, Scores]
 
 def report(tuned: Tuned, folder: Path, model_options: Sequence[str] = ()) -> str:
     """Everything that is printed at the end, at most WIDTH wide; the options are those that named the model."""
-    parts = [_filled(_heading(tuned)), table(tuned), *map(_filled, notes_on(tuned))]
+    parts = [_filled(_heading(tuned)), *([table(tuned)] if tuned.compared else []), *map(_filled, notes_on(tuned))]
     held = [f"Guards of {_subject(tuned)} on the held-out images:", *guards(tuned)]
     parts += [_filled(verdict(tuned)), "\n".join(map(_filled, held))]
     return "\n\n".join([*parts, f"To explain by tuned.toml:\n  {command(folder, model_options)}"])
@@ -103,6 +103,12 @@ def verdict(tuned: Tuned) -> str:
     """What the best candidate gains over the default on the held-out images, and what tuned.toml therefore is."""
     held_out, best = tuned.held_out, tuned.best
     images = f"{held_out.best.images} held-out images"
+    if not tuned.compared:
+        return (
+            "No candidate was compared with the default by ABPC in the time that there was, so that nothing is known "
+            f"of a better one: tuned.toml holds the default's own rules, whose ABPC is "
+            f"{_number(held_out.default.abpc)} on {images}."
+        )
     if best is tuned.candidates.default:
         return (
             f"Nothing that was tried beats the default, whose ABPC is {_number(held_out.default.abpc)} on {images}: "

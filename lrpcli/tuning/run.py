@@ -43,6 +43,11 @@ class Tuned:
     held_out: HeldOut
 
     @property
+    def compared(self) -> bool:
+        """Whether any candidate was compared with the default by ABPC."""
+        return any(measured.compares for measured in self.rounds)
+
+    @property
     def chosen(self) -> Candidate:
         """The best candidate where it is ahead of the default on the held-out images too, else the default."""
         return self.best if self.held_out.confirmed else self.candidates.default
