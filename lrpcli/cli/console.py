@@ -82,11 +82,15 @@ class Console:
             with tqdm.external_write_mode(file=sys.stderr):
                 note(one_line(f"{record.failure.kind}: {record.failure.message}"))
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
+        self.say_image(record)
+        self.advance(record)
+
+    def say_image(self, record: Record) -> None:
+        """Prints what is known of an image: an object with --json, else its results."""
         if self.settings.as_json:
             self.write(json_line(record.as_shown()).encode() + b"\n")
         else:
             self.say_results(record)
-        self.advance(record)
 
     def say_results(self, record: Record) -> None:
         """Prints the path of the first file of each map."""

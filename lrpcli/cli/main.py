@@ -23,6 +23,7 @@ from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
 from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, unwritable
+from lrpcli.cli.tune import tune
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.text import one_line
 
@@ -145,6 +146,6 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, evaluate, status, configs, models, env, completion):
+for command in (explain, evaluate, tune, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

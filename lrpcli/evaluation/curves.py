@@ -72,7 +72,8 @@ def paths_for(
 class Perturbation:
     """Everything that a perturbed image is made of: images (N, C, h, w), fills (F, N, C, h, w), paths and steps.
 
-    With `pixel_range` (low, high) the fills are added to what ROAD makes of the removed pixels.
+    With `pixel_range` (low, high) the fills are added to what ROAD makes of the removed pixels. In each step `stride`
+    regions are replaced.
     """
 
     x: Tensor
@@ -81,9 +82,10 @@ class Perturbation:
     grid: Grid
     steps: int
     pixel_range: tuple[Tensor, Tensor] | None = None
+    stride: int = 1
 
     def along(self, image: int, path: PerturbationPath, step: Tensor) -> Tensor:
-        """(K, C, h, w): one image on one of the paths after `step` (K,) steps."""
+        """(K, C, h, w): one image on one of the paths after `step` (K,) regions."""
         turn = path.rank[image].to(self.x.device)[self.grid.region_of_pixel().to(self.x.device)]
         fill = self.fills[path.fill, image]
         if self.pixel_range is not None:
@@ -99,7 +101,9 @@ class Perturbation:
         for first in range(0, whole, size):
             places = range(first, min(first + size, whole))
             parts = [
-                self.along(image, self.paths[path], torch.arange(steps.start, steps.stop, device=self.x.device))
+                self.along(
+                    image, self.paths[path], torch.arange(steps.start, steps.stop, device=self.x.device) * self.stride
+                )
                 for image, path, steps in self._stretches(places)
             ]
             image = torch.arange(places.start, places.stop, device=self.x.device) // (len(self.paths) * self.steps)

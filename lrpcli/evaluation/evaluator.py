@@ -1,7 +1,7 @@
 """Images in, what was measured on each out: relevance of all methods, then their perturbed images in full batches."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -207,14 +207,21 @@ class Evaluator:
 
     def perturb(self, x: Tensor, maps: Tensor) -> Perturbation:
         """What is put through the net for images (N, C, h, w) whose maps (M, N, h, w) are known."""
+        random = RANDOM if any(method.name == RANDOM for method in self.methods) else None
+        named = {method.name: scores for method, scores in zip(self.maps.methods, maps, strict=True)}
+        return self.perturb_by(x, named, random)
+
+    def perturb_by(
+        self, x: Tensor, maps: Mapping[str, Tensor], random: str | None = None, stride: int = 1
+    ) -> Perturbation:
+        """The same for maps (N, h, w) by name and a random order of that name, `stride` regions in each step."""
         settings = self.settings.perturbation
         pixel_range = self.model.pixel_range
         assert pixel_range is not None  # asked for when the evaluation began
         fills = fills_for(x, pixel_range, settings)
-        random = RANDOM if any(method.name == RANDOM for method in self.methods) else None
-        named = {method.name: scores for method, scores in zip(self.maps.methods, maps, strict=True)}
-        paths = paths_for(x, named, random, len(fills), self.grid, settings)
-        return Perturbation(x, fills, paths, self.grid, self.steps, pixel_range if settings.fill == "road" else None)
+        paths = paths_for(x, maps, random, len(fills), self.grid, settings)
+        road = pixel_range if settings.fill == "road" else None
+        return Perturbation(x, fills, paths, self.grid, self.steps // stride, road, stride)
 
     def _measured(
         self, item: Prepared, target: int, curves: dict[str, dict[str, Curve]], maps: Tensor, seconds: float

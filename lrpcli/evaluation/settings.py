@@ -17,6 +17,8 @@ BATCH_AT_224 = {"cpu": 16, "cuda": 128}
 faster and only take memory."""
 CONTROLS = ("random", "gradient", "gradient-times-input", "edges")
 MEASURES = ("perturbation", "localisation", "ground-truth", "class", "kept", "focus", "randomise", "complexity")
+LARGEST_SEED = 2**32 - 1
+"""What torch and NumPy both take."""
 USUAL = ("perturbation", "kept", "complexity")
 """Measures where none is named: kept and complexity cost nothing beside the maps."""
 
@@ -47,7 +49,7 @@ class PerturbationSettings:
         "softmax", help="What is recorded of the predicted class.", metavar="softmax|logit", choices=SCORES
     )
     repeats: int = setting(1, help="Draw noise and random orders so many times and average.", metavar="N", least=1)
-    seed: int = setting(0, help="Of noise, random orders and --images.", metavar="N")
+    seed: int = setting(0, help="Of noise, random orders and --images.", metavar="N", least=0, most=LARGEST_SEED)
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -55,6 +57,8 @@ class PerturbationSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, not {value}.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UsageError(f"--seed must lie in 0..{LARGEST_SEED}, not {self.seed}.")
 
     @property
     def orders(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from lrpcli.cli.evaluate import evaluate
 from lrpcli.cli.explain import explain
 from lrpcli.cli.options import from_options, options_of_settings
+from lrpcli.cli.tune import tune
 from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.style import PictureStyle
@@ -21,6 +22,7 @@ from lrpcli.pipeline.settings import (
     RunSettings,
 )
 from lrpcli.setting import require_choices, setting, settings_of
+from lrpcli.tuning.settings import SearchSettings
 
 EXPLAIN = (
     ModelSettings,
@@ -32,11 +34,12 @@ EXPLAIN = (
     FlowSettings,
 )
 EVALUATE = (ModelSettings, PreprocessingSettings, EvaluationSettings, PerturbationSettings, DecodePolicy, FlowSettings)
+TUNE = (ModelSettings, PreprocessingSettings, SearchSettings, DecodePolicy)
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "kinds"),
-    [(explain, ["in", "out"], EXPLAIN), (evaluate, ["in", "-o", "out"], EVALUATE)],
+    [(explain, ["in", "out"], EXPLAIN), (evaluate, ["in", "-o", "out"], EVALUATE), (tune, ["in", "-o", "out"], TUNE)],
 )
 def test_without_flags_every_setting_is_the_dataclass_default(command, arguments, kinds):
     context = command.make_context(command.name, arguments)
@@ -47,7 +50,7 @@ def test_without_flags_every_setting_is_the_dataclass_default(command, arguments
             assert f"--{details.flag(item.name)}" in option.opts and option.help.startswith(details.help.split("{")[0])
 
 
-@pytest.mark.parametrize("command", [explain, evaluate])
+@pytest.mark.parametrize("command", [explain, evaluate, tune])
 def test_no_option_is_given_twice(command):
     flags = [flag for option in command.params for flag in (*option.opts, *option.secondary_opts)]
     assert len(flags) == len(set(flags))

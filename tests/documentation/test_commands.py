@@ -17,6 +17,7 @@ from tests.documentation.pages import ROOT, all_pages, blocks, in_reading_order
 STAND_INS = {
     "lrp explain --model caffenet ": "lrp explain --model caffenet-small ",
     "lrp evaluate ": "lrp evaluate --model cifar10 ",
+    "lrp tune ": "lrp tune --model cifar10 --candidates 4 --steps 4 --region 8 ",
 }
 """What is run in place of a model whose weights would have to be fetched, and of one that takes its time."""
 JQ = "import json, sys\nfor line in sys.stdin: print(json.dumps(json.loads(line).get(sys.argv[1][1:])))"

@@ -294,6 +294,8 @@ def test_boxes_are_measured_where_there_are_any(model, sources):
         ({"score": "soft"}, "--score 'soft' is not known."),
         ({"steps": 0}, "--steps must be at least 1, not 0."),
         ({"region": -1}, "--region must be at least 1, not -1."),
+        ({"seed": -1}, "--seed must lie in 0..4294967295, not -1."),
+        ({"seed": 2**64}, "--seed must lie in 0..4294967295"),
     ],
 )
 def test_settings_that_cannot_be_used(wrong, message):
