@@ -25,8 +25,8 @@ from typing import Any
 
 from PIL import Image
 
+from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
 from lrpcli.lrp.composites.composite import builtin_names
-from lrpcli.tuning.guards import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
 from training.data import entries, split
 
 CANDIDATES = tuple(name for name in builtin_names() if not name.startswith(("gradient", "identity")))

@@ -11,16 +11,13 @@ from tqdm import tqdm
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
 from lrpcli.cli.terminal import say
+from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
 from lrpcli.records.explained import Explained, ExplainedClass
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
 
 LOW_SCORE = 0.2
-LITTLE_KEPT = 0.3
-WRONG_SIGNS = 0.05
-SAME_MAPS = 0.95
-"""Where warnings begin: a best class this unlikely in most images, a median kept share, a share of totals of the wrong
-sign, a mean cosine of the maps of two classes."""
+"""A best class less likely than this is one that the net may not know."""
 NAMED = 3
 """Images with low scores that the summary names."""
 
@@ -80,7 +77,7 @@ class ExplainConsole(Console):
         found = self.doubts_of_scores()
         if self.kept:
             found += self.doubts_of_shares()
-        if self.cosines and fmean(self.cosines) > SAME_MAPS:
+        if self.cosines and fmean(self.cosines) > LARGEST_COSINE:
             found.append("these maps hardly depend on the class; see --start.")
         return found
 
@@ -101,7 +98,7 @@ class ExplainConsole(Console):
     def doubts_of_shares(self) -> list[str]:
         """What the kept shares say against the maps."""
         wrong, middle = sum(share < 0 for share in self.kept), median(self.kept)
-        if middle >= LITTLE_KEPT and wrong <= WRONG_SIGNS * len(self.kept):
+        if middle >= LEAST_KEPT and wrong <= MOST_WRONG * len(self.kept):
             return []
         signs = f", and {wrong} of {len(self.kept)} have a total of the wrong sign" if wrong else ""
         return [

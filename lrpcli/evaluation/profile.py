@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from lrpcli.evaluation.limits import LARGEST_COSINE
 from lrpcli.evaluation.metrics import METRICS, Metric
 from lrpcli.evaluation.plots import plain, png, styles_of
-from lrpcli.evaluation.summary import FEWEST, SAME, MethodResult, Results
+from lrpcli.evaluation.summary import FEWEST, MethodResult, Results
 
 COLUMNS = 4
 LIMITS = {
-    "class_second": (SAME, f"guard: below {SAME}"), "class_random": (SAME, f"guard: below {SAME}"),
+    "class_second": (LARGEST_COSINE, f"guard: below {LARGEST_COSINE}"),
+    "class_random": (LARGEST_COSINE, f"guard: below {LARGEST_COSINE}"),
     "focus": (0.5, "chance: 0.5; higher is better →"), "kept": (1.0, "guard; at 1 nothing is lost"),
     "wrong_sign": (0.0, "guard: 0"), "entropy": (0.0, "guard: above 0"), "last_layer": (1.0, "guard: below 1"),
 }  # fmt: skip

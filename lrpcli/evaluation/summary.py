@@ -7,6 +7,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from lrpcli.evaluation.limits import LARGEST_COSINE
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.methods import Method
 from lrpcli.evaluation.metrics import METRICS
@@ -16,8 +17,6 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST = 20
 """Images of which there are intervals: those of fewer are too narrow for what they claim."""
-SAME = 0.95
-"""Mean cosine with the maps of the second class beyond which maps hardly depend on the class."""
 AT_ONCE = 2_000_000
 """Numbers held at once while resampling."""
 
@@ -218,7 +217,7 @@ class Summary:
         found = []
         for place, method in enumerate(self.methods):
             mean = None if method.control else _mean(cosines[:, place])
-            if mean is not None and mean["mean"] > SAME:
+            if mean is not None and mean["mean"] > LARGEST_COSINE:
                 found.append(
                     f"The maps of {method.name} hardly depend on the class: their mean cosine with those of the second "
                     f"class is {mean['mean']:.3f}. See --start of lrp explain."

@@ -6,13 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
+
 Floats = NDArray[np.float64]
-LARGEST_COSINE = 0.95
-"""Of a map with that of the second class: the mean must be below."""
-LEAST_KEPT = 0.3
-"""The median kept share must be above."""
-MOST_WRONG = 0.05
-"""The share of totals of the wrong sign may be as large."""
 SOUND, ORDER, CLASS, KEPT = "sound", "order", "class", "kept"
 GUARDS = (SOUND, ORDER, CLASS, KEPT)
 
