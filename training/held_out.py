@@ -31,17 +31,18 @@ def write_photos(sources: Iterable[Path], folder: Path, skip: Iterable[str]) -> 
     return count
 
 
-def score(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Right and all photos, of each source and together, from the lines of `lrp explain --json`."""
+def score(lines: Iterable[str], classes: Iterable[str] = ()) -> dict[str, tuple[int, int]]:
+    """Right and all photos of each source, each of `classes` and all, from the lines of `lrp explain --json`."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for row in map(json.loads, lines):
         if row["type"] != "image" or row["status"] == "failed":
             continue
         path = PurePath(row["input"])
-        for name in (path.parts[-3], "all"):
+        folder = path.parent.name
+        for name in (path.parts[-3], "all", *(name for name in classes if name == folder)):
             total[name] += 1
-            right[name] += row["label"] == path.parent.name
+            right[name] += row["label"] == folder
     return {name: (right[name], total[name]) for name in total}
 
 
@@ -53,12 +54,13 @@ def main(arguments: list[str]) -> None:
     photos.add_argument("folder", type=Path)
     photos.add_argument("--data", type=Path, action="append", required=True, help="folder or zip file of photos")
     photos.add_argument("--skip", action="append", default=["BACKGROUND_Google"], help="class folder to leave out")
-    commands.add_parser("score", help="accuracy from the JSON lines on standard input")
+    scores = commands.add_parser("score", help="accuracy from the JSON lines on standard input")
+    scores.add_argument("--class", dest="classes", action="append", default=[], help="a class to count by itself")
     options = parser.parse_args(arguments)
     if options.command == "photos":
         print(write_photos(options.data, options.folder, options.skip), "photos")
         return
-    for name, (right, total) in score(sys.stdin).items():
+    for name, (right, total) in score(sys.stdin, options.classes).items():
         print(f"{name}: {right} of {total} right, {100 * right / total:.2f} %")
 
 

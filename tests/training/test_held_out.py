@@ -50,3 +50,16 @@ def test_score_counts_each_source_and_all(capsys, monkeypatch):
     held_out.main(["score"])
     printed = capsys.readouterr().out.splitlines()
     assert printed == ["a: 1 of 2 right, 50.00 %", "all: 2 of 3 right, 66.67 %", "b: 1 of 1 right, 100.00 %"]
+
+
+def test_score_counts_a_class_by_itself(capsys, monkeypatch):
+    lines = [line("a", "cat", "cat"), line("b", "cat", "dog"), line("b", "dog", "dog")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    held_out.main(["score", "--class", "cat"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "a: 1 of 1 right, 100.00 %",
+        "all: 2 of 3 right, 66.67 %",
+        "cat: 1 of 2 right, 50.00 %",
+        "b: 1 of 2 right, 50.00 %",
+    ]

@@ -54,7 +54,7 @@ class BundledEntry(Entry):
 
 
 ENTRIES = (
-    BundledEntry("caffenet-small", "CaffeNet, small", (3, 128, 128), 111),
+    BundledEntry("caffenet-small", "CaffeNet, small", (3, 128, 128), 128),
     BundledEntry("cifar10", "CIFAR-10 net", (3, 32, 32), 10),
 )
 
