@@ -78,6 +78,18 @@ class ImageError(LrpError):
         return type(self), (self.kind, str(self))
 
 
+def needs_package(what: str, package: str, extra: str) -> ModelError:
+    """The error of something that a missing package reads.
+
+    >>> from lrpcli.errors import needs_package
+    >>> print(needs_package("'net.onnx'", "onnx", "onnx"))
+    'net.onnx' needs the package onnx, which is missing. Install it with: pip install 'lrpcli[onnx]'.
+    """
+    return ModelError(
+        f"{what} needs the package {package}, which is missing. Install it with: pip install 'lrpcli[{extra}]'."
+    )
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" for a misspelt word, to put behind a message; nothing if no known word is close."""
     close = get_close_matches(word, list(known), n=1)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import ModelError, needs_package
 from lrpcli.models.reading import Allowance
 from lrpcli.text_files import plain_reason
 
@@ -31,10 +31,7 @@ def hdf5_blobs(file: BinaryIO, size: int, path: Path) -> dict[str, tuple[np.ndar
     try:
         import h5py
     except ImportError as error:
-        raise ModelError(
-            f"{str(path)!r} is an HDF5 file, and the package h5py, which reads it, is missing. "
-            "Install lrpcli[hdf5] (pip install 'lrpcli[hdf5]')."
-        ) from error
+        raise needs_package(f"The HDF5 file {str(path)!r}", "h5py", "hdf5") from error
     found: dict[str, dict[int, np.ndarray]] = {}
     try:
         with h5py.File(file, "r") as opened:

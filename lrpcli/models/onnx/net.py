@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import ModelError, needs_package
 from lrpcli.models.onnx.schemas import find_fault
 from lrpcli.models.onnx.tensors import ADVICE, REAL, WHOLE, TensorReader
 from lrpcli.models.reading import name_damage, read_weights_file
@@ -145,9 +145,7 @@ def _package(path: Path) -> tuple[Any, type[Exception]]:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise ModelError(
-            f"Reading the ONNX file {str(path)!r} needs the onnx package. Install it with pip install 'lrpcli[onnx]'."
-        ) from error
+        raise needs_package(f"The ONNX file {str(path)!r}", "onnx", "onnx") from error
     return onnx, DecodeError
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrpcli.errors import ModelError, suggestion
+from lrpcli.errors import ModelError, needs_package, suggestion
 from lrpcli.models.description import Description
 from lrpcli.models.zoo import Entry, Zoo, unknown_name
 from lrpcli.models.zoo.hub import WEIGHTS, HubFile, commit_of
@@ -174,9 +174,7 @@ def require_timm(name: str) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise ModelError(
-            f"{name!r} needs the package timm, which is missing. Install lrpcli[timm] (pip install 'lrpcli[timm]')."
-        ) from error
+        raise needs_package(f"{name!r}", "timm", "timm") from error
     return timm
 
 

@@ -170,7 +170,10 @@ def test_names_that_cannot_be_used(name, message) -> None:
 def test_without_timm_one_sentence_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for name in ("timm:resnet18", "hf-hub:timm/resnet18"):
-        with pytest.raises(ModelError, match=r"needs the package timm, which is missing\. Install lrpcli\[timm\]"):
+        with pytest.raises(
+            ModelError,
+            match=r"needs the package timm, which is missing\. Install it with: pip install 'lrpcli\[timm\]'\.",
+        ):
             load_model(name)
 
 
