@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 SIDE, CAPTION, GAP = 300, 26, 6
 README = ("chair.webp", "hedgehog.webp", "cup.webp")
+SIGNS, SCALES, CLASSES = "chelsea_cat.jpg", ("pyramid.webp", "astronaut.jpg"), "crocodile.webp"
+HEATMAP = PictureStyle(style="heatmap")
 MODEL = lrpcli.load_model("caffenet-small")
 
 
@@ -94,20 +96,40 @@ def main() -> None:
 
 def anatomy() -> None:
     """The pictures of docs/reading-a-map.md."""
-    cat = explained("chelsea_cat.jpg")
-    heat = PictureStyle(style="heatmap")
-    strip("map-signs", [("photo", cat.photo), (cat.said(), picture(cat)), ("its heatmap", picture(cat, heat))])
-    weak, strong = explained("astronaut.jpg"), explained("pyramid.webp")
-    one = picture_scale(strong.relevance, DEFAULT)
+    cat = explained(SIGNS)
+    strip("map-signs", [("photo", cat.photo), (cat.said(), picture(cat)), ("its heatmap", picture(cat, HEATMAP))])
+    strong, weak = (explained(name) for name in SCALES)
+    scale = picture_scale(strong.relevance, DEFAULT)
     strip(
         "map-scale",
         [
-            (f"{strong.said()}", picture(strong)),
-            (f"{weak.said()}: own scale", picture(weak)),
-            ("on the scale of the left one", picture(weak, scale=one)),
+            (strong.said(), picture(strong)),
+            (weak.said(), picture(weak)),
+            ("the same on the scale of the left one", picture(weak, scale=scale)),
         ],
     )
-    print("scales", one, picture_scale(weak.relevance, DEFAULT))
+    print("scales", scale, picture_scale(weak.relevance, DEFAULT))
+    tiles = []
+    for config, start in (("epsilon-plus", None), (DEFAULT_CONFIG, None), (DEFAULT_CONFIG, "contrastive")):
+        first, second = (explained(CLASSES, config, start, target) for target in best_two(CLASSES))
+        print(config, start, "cosine", cosine(first.relevance, second.relevance))
+        tiles += [(f"{start or config}: {one.label} {one.score:.0%}", picture(one)) for one in (first, second)]
+    for row, name in enumerate(("map-classes-plus", "map-classes", "map-classes-contrastive")):
+        strip(name, tiles[2 * row : 2 * row + 2])
+    kept = [(config, explained(SIGNS, config)) for config in (DEFAULT_CONFIG, "epsilon-1", "composite")]
+    strip("map-kept", [(f"{config}: {one.said()}", picture(one)) for config, one in kept])
+
+
+def best_two(name: str) -> list[int]:
+    """The two best classes of a sample photo."""
+    x, _ = MODEL.preprocess(decode(str(ROOT / "sample_images" / name)))
+    found: list[int] = lrpcli.Explainer(MODEL).predict(x)[0].topk(2).indices.tolist()
+    return found
+
+
+def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Of two maps."""
+    return float((first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second))
 
 
 def cheating(folder: Path) -> None:
