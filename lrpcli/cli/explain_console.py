@@ -93,7 +93,7 @@ class ExplainConsole(Console):
                 "models show."
             ]
         names = ", ".join(self.unknown[:NAMED]) + (", ..." if low > NAMED else "")
-        return [f"{said} ({names}): the net may not know what they show."]
+        return [f"{said} ({names}): the net may not know what {'it shows' if low == 1 else 'they show'}."]
 
     def doubts_of_shares(self) -> list[str]:
         """What the kept shares say against the maps."""
