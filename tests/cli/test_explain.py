@@ -442,9 +442,7 @@ def test_the_summary_warns_of_small_and_negative_shares(kept, warned, tmp_path):
         ([0.1, 0.1, 0.9], ["in 2 of 3 images the best class has a probability under 20%: the net may not know"]),
         (
             [0.9, 0.1],
-            [
-                "in 1 of 2 images the best class has a probability under 20% (1.jpg): the net may not know what it shows."
-            ],
+            ["in 1 of 2 images the best class has a probability under 20% (1.jpg): the net may not know what it shows"],
         ),
         ([0.1] * 4 + [0.5] * 4, ["(0.jpg, 1.jpg, 2.jpg, ...)"]),
         ([0.2, 0.5], []),
