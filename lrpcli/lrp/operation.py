@@ -254,6 +254,11 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return numerator / denominator.masked_fill(zero, torch.inf)
 
 
+def at_zeros(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """What safe_divide drops: the numerator where the denominator counts as zero, 0 elsewhere."""
+    return numerator.masked_fill(denominator.abs() >= smallest(denominator.dtype), 0.0)
+
+
 def divide_by_nonnegative(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The same for denominators that are never negative but for rounding; such a negative one counts as zero."""
     return numerator / functional.threshold(denominator, smallest(denominator.dtype), torch.inf)

@@ -269,6 +269,11 @@ def proportional(values, divisor):
     return fraction(values, values.sum())
 
 
+def proportional_or_even(values, divisor):
+    """As proportional, but a window that sums to 0 is shared evenly: biases are distributed."""
+    return proportional(values, divisor) if values.sum() != 0 else np.full(len(values), 1 / len(values))
+
+
 def mean_gradient(values, divisor):
     return np.full(len(values), 1 / divisor)
 

@@ -63,6 +63,18 @@ def test_sum_with_a_constant_that_is_distributed():
     agree(second, (-b + 2.5) / (a - b + 5) * arrived, 1e-12)
 
 
+def test_sums_of_zero_are_shared_evenly_where_biases_are_distributed():
+    """Where both addends are 0, as behind two ReLU, and where they cancel."""
+    a, b, arrived = image(2, 4), image(2, 4, seed=1), image(2, 4, seed=2)
+    a[0], b[0], b[1, 0] = 0.0, 0.0, -a[1, 0]
+    layer = Sum((1.0, 1.0))
+    step = Step(layer, (a.shape, b.shape), (a, b), layer.run(a, b)[0])
+    for got, addend in zip(SumRule(bias="distribute").relevance(step, arrived), (a, b), strict=True):
+        expected = torch.where(a + b == 0, arrived / 2, addend / (a + b) * arrived)
+        agree(got, expected, 1e-12)
+    assert not SumRule().relevance(step, arrived)[0][0].any()
+
+
 def test_sum_of_nothing_shares_nothing():
     x = torch.zeros(1, 4, dtype=torch.float64)
     got, _ = redistributed(Call(lambda x: torch.tanh(x) + x), {}, x)

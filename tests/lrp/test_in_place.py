@@ -61,9 +61,8 @@ def test_distributed_biases_reach_what_a_relu_made_zero(net, config, monkeypatch
 
 
 @pytest.mark.parametrize("config", DISTRIBUTED[:2])
-@pytest.mark.parametrize("net", ["caffenet", "sums"])
+@pytest.mark.parametrize("net", ALL_NETS)
 def test_a_net_with_biases_conserves_where_they_are_distributed(net, config):
-    """Nets without average pooling, where a mean of zeros gives its relevance to nobody."""
     make, shape = ALL_NETS[net]
     result = Explainer(make(), config, dtype=torch.float64)(photos(2, shape))
     scale = result.relevance.abs().sum((1, 2, 3))
@@ -75,7 +74,7 @@ def test_a_net_with_biases_conserves_where_they_are_distributed(net, config):
 def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch):
     make, shape = ALL_NETS[net]
     explainer = Explainer(make(), name, dtype=torch.float64, pixel_range=BOX)
-    assert explainer.plan.overwritten or name.startswith("gradient")
+    assert explainer.plan.overwritten or name.startswith(("gradient", "epsilon-over"))
     found = explainer(photos(2, shape), keep_layers=True)
     monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
     unplanned = explainer.with_config(name)

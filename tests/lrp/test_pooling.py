@@ -77,6 +77,27 @@ def test_average_pooling(rule, geometry, count_padding, divisor):
     check(layer, {"kind": {"average-pool": rule}}, image(g, signed=False) * SIGNS, windows, share, divisors)
 
 
+@given(geometry=geometries(), count_padding=st.booleans(), divisor=st.sampled_from([None, 7]))
+@settings(max_examples=60, deadline=None)
+def test_averages_of_zero_are_shared_evenly_where_biases_are_distributed(geometry, count_padding, divisor):
+    g = geometry
+    x = image(g, signed=False) * SIGNS
+    x[:, :, : g["size"][0] // 2 + 1] = 0.0
+    layer = nn.AvgPool2d(g["kernel"], g["stride"], g["padding"], g["ceil"], count_padding, divisor)
+    check(layer, {"bias": "distribute"}, x, windows_of(g), reference.proportional_or_even)
+
+
+@pytest.mark.parametrize("function", [lambda x: x.mean((2, 3)), lambda x: x.sum(3)])
+def test_means_and_sums_of_zeros_are_shared_evenly_too(function):
+    x = torch.rand(1, 3, 4, 5, dtype=torch.float64)
+    x[0, 1], x[0, 2, 3] = 0.0, 0.0
+    got, arrived = redistributed(Call(function), {"bias": "distribute"}, x)
+    place = torch.arange(60).view(3, 4, 5)
+    windows = place.flatten(1) if arrived.dim() == 2 else place.flatten(0, 1)
+    shares = reference.pool(x[0].numpy(), arrived[0].numpy(), windows.tolist(), reference.proportional_or_even)
+    agree(got[0], shares, 1e-12)
+
+
 def test_caffe_clips_the_last_window():
     """Kernel 3, stride 2, rounded up: 5 pixels give 2 windows, 6 pixels 3, the last of them clipped."""
     counts = [len(list(reference.pool_windows((1, n, 3), 3, 2, 0, True))) for n in (5, 6)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.lrp.layers.call import FunctionOperation
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, bias_treatment, safe_divide
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, at_zeros, bias_treatment, safe_divide
 
 Factor = Tensor | float
 
@@ -137,7 +137,10 @@ class Pass(Rule[Operation]):
 
 @dataclass(frozen=True)
 class SumRule(Rule[Sum]):
-    """The z-rule: R in proportion to the addends; a constant is a bias, whose share is lost where it is absorbed."""
+    """The z-rule: R in proportion to the addends; a constant is a bias, whose share is lost where it is absorbed.
+
+    With bias = "distribute" the addends share it evenly, and so what a bias or epsilon above left at a sum of 0.
+    """
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
@@ -151,9 +154,12 @@ class SumRule(Rule[Sum]):
         if self.bias == "ignore" and offset is not None:
             total = total - offset
         share = safe_divide(relevance, total)
-        even = 0.0 if offset is None or self.bias != "distribute" else offset / len(step.inputs)
+        even: Tensor | float = 0.0
+        if self.bias == "distribute":
+            taken = at_zeros(relevance, total) + (0.0 if offset is None else offset * share)
+            even = taken / len(step.inputs)
         return [
-            ((sign * addend + even) * share).sum_to_size(addend.shape)
+            (sign * addend * share + even).sum_to_size(addend.shape)
             for sign, addend in zip(layer.signs, step.inputs, strict=True)
         ]
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from lrpcli.lrp.layers.products import GatedSum
 from lrpcli.lrp.layers.reductions import AnyMaxPool, LinearMap, Mean, PoolByIndex
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, safe_divide
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, at_zeros, bias_treatment, safe_divide
 
 Size = tuple[int, ...]
 
@@ -163,16 +163,24 @@ class MaxPoolAverage(Rule[AnyMaxPool]):
 
 @dataclass(frozen=True)
 class Proportional(Rule[AnyAveragePool]):
-    """The z-rule: R is shared in proportion to the inputs, of either sign; 0/0 = 0."""
+    """The z-rule: R is shared in proportion to the inputs, of either sign; 0/0 = 0.
+
+    With bias = "distribute", relevance that a bias or epsilon above left at an average of 0 is shared evenly.
+    """
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
+    bias: str = bias_treatment()
 
     def relevance(self, step: Step[AnyAveragePool], relevance: Tensor) -> Relevances:
-        """R_i = sum_j x_i / (n_j y_j) R_j."""
+        """R_i = sum_j x_i / (n_j y_j) R_j; where y_j = 0 and biases are distributed, R_j / n_j."""
         layer, total = step.operation, step.output
         assert total is not None
         if isinstance(layer, GatedSum):
             return layer.shares(step.inputs, safe_divide(relevance, total))
         (x,) = step.inputs
-        return (x * layer.spread(safe_divide(relevance, total), x.shape),)
+        received = x * layer.spread(safe_divide(relevance, total), x.shape)
+        if self.bias == "distribute":
+            weights, _ = layer.run(torch.ones_like(x))
+            received += layer.spread(safe_divide(at_zeros(relevance, total), weights), x.shape)
+        return (received,)
