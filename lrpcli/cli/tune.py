@@ -53,10 +53,10 @@ def tune(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     """Search the config that explains this net best on these images.
 
     Candidates have a lower rule (epsilon, gamma, alpha-beta) up to a part of the net's depth and a relative epsilon
-    above; they differ in the first layer's rule, the LRN rule, the start and what becomes of biases. All built-in
-    configs are tried too. Many are compared on few images, the best ones on more: guards first (MoRF < random < LeRF,
-    class, kept share), then ABPC. Half of the images are held out, and say what is gained over the default. OUTPUT gets
-    tuned.toml, a config; table.csv and tune.json have the search that led to it.
+    above; they differ in the first layer's rule, the LRN rule and the start. All built-in configs are tried too. Many
+    are compared on few images, the best ones on more: guards first (MoRF < random < LeRF, class, kept share), then
+    ABPC. Half of the images are held out, and say what is gained over the default. OUTPUT gets tuned.toml, a config;
+    table.csv and tune.json have the search that led to it.
     """
     folder = require_folder(out)
     if not inputs and values["files_from"] is None:

@@ -32,7 +32,7 @@ OWNER = "tune"
 FORMAT = 1
 MEASURES = ("cosine", "kept", "wrong_sign", "morf", "random", "lerf", "abpc")
 COLUMNS = (
-    "candidate", "split", "lower", "epsilon", "first", "lrn", "start", "bias", "part", "round", "images", "steps",
+    "candidate", "split", "lower", "epsilon", "first", "lrn", "start", "part", "round", "images", "steps",
     *MEASURES, "unsound", "failed",
 )  # fmt: skip
 
@@ -132,11 +132,11 @@ def table_text(run: TuningRun, tuned: Tuned) -> str:
 
 
 def _place(candidate: Candidate) -> list[object]:
-    """Name and dimensions of a candidate; of a built-in config the start and the bias."""
+    """Name and dimensions of a candidate; of a built-in config the start."""
     composite = candidate.composite
-    usual = {"start": composite.start, "bias": composite.bias}
+    usual = {"start": composite.start}
     values = usual if candidate.point is None else point_as_json(candidate.point)
-    return [for_spreadsheets(candidate.name), *(values.get(key, "") for key in COLUMNS[1:8])]
+    return [for_spreadsheets(candidate.name), *(values.get(key, "") for key in COLUMNS[1:7])]
 
 
 def _row(candidate: Candidate, part: str, number: object, steps: int, scores: Scores) -> list[object]:
@@ -202,7 +202,6 @@ def _candidates(tuned: Tuned) -> Iterator[dict[str, object]]:
             "built_in": candidate.point is None,
             "point": None if candidate.point is None else point_as_json(candidate.point),
             "start": candidate.composite.start,
-            "bias": candidate.composite.bias,
             "same_as": list(candidate.same_as),
             "config": toml_text(candidate.composite),
             "rounds": list(_rounds_of(candidate, tuned)),

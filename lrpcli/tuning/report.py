@@ -18,7 +18,7 @@ ROWS = 12
 """Candidates that the table shows."""
 SHORT = {"softmax-gradient": "softmax", "contrastive": "contrast", "contrastive-positive": "contrast+"}
 """Starts as the table has them."""
-COLUMNS = {"split": 5, "lower": 12, "eps": 5, "first": 8, "lrn": 8, "start": 9, "bias": 6}
+COLUMNS = {"split": 5, "lower": 12, "eps": 5, "first": 8, "lrn": 8, "start": 9}
 """Column of the table -> its width."""
 Row = tuple[int, Candidate, Scores]
 """The number of the last round in which a candidate was measured, and what that found."""
@@ -88,7 +88,6 @@ def _cells(candidate: Candidate, default: Candidate, shown: Sequence[str]) -> st
         "first": point.first if point.first != SAME else "-",
         "lrn": point.lrn or "-",
         "start": SHORT.get(point.start, point.start),
-        "bias": point.bias[:6],
     }
     return " ".join(f"{values[name]:{COLUMNS[name]}}" for name in shown)
 

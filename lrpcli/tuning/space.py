@@ -32,7 +32,6 @@ STARTS = ("logit", "one", "softmax-gradient", "contrastive", "contrastive-positi
 """Starts whose maps differ by more than a positive factor: `probability` is left out, whose maps are those of `one`."""
 SINGLE = ("logit", "one")
 """Those that differ where a class has no others to compare it to: a single output, or sigmoids."""
-BIASES = ("absorb", "distribute")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Point:
     first: str
     lrn: str | None
     start: str
-    bias: str
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ def points(limits: Limits) -> Iterator[Point]:
     parts += list(product(SPLITS[1:-1], LOWER, UPPER))
     parts += [(1.0, lower, None) for lower in LOWER]
     lrn: Sequence[str | None] = LRN if limits.lrn else (None,)
-    for (split, lower, epsilon), first, rule, start, bias in product(parts, FIRST, lrn, limits.starts, BIASES):
-        yield Point(split, lower, epsilon, first, rule, start, bias)
+    for (split, lower, epsilon), first, rule, start in product(parts, FIRST, lrn, limits.starts):
+        yield Point(split, lower, epsilon, first, rule, start)
 
 
 def drawn(limits: Limits, seed: int) -> list[Point]:
@@ -95,7 +93,7 @@ def composite_at(point: Point, title: str) -> Composite:
     """The config of a point.
 
     >>> from lrpcli.tuning.space import Point, composite_at
-    >>> point = Point(0.5, "gamma 0.25", 0.1, "flat", "taylor", "logit", "absorb")
+    >>> point = Point(0.5, "gamma 0.25", 0.1, "flat", "taylor", "logit")
     >>> [f"{entry.key}: {entry.rule}" for entry in composite_at(point, "mine").entries]
     ['linear: epsilon', 'lrn: taylor', '0..0.5: gamma', 'last: epsilon', 'first: flat']
     """
@@ -113,7 +111,7 @@ def composite_at(point: Point, title: str) -> Composite:
         kind["lrn"] = point.lrn
     if point.first != SAME:
         position["first"] = point.first
-    words = {"description": in_words(point), "start": point.start, "bias": point.bias}
+    words = {"description": in_words(point), "start": point.start}
     return parse_composite({**words, "kind": kind, "depth": depth, "position": position}, title)
 
 
@@ -135,7 +133,7 @@ def in_words(point: Point) -> str:
         ]
     parts += [f"{point.first} in the first layer"] if point.first != SAME else []
     parts += [f"LRN {point.lrn}"] if point.lrn is not None else []
-    return f"{', '.join(parts)}; start {point.start}, bias {point.bias}."
+    return f"{', '.join(parts)}; start {point.start}."
 
 
 def _rule_in_words(lower: str) -> str:
@@ -148,7 +146,7 @@ def space_as_json(limits: Limits) -> dict[str, object]:
     return {
         "split": list(SPLITS), "lower": dict(LOWER), "epsilon": list(UPPER), "epsilon_of_last_layer_at_most": LAST,
         "first": list(FIRST), "lrn": list(LRN) if limits.lrn else [], "start": list(limits.starts),
-        "bias": list(BIASES), "size": size(limits),
+        "size": size(limits),
     }  # fmt: skip
 
 

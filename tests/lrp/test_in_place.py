@@ -74,7 +74,7 @@ def test_a_net_with_biases_conserves_where_they_are_distributed(net, config):
 def test_maps_are_those_of_a_run_that_writes_nothing_over(net, name, monkeypatch):
     make, shape = ALL_NETS[net]
     explainer = Explainer(make(), name, dtype=torch.float64, pixel_range=BOX)
-    assert explainer.plan.overwritten or name.startswith(("gradient", "epsilon-over"))
+    assert explainer.plan.overwritten or name.startswith("gradient")
     found = explainer(photos(2, shape), keep_layers=True)
     monkeypatch.setattr(propagate, "overwritten", lambda graph, rules: {})
     unplanned = explainer.with_config(name)

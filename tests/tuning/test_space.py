@@ -59,13 +59,12 @@ def test_every_point_is_a_config_that_can_be_read_back(limits):
 def test_every_point_builds_on_the_nets(net):
     graph, pixel_range, limits = net
     for point in space.points(space.Limits(limits.lrn, ("logit",))):
-        if point.bias == "absorb":  # a bias treatment fits wherever the rule does
-            assign_rules(space.composite_at(point, "c"), graph, pixel_range)
+        assign_rules(space.composite_at(point, "c"), graph, pixel_range)
 
 
 def test_the_parts_of_a_point_reach_their_layers():
     graph, pixel_range = graph_of("caffenet-small")
-    point = space.Point(0.5, "beta 1", 0.1, "flat", "identity", "contrastive", "distribute")
+    point = space.Point(0.5, "beta 1", 0.1, "flat", "identity", "contrastive")
     composite = space.composite_at(point, "c")
     rules = {
         item.layer.name: (item.rule_name, item.parameters)
@@ -75,11 +74,11 @@ def test_the_parts_of_a_point_reach_their_layers():
     depths = {layer.name: layer.depth for layer in graph.layers if layer.depth is not None}
     first, *middle, last = sorted(depths, key=depths.__getitem__)
     assert rules[first][0] == "flat"
-    assert rules[last] == ("epsilon", "relative=0.01 bias=distribute")
+    assert rules[last] == ("epsilon", "relative=0.01 bias=absorb")
     for name in middle:
-        lower = ("alpha-beta", "beta=1.0 bias=distribute")
-        assert rules[name] == (lower if depths[name] < 0.5 else ("epsilon", "relative=0.1 bias=distribute"))
-    assert composite.start == "contrastive" and composite.bias == "distribute"
+        lower = ("alpha-beta", "beta=1.0 bias=absorb")
+        assert rules[name] == (lower if depths[name] < 0.5 else ("epsilon", "relative=0.1 bias=absorb"))
+    assert composite.start == "contrastive"
     assert {item.rule_name for item in assign_rules(composite, graph, pixel_range) if item.layer.kind == "lrn"} == {
         "identity"
     }

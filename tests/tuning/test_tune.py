@@ -52,7 +52,7 @@ def test_what_is_printed_fits_a_terminal_and_says_what_was_gained(made, summary)
     assert all(len(line) <= 80 or line.startswith("  lrp explain") for line in lines)
     assert lines[0].startswith("10 images: 5 searched, 5 held out.")
     table = result.stdout.split("\n\n")[1].splitlines()
-    assert table[0].split() == ["split", "lower", "eps", "first", "lrn", "start", "bias", "ABPC", "r", "fails"]
+    assert table[0].split() == ["split", "lower", "eps", "first", "lrn", "start", "ABPC", "r", "fails"]
     assert 3 <= len(table) <= 15 and any(f"{DEFAULT_CONFIG} (the default)" in line for line in table)
     said = " ".join(result.stdout.split())
     assert summary["verdict"] in said and "5 held-out images" in summary["verdict"]
