@@ -24,8 +24,8 @@ from lrpcli.pictures.style import PictureStyle
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 SIDE, CAPTION, GAP = 300, 26, 6
-README = ("chair.webp", "hedgehog.webp", "cup.webp")
-SIGNS, SCALES, CLASSES = "chelsea_cat.jpg", ("pyramid.webp", "astronaut.jpg"), "crocodile.webp"
+README = ("pyramid.webp", "hedgehog.webp", "chelsea_cat.jpg")
+SIGNS, SCALES, CLASSES = "hedgehog.webp", ("pyramid.webp", "astronaut.jpg"), "chelsea_cat.jpg"
 HEATMAP = PictureStyle(style="heatmap")
 MODEL = lrpcli.load_model("caffenet-small")
 
