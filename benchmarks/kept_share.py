@@ -8,23 +8,18 @@ the image reaches the logits, which are then random biases.
 
 import argparse
 import statistics
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 import lrpcli
-from lrpcli.lrp.composites.composite import config_folder
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 
 EARLIER = ("alpha2-beta1-epsilon", "alpha2-beta1-relative")
 """The defaults of earlier versions."""
-ABSORBED = 'the default with `bias = "absorb"`'
-"""Title of a column: what the default would keep if nobody got the share of biases and epsilons."""
 FAMILIES = ("alexnet", "vgg16", "resnet50", "densenet121", "googlenet", "inception_v3", "mobilenet_v2", "mnasnet1_0",
             "shufflenet_v2_x1_0", "squeezenet1_1", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny")  # fmt: skip
 SLOW = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
@@ -41,22 +36,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="of the images for torchvision's nets")
     options = parser.parse_args()
     names = options.config or [*EARLIER, DEFAULT_CONFIG]
-    titles = [f"`{Path(name).stem}`" for name in names] + [ABSORBED]
-    configs = [*names, absorbing(DEFAULT_CONFIG)]
-    print(f"| net | {' | '.join(titles)} |")
-    print(f"| --- |{' --- |' * len(configs)}")
+    print(f"| net | {' | '.join(f'`{Path(name).stem}`' for name in names)} |")
+    print(f"| --- |{' --- |' * len(names)}")
     for name in options.net or (*FAMILIES, *BUNDLED):
-        shares = " | ".join(f"{share:.3g}" for share in kept_shares(name, configs, options.side))
+        shares = " | ".join(f"{share:.3g}" for share in kept_shares(name, names, options.side))
         print(f"| {name} | {shares} |", flush=True)
 
 
-def absorbing(name: str) -> dict[str, Any]:
-    """A built-in config whose biases keep their relevance."""
-    with (config_folder() / f"{name}.toml").open("rb") as file:
-        return tomllib.load(file) | {"bias": "absorb"}
-
-
-def kept_shares(name: str, configs: Sequence[str | dict[str, Any]], side: int) -> Iterator[float]:
+def kept_shares(name: str, configs: Sequence[str], side: int) -> Iterator[float]:
     """The median kept share of the sample images by each config."""
     if name in BUNDLED:
         model = lrpcli.load_model(name)
