@@ -313,7 +313,8 @@ def test_where_the_default_wins_the_config_is_its_own_rules_and_says_so(tmp_path
 
 
 @pytest.mark.slow
-def test_the_best_of_the_last_round_is_checked_with_an_interval(tmp_path):
+def test_the_best_of_the_last_round_is_checked_with_an_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrpcli.tuning.candidates.DEFAULT_CONFIG", "epsilon")  # one that can be beaten
     run = tuning(tmp_path / "out", candidates=2)
     tuned = run.tune(photos_of(evaluator_of(), tmp_path, 40))
     summary = write_files(run, tuned, [])
