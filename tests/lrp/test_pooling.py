@@ -11,6 +11,9 @@ from torch import nn
 
 from lrpcli import Explainer
 from lrpcli.errors import ConfigError
+from lrpcli.lrp.layers.pooling import Proportional
+from lrpcli.lrp.layers.products import GatedSum
+from lrpcli.lrp.operation import Step
 from lrpcli.lrp.rules import RULES
 from tests.lrp import reference
 from tests.lrp.helpers import Call, agree, redistributed
@@ -85,6 +88,41 @@ def test_averages_of_zero_are_shared_evenly_where_biases_are_distributed(geometr
     x[:, :, : g["size"][0] // 2 + 1] = 0.0
     layer = nn.AvgPool2d(g["kernel"], g["stride"], g["padding"], g["ceil"], count_padding, divisor)
     check(layer, {"bias": "distribute"}, x, windows_of(g), reference.proportional_or_even)
+
+
+@given(geometry=geometries())
+@settings(max_examples=60, deadline=None)
+def test_windows_of_zeros_are_shared_evenly_where_maxima_are_averaged(geometry):
+    g = geometry
+    x = image(g, signed=False) * SIGNS
+    x[:, :, : g["size"][0] // 2 + 1] = 0.0
+    layer = nn.MaxPool2d(g["kernel"], g["stride"], g["padding"], ceil_mode=g["ceil"])
+    check(layer, AVERAGE | {"bias": "distribute"}, x, windows_of(g), reference.proportional_or_even)
+
+
+def test_adaptive_windows_of_zeros_are_shared_evenly_where_maxima_are_averaged():
+    x = torch.rand(1, 2, 7, 5, dtype=torch.float64)
+    x[0, :, :4] = 0.0
+    windows = adaptive_windows((2, 7, 5), (3, 2))
+    check(nn.AdaptiveMaxPool2d((3, 2)), AVERAGE | {"bias": "distribute"}, x, windows, reference.proportional_or_even)
+
+
+@pytest.mark.parametrize("signal", [0, 1])
+def test_gated_sums_of_zero_are_shared_by_the_gates(signal):
+    """Attention pooling: where the signal is zero, its places get what their gates weigh."""
+    x, gate = torch.rand(3, 4, dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
+    x[1] = 0.0
+    arrived, layer = torch.rand(3, 5, dtype=torch.float64), GatedSum(signal)
+    expected = torch.zeros_like(x)
+    for i, j in itertools.product(range(3), range(5)):
+        parts = gate[:, j] * (x[i] if bool(x[i].any()) else 1.0)
+        expected[i] += parts / parts.sum() * arrived[i, j]
+    inputs = (x, gate) if signal == 0 else (gate.mT, x.mT)
+    arrived = arrived if signal == 0 else arrived.mT
+    step = Step(layer, tuple(one.shape for one in inputs), inputs, layer.run(*inputs)[0])
+    found = Proportional(bias="distribute").relevance(step, arrived)
+    agree(found[signal] if signal == 0 else found[signal].mT, expected, 1e-12)
+    assert found[1 - signal] is None
 
 
 @pytest.mark.parametrize("function", [lambda x: x.mean((2, 3)), lambda x: x.sum(3)])

@@ -1,6 +1,8 @@
 """Pooling layers and their relevance rules (docs/rules.md)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,10 +143,11 @@ class Winner(Rule[AnyMaxPool]):
 
 @dataclass(frozen=True)
 class MaxPoolAverage(Rule[AnyMaxPool]):
-    """Max pooling treated as a sum: R is shared in proportion to the activations of the window; 0/0 = 0."""
+    """Max pooling treated as a sum: R is shared in proportion to the activations of the window, see in_proportion."""
 
     needs = frozenset({"inputs"})
     relevance_at_zero = "zero"
+    bias: str = bias_treatment()
 
     def why_unfit(self, operation: AnyMaxPool) -> str:
         """Sums over windows with gaps are not written."""
@@ -156,17 +159,16 @@ class MaxPoolAverage(Rule[AnyMaxPool]):
         """R_i = sum_j x_i / (sum over window j of x) R_j."""
         (x,), layer = step.inputs, step.operation
         if isinstance(layer, MaxPool):
-            return (x * layer.scatter_sum(safe_divide(relevance, layer.window_sum(x)), x.shape),)
+            spread = partial(layer.scatter_sum, shape=x.shape)
+            return (in_proportion(x, relevance, layer.window_sum(x), layer.window_sum, spread, self.bias),)
         averaging: Any = layer.averaging()
-        return Proportional().relevance(Step(averaging, step.shapes, (x,), averaging.run(x)[0]), relevance)
+        averaged = Step(averaging, step.shapes, (x,), averaging.run(x)[0])
+        return Proportional(bias=self.bias).relevance(averaged, relevance)
 
 
 @dataclass(frozen=True)
 class Proportional(Rule[AnyAveragePool]):
-    """The z-rule: R is shared in proportion to the inputs, of either sign; 0/0 = 0.
-
-    With bias = "distribute", relevance that a bias or epsilon above left at an average of 0 is shared evenly.
-    """
+    """The z-rule: R is shared in proportion to the inputs, of either sign, see in_proportion."""
 
     needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
@@ -177,10 +179,28 @@ class Proportional(Rule[AnyAveragePool]):
         layer, total = step.operation, step.output
         assert total is not None
         if isinstance(layer, GatedSum):
-            return layer.shares(step.inputs, safe_divide(relevance, total))
+            x, gate = layer.parts(step.inputs)
+            weigh, spread = partial(layer.weigh, gate=gate), partial(layer.weigh, gate=gate.mT)
+            received = in_proportion(x, relevance, total, weigh, spread, self.bias).sum_to_size(x.shape)
+            return (received, None) if layer.signal == 0 else (None, received)
         (x,) = step.inputs
-        received = x * layer.spread(safe_divide(relevance, total), x.shape)
-        if self.bias == "distribute":
-            weights, _ = layer.run(torch.ones_like(x))
-            received += layer.spread(safe_divide(at_zeros(relevance, total), weights), x.shape)
-        return (received,)
+        spread = partial(layer.spread, shape=x.shape)
+        return (in_proportion(x, relevance, total, lambda x: layer.run(x)[0], spread, self.bias),)
+
+
+def in_proportion(
+    x: Tensor,
+    relevance: Tensor,
+    total: Tensor,
+    add: Callable[[Tensor], Tensor],
+    spread: Callable[[Tensor], Tensor],
+    bias: str,
+) -> Tensor:
+    """R_i = sum_j w_ij x_i / y_j R_j for sums `total` y = add(x) of weights w, whose transpose is `spread`; 0/0 = 0.
+
+    With bias = "distribute", what a bias or epsilon above left at a sum of 0 is shared by the weights alone.
+    """
+    received = x * spread(safe_divide(relevance, total))
+    if bias == "distribute":
+        received += spread(safe_divide(at_zeros(relevance, total), add(torch.ones_like(x))))
+    return received

@@ -90,12 +90,13 @@ class GatedSum(Operation):
         """The signal."""
         return (inputs[self.signal],)
 
-    def shares(self, inputs: tuple[Tensor, ...], share: Tensor) -> Relevances:
-        """x_i sum_j g_ij share_j of the signal, summed where it was broadcast; nothing of the gate."""
-        x, gate = inputs[self.signal], inputs[1 - self.signal].mT
-        spread = share @ gate if self.signal == 0 else gate @ share
-        received = (x * spread).sum_to_size(x.shape)
-        return (received, None) if self.signal == 0 else (None, received)
+    def parts(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The signal and the gate."""
+        return inputs[self.signal], inputs[1 - self.signal]
+
+    def weigh(self, signal: Tensor, gate: Tensor) -> Tensor:
+        """The product, on the side where the signal is."""
+        return signal @ gate if self.signal == 0 else gate @ signal
 
 
 @dataclass(frozen=True)
