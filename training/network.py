@@ -59,7 +59,7 @@ class ScaleNorm(nn.Module):
         """(N, C, ...) to the same shape."""
         square = self.running_square
         if self.training:
-            square = x.float().square().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
+            square = x.to(square.dtype).square().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
             self.running_square.lerp_(square.detach(), self.momentum)
         gain = self.weight * (square + self.eps).rsqrt()
         return x * gain.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
@@ -111,7 +111,7 @@ class BiasFreeBlock(nn.Module):
         if self.centre:
             mean = self.running_mean
             if self.training:
-                mean = x.float().mean(dim=[axis for axis in range(x.ndim) if axis != 1])
+                mean = x.to(mean.dtype).mean(dim=[axis for axis in range(x.ndim) if axis != 1])
                 self.running_mean.lerp_(mean.detach(), self.scale.momentum)
             with torch.autocast(x.device.type, enabled=False):
                 weight = self.centred(weight, mean)

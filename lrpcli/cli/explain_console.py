@@ -37,7 +37,7 @@ class ExplainConsole(Console):
         """See Console."""
         if isinstance(record, Explained):
             self.scores.extend([record.top[0].score] if record.top else [])
-            if record.top and record.top[0].score < LOW_SCORE and len(self.unknown) <= NAMED:
+            if record.top and record.top[0].score < LOW_SCORE and len(self.unknown) < NAMED:
                 self.unknown.append(one_line(record.name))
             self.kept.extend(one.relevance.kept for one in record.classes if one.relevance.kept is not None)
             self.cosines.extend([] if record.class_cosine is None else [record.class_cosine])
@@ -92,7 +92,7 @@ class ExplainConsole(Console):
                 f"{said}: the net may not know what they show, or preprocessing and labels are not the net's; see lrp "
                 "models show."
             ]
-        names = ", ".join(self.unknown[:NAMED]) + (", ..." if low > NAMED else "")
+        names = ", ".join(self.unknown) + (", ..." if low > NAMED else "")
         return [f"{said} ({names}): the net may not know what {'it shows' if low == 1 else 'they show'}."]
 
     def doubts_of_shares(self) -> list[str]:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable
 
+from lrpcli.evaluation.limits import LARGEST_COSINE
 from lrpcli.evaluation.metrics import (
     CLASS,
     COMPLEXITY,
@@ -90,7 +91,7 @@ HEADINGS: dict[str, Callable[[Results], str]] = {
     LOCALISATION: _of_boxes,
     GROUND_TRUTH: _of_masks,
     FOCUS: _noted(FOCUS, "Higher is better; chance: 0.5."),
-    CLASS: _noted(CLASS, "A guard: below 0.95."),
+    CLASS: _noted(CLASS, f"A guard: below {LARGEST_COSINE}."),
     KEPT: _noted(KEPT, "A guard."),
     RANDOMISE: _noted(RANDOMISE, "A guard, never a ranking."),
     COMPLEXITY: _noted(COMPLEXITY, "It says how focused a map is, right or wrong."),

@@ -133,9 +133,7 @@ def table_text(run: TuningRun, tuned: Tuned) -> str:
 
 def _place(candidate: Candidate) -> list[object]:
     """Name and dimensions of a candidate; of a built-in config the start."""
-    composite = candidate.composite
-    usual = {"start": composite.start}
-    values = usual if candidate.point is None else point_as_json(candidate.point)
+    values = {"start": candidate.composite.start} if candidate.point is None else point_as_json(candidate.point)
     return [for_spreadsheets(candidate.name), *(values.get(key, "") for key in COLUMNS[1:7])]
 
 
