@@ -111,6 +111,13 @@ def test_running_means_approach_those_of_the_batches():
     assert torch.equal(block.running_mean, kept)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_block_trains_in_float64(kind):
+    block, x = block_of(kind)
+    block.train()(x).square().sum().backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in block.parameters())
+
+
 def test_a_block_of_which_nothing_is_centred_keeps_its_rows():
     block, x = block_of("point", centre=False)
     block, x = block.float(), x.float()
