@@ -3,11 +3,11 @@
 python -m benchmarks.evaluation_study --shared ../shared --out out/study
 
 Prepares the images, runs one `lrp evaluate` after the other, and writes tables.md with what they found. First every
-config is held against the guards that need no perturbation (class and kept; randomise and complexity beside them).
-Those that fail fewest of them over all nets, and a few that are in the paper or were the default, go through region
-perturbation with noise, blur and ROAD, each with LRN `taylor` and `identity`. A stopped study goes on where it was when
-the same command is given again. `--only` picks nets, `--stage` stages; `--minutes` bounds each evaluation: images are
-added until the time is up. Run it on a quiet machine.
+config is held against the guards that need no perturbation (class and kept). Those that fail fewest of them over all
+nets, and a few that are in the paper or were the default, go through region perturbation with noise, blur and ROAD,
+each with LRN `taylor` and `identity`, and once through every measure, for a profile. A stopped study goes on where it
+was when the same command is given again. `--only` picks nets, `--stage` stages; `--minutes` bounds each evaluation:
+images are added until the time is up. Run it on a quiet machine.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CANDIDATES = tuple(name for name in builtin_names() if not name.startswith(("gra
 REFERENCES = ("epsilon-1", "beta-1", "composite", "epsilon-plus")
 """Go through region perturbation whatever the guards say: from the paper, or the default of earlier versions."""
 FILLS = ("noise", "blur", "road")
-STAGES = ("guards", *FILLS, "boxes")
+STAGES = ("guards", *FILLS, "profile", "boxes")
 CONTROLS = ("random", "gradient", "gradient-times-input", "edges")
 TILE, TILES_PER_ROW = 32, 50
 CIFAR_PER_CLASS = 50
@@ -46,13 +46,18 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Net:
-    """A net of the study, the images that it is measured on, and how many of them a stage takes."""
+    """A net of the study, the images that it is measured on, and how many of them a stage takes.
+
+    `regions` are options of perturbation, `references` configs that go through it whatever the guards say.
+    """
 
     name: str
     title: str
     images: str
     model: tuple[str, ...]
     counts: dict[str, int]
+    regions: tuple[str, ...] = ()
+    references: tuple[str, ...] = REFERENCES
 
 
 def nets(shared: Path) -> list[Net]:
@@ -62,15 +67,16 @@ def nets(shared: Path) -> list[Net]:
     googlenet = ("--model", f"{models}/bvlc_googlenet_rebuilt.caffemodel",
                  "--prototxt", f"{models}/bvlc_googlenet_deploy.prototxt",
                  "--labels", f"{models}/synset_words.txt", "--resize", "none", "--mean", "104,117,123")  # fmt: skip
-    tiny = {"guards": 500, "noise": 500, "blur": 500, "road": 150}
+    tiny = {"guards": 500, "noise": 300, "blur": 300, "road": 150, "profile": 150}
     return [
         Net("cifar10", "CIFAR-10, bundled net", "cifar10", ("--model", "cifar10"), tiny),
         Net("cifar10-caffe", "CIFAR-10, net trained with Caffe", "cifar10", cifar_caffe, tiny),
         Net("caffenet-small", "caffenet-small, held-out photos", "held-out", ("--model", "caffenet-small"),
-            {"guards": 300, "noise": 300, "blur": 150, "road": 150}),
-        # The perturbed images of one photo take a quarter of a minute for each config.
+            {"guards": 300, "noise": 150, "blur": 150, "road": 150, "profile": 60}),
+        # A net of 80 images per second: twice the region's side takes a quarter of the passes for the same area.
         Net("googlenet", "GoogLeNet, ImageNet photos", "boxes", googlenet,
-            {"guards": 150, "noise": 150, "blur": 150, "road": 150, "boxes": 500}),
+            {"guards": 150, "noise": 150, "blur": 150, "road": 150, "profile": 40, "boxes": 150},
+            regions=("--region", "18", "--steps", "25"), references=("composite", "epsilon-plus")),
     ]  # fmt: skip
 
 
@@ -89,7 +95,7 @@ def main() -> None:
             if stage in net.counts and (not options.only or net.name in options.only):
                 images = prepared(net, options)
                 output = options.out / f"{net.name}-{stage}"
-                words = [*net.model, *stage_options(stage, passing(every, options.out), images)]
+                words = [*net.model, *stage_options(stage, net, passing(every, options.out), images)]
                 run(words, images, output, min(net.counts[stage], options.images or sys.maxsize), options.minutes)
     (options.out / "tables.md").write_text("\n".join(tables(every, options.out)))
     print(options.out / "tables.md")
@@ -104,19 +110,20 @@ def prepared(net: Net, options: argparse.Namespace) -> Path:
     return folder
 
 
-def stage_options(stage: str, passed: list[str], images: Path) -> Iterator[str]:
+def stage_options(stage: str, net: Net, passed: list[str], images: Path) -> Iterator[str]:
     """Options of `lrp evaluate` for a stage, the model apart."""
-    configs = CANDIDATES if stage == "guards" else tuple(dict.fromkeys((*passed, *REFERENCES)))
+    configs = CANDIDATES if stage == "guards" else tuple(dict.fromkeys((*passed, *net.references)))
     for name in configs:
         yield from ("--config", name)
     if stage == "guards":
-        for measure in ("class", "kept", "randomise", "complexity"):
-            yield from ("--measure", measure)
+        yield from ("--measure", "class", "--measure", "kept")
+    elif stage == "profile":
+        yield from ("--all", *net.regions)
     elif stage == "boxes":
         yield from ("--measure", "localisation", "--boxes", str(images / "boxes.csv"))
     else:
-        yield from ("--measure", "perturbation", "--fill", stage, "--lrn", "taylor", "--lrn", "identity")
-        for control in CONTROLS if stage == "noise" else ("random",):
+        yield from ("--measure", "perturbation", "--fill", stage, "--lrn", "taylor", "--lrn", "identity", *net.regions)
+        for control in CONTROLS if stage == "noise" and not net.regions else ("random",):
             yield from ("--control", control)
 
 

@@ -111,8 +111,11 @@ def caffenet_small(classes: int, side: int = 128) -> Layout:
     )
 
 
-def cifar10_full(classes: int = 10, side: int = 32) -> Layout:
-    """The net of Caffe's CIFAR-10 example, normalised within each channel."""
+def cifar10_full(classes: int = 10, side: int = 32, *, bias: bool = False) -> Layout:
+    """The net of Caffe's CIFAR-10 example, normalised within each channel; Caffe's own has biases."""
+
+    def conv(name: str, outputs: int, factor: float = 1.0) -> Conv:
+        return Conv(name, outputs, kernel=5, pad=2, factor=factor, bias=bias)
 
     def norm(name: str) -> Norm:
         return Norm(name, size=3, alpha=5e-5, within=True)
@@ -121,10 +124,10 @@ def cifar10_full(classes: int = 10, side: int = 32) -> Layout:
         "cifar10",
         side,
         (
-            *(Conv("conv1", 32, kernel=5, pad=2, factor=120), Pool("pool1"), Relu("relu1"), norm("norm1")),
-            *(Conv("conv2", 32, kernel=5, pad=2, factor=200), Relu("relu2"), Pool("pool2", "AVE"), norm("norm2")),
-            *(Conv("conv3", 64, kernel=5, pad=2), Relu("relu3"), Pool("pool3", "AVE")),
-            Linear("ip1", classes),
+            *(conv("conv1", 32, factor=120), Pool("pool1"), Relu("relu1"), norm("norm1")),
+            *(conv("conv2", 32, factor=200), Relu("relu2"), Pool("pool2", "AVE"), norm("norm2")),
+            *(conv("conv3", 64), Relu("relu3"), Pool("pool3", "AVE")),
+            Linear("ip1", classes, bias=bias),
         ),
     )
 

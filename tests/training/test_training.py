@@ -211,5 +211,5 @@ def test_share_says_how_much_of_a_mixed_photo_is_its_own(settings):
 def test_prototxt_has_the_geometry_that_the_tool_knows():
     shipped = Path(__file__).parents[2] / "lrpcli/models/zoo/architectures/cifar10-full.prototxt"
     lines = [line for line in shipped.read_text().splitlines() if line.startswith(("layer", "input"))]
-    text = prototxt(replace(cifar10_full(), name="CIFAR10_full"))
+    text = prototxt(replace(cifar10_full(bias=True), name="CIFAR10_full"))
     assert [line.split() for line in text.splitlines()[1:]] == [line.split() for line in lines]
