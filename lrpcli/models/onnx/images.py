@@ -38,9 +38,10 @@ class ImageInput:
 
 
 def find_input(net: OnnxNet, given: tuple[int, int, int] | None) -> ImageInput:
-    """The only input of a net, of the size `given`, which overrules what the file says.
+    """The only input of a net, of the size `given` where the file leaves it open.
 
-    Raises ModelError if there is none or several, if it is no image, or if nobody says how large it is.
+    Raises ModelError if there is none or several, if it is no image, if nobody says how large it is, or if `given` is
+    another size than the file's.
     """
     if len(net.inputs) != 1:
         names = in_words(value.name for value in net.inputs) or "none"
@@ -56,7 +57,7 @@ def find_input(net: OnnxNet, given: tuple[int, int, int] | None) -> ImageInput:
             "net that reads images."
         )
     last = _has_channels_last(net, source)
-    shape = check_input_shape(given or _stated_shape(net, source, last), str(net.path))
+    shape = check_input_shape(_input_shape(net, source, last, given), str(net.path))
     channels, height, width = shape
     batch = source.shape[0] or 1
     if last:
@@ -90,9 +91,18 @@ def _has_channels_last(net: OnnxNet, source: OnnxInput) -> bool:
     )
 
 
-def _stated_shape(net: OnnxNet, source: OnnxInput, last: bool) -> tuple[int, int, int]:
+def _input_shape(
+    net: OnnxNet, source: OnnxInput, last: bool, given: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
     _, first, second, third = source.shape
-    channels, height, width = (third, first, second) if last else (first, second, third)
+    channels, height, width = stated = (third, first, second) if last else (first, second, third)
+    if given is not None:
+        if any(side not in (None, own) for side, own in zip(stated, given, strict=True)):
+            raise ModelError(
+                f"{str(net.path)!r} reads images of {_in_words(stated)} (channels, height, width), and not "
+                f"{_in_words(given)}. Leave its input shape out, or export it for other sizes."
+            )
+        return given
     if channels is None or height is None or width is None:
         raise ModelError(
             f"{str(net.path)!r} does not say how large an image it reads: {source.name!r} is "

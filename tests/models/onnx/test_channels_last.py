@@ -131,3 +131,12 @@ def test_channels_first_inputs_stay_so(tmp_path):
     path = save(tmp_path / "net.onnx", make(nodes, [tensor("w", weights((2, 3, 2, 2)))], (1, 3, 5, 3)))
     assert equals_onnxruntime(path).input_shape == (3, 5, 3)
     assert value("x", (1,)).name == "x"
+
+
+@pytest.mark.parametrize("given", [(3, 5, 4), (3, 6, 3), (1, 5, 3)])
+def test_a_size_that_the_file_fixes_is_not_overruled(given, tmp_path):
+    nodes = [node("Conv", "input w", "c"), node("GlobalAveragePool", "c", "scores")]
+    path = save(tmp_path / "net.onnx", make(nodes, [tensor("w", weights((2, 3, 2, 2)))], (1, 3, 5, 3)))
+    with pytest.raises(ModelError, match=r"reads images of \(3, 5, 3\) .*, and not"):
+        lrpcli.load_model(path, input_shape=given)
+    assert lrpcli.load_model(path, input_shape=(3, 5, 3)).input_shape == (3, 5, 3)
