@@ -1,6 +1,6 @@
 """Draws docs/pictures/variants.png: a few photos under several smoothings, colour maps, opacities and styles.
 
-python docs/variants.py sample_images/cathedral.webp sample_images/cup.webp ...
+python docs/variants.py sample_images/cathedral.webp sample_images/dog.webp ...
 """
 
 import sys

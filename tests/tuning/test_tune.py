@@ -95,16 +95,16 @@ def test_the_config_can_be_checked_and_explains_as_the_candidate_did(made, summa
     out, _ = made
     checked = lrp("configs", "check", out / "tuned.toml")
     assert checked.exit_code == 0, checked.output
-    result = lrp("explain", "--model", "cifar10", "--config", out / "tuned.toml", SAMPLES / "cup.webp", "-o", tmp_path,
+    result = lrp("explain", "--model", "cifar10", "--config", out / "tuned.toml", SAMPLES / "dog.webp", "-o", tmp_path,
                  "--save", "map")  # fmt: skip
     assert result.exit_code == 0, result.output
     chosen = next(candidate for candidate in summary["candidates"] if candidate["name"] == summary["chosen"])
     model = lrpcli.load_model("cifar10")
     from PIL import Image
 
-    x, _ = model.preprocess(Image.open(SAMPLES / "cup.webp"))
+    x, _ = model.preprocess(Image.open(SAMPLES / "dog.webp"))
     expected = lrpcli.Explainer(model, tomllib.loads(chosen["config"]), device="cpu")(x).relevance.sum((0, 1)).numpy()
-    found = np.load(tmp_path / "cup.webp.npy")
+    found = np.load(tmp_path / "dog.webp.npy")
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
