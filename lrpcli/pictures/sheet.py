@@ -139,6 +139,5 @@ def _page(width: float, height: float, pictures: Sequence[Image.Image], side: fl
     width, height = width + 2 * MARGIN, height + 2 * MARGIN
     own = max(max(picture.size) for picture in pictures) / side
     dpi = min(own * math.ceil(COARSEST / own), FINEST, PAGE / max(width, height))
-    pixels = (math.ceil(width * dpi), math.ceil(height * dpi))
-    figure = Figure(figsize=(pixels[0] / dpi, pixels[1] / dpi), dpi=dpi, facecolor="white")
-    return _Page(figure)
+    inches = [(math.ceil(length * dpi) + 1e-3) / dpi for length in (width, height)]  # a trifle more, as it is cut down
+    return _Page(Figure(figsize=(inches[0], inches[1]), dpi=dpi, facecolor="white"))

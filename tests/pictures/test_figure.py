@@ -1,5 +1,6 @@
 """Figures: the pictures' very pixels, any label as text, the same bytes each time, parts that go onto other axes."""
 
+import contextlib
 import io
 import re
 import subprocess
@@ -81,12 +82,13 @@ def svg_texts(data):
 
 
 def pdf_texts(data):
-    """The text that a PDF shows, glyphs mapped to characters by the fonts' own tables."""
-    streams = [zlib.decompress(part) for part in re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)\r?\nendstream", data, re.S)
-               if part[:1] == b"x"]  # fmt: skip
-    shown = b"".join(stream for stream in streams if b"Tj" in stream or b"TJ" in stream)
-    return b" ".join(b"".join(re.findall(rb"\(((?:[^()\\]|\\.)*)\)", line)) for line in shown.splitlines()
-                     if line.endswith((b"Tj", b"TJ")))  # fmt: skip
+    """The pieces of text that a PDF shows; Latin letters stand there as themselves, in one byte or two."""
+    shown = []
+    for part in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", data, re.S):
+        with contextlib.suppress(zlib.error):
+            for text in re.findall(rb"\[([^\]]*)\]\s*TJ|(\(.*?\)) Tj", zlib.decompress(part), re.S):
+                shown.append(b"".join(re.findall(rb"\(((?:[^()\\]|\\.)*)\)", b"".join(text))).replace(b"\0", b""))
+    return shown
 
 
 @pytest.mark.parametrize("size", [(256, 192), (512, 300), (512, 512), (400, 30), (20, 400), (333, 257)])
@@ -161,7 +163,7 @@ def test_plain_text_is_one_line_of_characters_that_xml_and_fonts_can_hold():
 
 def test_text_of_a_pdf_is_text():
     shown = pdf_texts(content("pdf", label="tabby cat"))
-    assert b"tabby cat" in shown and b"score 93 %, kept 90 %" in shown and b"relevance per input pixel" in shown
+    assert {b"tabby cat", b"score 93 %, kept 90 %", b"relevance per input pixel"} <= set(shown)
 
 
 @pytest.mark.parametrize("picture_format", ["png", "webp", "jpeg", "pdf", "svg"])
@@ -173,8 +175,8 @@ def test_the_same_figure_has_the_same_bytes_and_names_no_program_or_date(picture
     here = content(picture_format)
     elsewhere = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
     assert here == elsewhere
-    for leak in (b"Date", b"matplotlib.org", b"Matplotlib", b"Software", b"Creator", b"Producer", b"lrp"):
-        assert leak not in here.split(b"stream")[0] and (picture_format != "pdf" or leak not in here[-1500:])
+    for leak in (b"Date", b"matplotlib.org", b"Matplotlib", b"Software", b"Creator", b"Producer"):
+        assert leak not in here
 
 
 def test_pictures_in_a_pdf_keep_their_pixels():
