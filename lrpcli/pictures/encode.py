@@ -22,7 +22,7 @@ RUN_LENGTHS = 3
 
 
 def picture_bytes(picture: "Image.Image", picture_format: str = "png", quality: int | None = None) -> bytes:
-    """An RGB picture as the content of a PNG, WebP or JPEG file, with nothing in it but the picture.
+    r"""An RGB picture as the content of a PNG, WebP or JPEG file, with nothing in it but the picture.
 
     Colours are kept at full resolution in JPEG files, as relevance is nothing but colour. ImageError for a picture that
     the format has no room for.
@@ -30,7 +30,7 @@ def picture_bytes(picture: "Image.Image", picture_format: str = "png", quality: 
     >>> from PIL import Image
     >>> from lrpcli.pictures.encode import picture_bytes
     >>> picture_bytes(Image.new("RGB", (8, 8)), "jpeg", quality=80)[:3]
-    b'\\xff\\xd8\\xff'
+    b'\xff\xd8\xff'
     """
     if picture_format == "png":
         return png_bytes(picture)

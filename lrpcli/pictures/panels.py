@@ -38,9 +38,7 @@ def photo_panel(axes: "Axes", photo: Image.Image) -> None:
     axes.set_axis_off()
 
 
-def map_panel(
-    axes: "Axes", photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, scale: float
-) -> None:
+def map_panel(axes: "Axes", photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, scale: float) -> None:
     """Shows a map (h, w), drawn on its photo, on axes; all else as in picture.draw.
 
     >>> import numpy as np
@@ -104,7 +102,7 @@ class Lines:
 
 
 def fitted(text: str, width: float, size: float, most: int) -> Lines:
-    """A text in at most so many lines of `width` inches; smaller where a line is wider still, cut off where it is long.
+    r"""A text in at most so many lines of `width` inches; smaller where one is wider still, cut off where it is long.
 
     >>> from lrpcli.pictures.panels import fitted
     >>> fitted("a long name, and another", width=1.0, size=10, most=2)

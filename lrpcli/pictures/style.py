@@ -15,8 +15,8 @@ class PictureStyle:
     """How relevance becomes a picture; docs/pictures.md shows the choices and says why these are the defaults.
 
     `smooth` is the standard deviation of a Gaussian in per cent of the map's longer side; it touches the picture
-    alone, never the map. `alpha` is the opacity of the strongest relevance. `outside` is what becomes of the part of the
-    photo that the model did not see. UsageError for a style, colour map or outside that is not known.
+    alone, never the map. `alpha` is the opacity of the strongest relevance. `outside` is what becomes of the part of
+    the photo that the model did not see. UsageError for a style, colour map or outside that is not known.
     """
 
     style: str = setting("overlay", help="{choices}.", metavar="STYLE", choices=STYLES)

@@ -134,8 +134,13 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
         Explained,
         _describe(settings, model, explainer),
         Stages(
-            Preparation(settings.decode, preprocessing, output.overlay_size, bool(output.pictures),
-                        output.picture.outside == CROP),
+            Preparation(
+                settings.decode,
+                preprocessing,
+                output.overlay_size,
+                bool(output.pictures),
+                output.picture.outside == CROP,
+            ),
             Engine(explainer, targets, output.layers),
             Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name), start=explainer.start),
             settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),

@@ -12,9 +12,10 @@ from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
-from lrpcli.pictures.encode import FORMATS, LOSSY, QUALITY, VECTOR
+from lrpcli.pictures.encode import FORMATS, QUALITY
 from lrpcli.pictures.style import FIGURE, PictureStyle
 from lrpcli.pipeline.kinds import KINDS
+from lrpcli.pipeline.picture_checks import check_pictures
 from lrpcli.setting import require_choices, setting
 
 MAP_SPACES = ("model", "image")
@@ -23,8 +24,6 @@ MAP_TYPES = ("float32", "float16")
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
-FIGURE_SIDE = 2048
-"""Longest side of the pictures in a figure: on a page they are a few inches wide."""
 DEFAULT_MODEL = "caffenet-small"
 BATCH = {"cpu": 16, "cuda": 64}
 """Images at once where nothing is said: larger batches are hardly faster and only take memory."""
@@ -221,30 +220,9 @@ class OutputSettings:
         if isinstance(self.scale, str):
             require_one_of("scale", self.scale, SCALES, "a number larger than 0")
         require_choices(self)
-        self._check_format()
+        check_pictures(self)
         if self.overlay_size is not None and not 1 <= self.overlay_size <= MAXIMAL_SIDE:
             raise UsageError(f"--overlay-size must be 1 to {MAXIMAL_SIDE} pixels or 'model', not {self.overlay_size}.")
-
-    def _check_format(self) -> None:
-        """UsageError for a format that does not go with the rest."""
-        if self.quality is not None and self.picture_format not in LOSSY:
-            raise UsageError(
-                f"--quality is of WebP and JPEG pictures, and --picture-format is {self.picture_format}. Leave --quality "
-                "out, or take --picture-format webp or jpeg."
-            )
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality must be 1 to 100, not {self.quality}.")
-        if self.picture_format in VECTOR and (self.picture.style != FIGURE or "heatmap" in self.save):
-            what = "--save heatmap writes" if self.picture.style == FIGURE else f"--style {self.picture.style} draws"
-            raise UsageError(
-                f"--picture-format {self.picture_format} is for figures, and {what} pixels alone. Take --picture-format "
-                f"png, webp or jpeg{', or --style figure' if self.picture.style != FIGURE else ''}."
-            )
-        if self.picture.style == FIGURE and (self.overlay_size or 0) > FIGURE_SIDE:
-            raise UsageError(
-                f"--style figure has room for pictures of {FIGURE_SIDE} pixels a side, and --overlay-size is "
-                f"{self.overlay_size}. Take a smaller one."
-            )
 
     @property
     def pictures(self) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ class Product:
 class Writer:
     """Writes what `settings` asks for into `folder`; `owner` is in the names of temporary files, see write_whole.
 
-    `start` names what the backward pass begins with. `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image. Images
-    whose names are in `checked` are to have a class_cosine.
+    `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image. Images
+    whose names are in `checked` are to have a class_cosine. `start` names what the backward pass begins with.
     """
 
     folder: Path

@@ -69,7 +69,7 @@ def test_quality_makes_files_smaller(tmp_path):
     ("options", "sentence"),
     [
         (["--picture-format", "pdf"], "--picture-format pdf is for figures, and --style overlay draws pixels alone."),
-        (["--picture-format", "svg", "--style", "contour"], "Take --picture-format png, webp or jpeg, or --style figure."),
+        (["--picture-format", "svg", "--style", "contour"], "png, webp or jpeg, or --style figure."),
         (["--picture-format", "pdf", "--style", "figure", "--save", "overlay,heatmap"], "--save heatmap writes pixels"),
         (["--picture-format", "gif"], "--picture-format 'gif' is not known."),
         (["--picture-format", "jpg"], "Did you mean 'jpeg'?"),
@@ -90,7 +90,8 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(tmp_path, 
 @pytest.mark.parametrize("name", STARTS)
 def test_figures_of_many_images_at_once(tmp_path, name):
     folder, out = folder_of_photos(tmp_path / "in", 4), tmp_path / "out"
-    result = explain(folder, out, "--style", "figure", "--picture-format", name, "-j", "3", "--target", "top2", "--json")
+    options = ("--style", "figure", "--picture-format", name, "-j", "3", "--target", "top2", "--json")
+    result = explain(folder, out, *options)
     assert result.returncode == 0, result.stderr
     found = [part["outputs"]["overlay"] for row in rows(result)[:-1] for part in row["explanations"]]
     assert len(found) == 8
@@ -128,7 +129,8 @@ def test_cropping_to_what_the_model_saw(tmp_path):
 
 def test_only_figures_load_matplotlib(tmp_path):
     path = photo(tmp_path / "a.png")
-    for options, loaded in (((), False), (("--style", "figure", "--save", "map"), False), (("--style", "figure"), True)):
+    cases = {(): False, ("--style", "figure", "--save", "map"): False, ("--style", "figure"): True}
+    for options, loaded in cases.items():
         code = (
             "import sys, atexit\n"
             "atexit.register(lambda: sys.stderr.write(f\"loaded {'matplotlib' in sys.modules}, \"\n"

@@ -35,7 +35,7 @@ LABELS = {
     "wide": "W" * 300,
     "right to left": "שלום עולם",
     "arabic": "قطة منزلية",
-    "absent glyphs": "猫と犬 🐱 𝔘𝔫𝔦",
+    "absent glyphs": "猫と犬 🐱 \U0001d518\U0001d52b",
     "no text": "caf\udce9",
     "turned round": "a\u202egpj.exe\u200b",
     "markup": "<script>alert(1)</script> &amp; ]]>",
