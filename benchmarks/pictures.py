@@ -7,6 +7,7 @@ packing depend on little else of it.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from time import process_time
 
 import numpy as np
@@ -43,14 +44,14 @@ def main() -> None:
 
     print(f"{len(photos)} photos, longer side {options.side}")
     for style in STYLES[:-1]:
-        report(f"draw {style}", lambda photo, style=style: drawn(photo, style), photos, options.repeat)
+        report(f"draw {style}", partial(drawn, style=style), photos, options.repeat)
     overlays = [drawn(photo) for photo in photos]
     for name in (name for name in FORMATS if name not in VECTOR):
         report(
             f"{name} of the overlay", lambda picture, name=name: picture_bytes(picture, name), overlays, options.repeat
         )
     for name in FORMATS:
-        report(f"figure, drawn and as {name}", lambda photo, name=name: figure(photo, name), photos, options.repeat)
+        report(f"figure, drawn and as {name}", partial(figure, name=name), photos, options.repeat)
 
 
 def report(

@@ -2,11 +2,10 @@
 
 python docs/variants.py
 
-variants.png: a few photos under several smoothings, colour maps and opacities; styles.png: one photo, of which the
-model saw a square in the middle, in every style and with every outside; figure.png: the figure of it.
+variants.png: a few photos under several smoothings, colour maps and opacities; styles.jpg: one photo, of which the
+model saw a square in the middle, in every style and with every outside; figure.jpg: the figure of it.
 """
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from lrpcli.images.decode import decode
 from lrpcli.pictures.figure import explanation_figure, figure_bytes, own_style
 from lrpcli.pictures.picture import draw, picture_scale
 from lrpcli.pictures.sheet import Panel, sheet
-from lrpcli.pictures.style import FIGURE, OUTSIDE, STYLES, PictureStyle
+from lrpcli.pictures.style import FIGURE, PictureStyle
+from lrpcli.pipeline.decode import at_size
 
+PICTURES = Path(__file__).parent / "pictures"
 SAMPLES = Path(__file__).parents[1] / "sample_images"
 PHOTOS = ("cathedral.webp", "cup.webp", "hedgehog.webp", "chair.webp")
 STYLED = "chelsea_cat.jpg"
@@ -66,32 +67,34 @@ def variants() -> None:
 def styles() -> None:
     """A photo in every style and with every outside, and its figure."""
     model = lrpcli.load_model("caffenet-small", preprocessing={"resize": 160})
-    photo = decode(str(SAMPLES / STYLED))
-    x, placement = model.preprocess(photo)
+    whole = decode(str(SAMPLES / STYLED))
+    x, placement = model.preprocess(whole)
+    photo = at_size(whole, 320)
+    left, top, right, bottom = (edge * photo.width / whole.width for edge in placement.box)
+    box = (left, top, right, bottom)
     result = lrpcli.Explainer(model)(x)
     values, target = result.relevance[0].sum(0).numpy(), int(result.target[0])
     scale = picture_scale(values, DEFAULT)
-    named = {style: replace(DEFAULT, style=style) for style in STYLES if style != FIGURE}
-    named |= {f"outside {way}": replace(DEFAULT, outside=way) for way in OUTSIDE}
-    panels = [Panel(draw(photo, values, placement.box, style, scale), name) for name, style in named.items()]
+    named = {style: replace(DEFAULT, style=style) for style in ("overlay", "heatmap", "contour", "side-by-side")}
+    named |= {f"outside {way}": replace(DEFAULT, outside=way) for way in ("crop", "plain")}
+    panels = [Panel(draw(photo, values, box, style, scale), name) for name, style in named.items()]
     assert result.kept is not None
     with own_style():
-        save("styles", as_picture(sheet([panels[:2], panels[2:4], panels[4:]], side=2.6)))
-        figure = explanation_figure(
-            photo, values, placement.box, PictureStyle(FIGURE), scale, label=model.labels[target],
+        keep("styles", sheet([panels[:3], panels[3:]], side=2.6))
+        keep("figure", explanation_figure(
+            photo, values, box, PictureStyle(FIGURE), scale, label=model.labels[target],
             score=float(result.logits.softmax(1)[0, target]), kept=float(result.kept[0]),
-        )  # fmt: skip
-        save("figure", as_picture(figure))
+        ))  # fmt: skip
 
 
-def as_picture(figure: Figure) -> Image.Image:
-    """What a figure looks like."""
-    return Image.open(io.BytesIO(figure_bytes(figure)))
+def keep(name: str, figure: Figure) -> None:
+    """A figure of docs/pictures."""
+    (PICTURES / f"{name}.jpg").write_bytes(figure_bytes(figure, "jpeg", 85))
 
 
 def save(name: str, drawn: Image.Image) -> None:
     """A picture of docs/pictures."""
-    drawn.quantize(256).save(Path(__file__).parent / "pictures" / f"{name}.png", optimize=True)
+    drawn.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
