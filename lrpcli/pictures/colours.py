@@ -83,7 +83,8 @@ def _linear(colour: Bytes) -> NDArray[np.float64]:
 def _encoded(linear: NDArray[np.float64]) -> Bytes:
     """Shares of light as sRGB 0..255."""
     shares = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * shares).astype(np.uint8)
+    encoded: Bytes = np.rint(255 * shares).astype(np.uint8)
+    return encoded
 
 
 @cache

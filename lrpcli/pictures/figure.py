@@ -37,8 +37,6 @@ UNITS = {
 FLAT = 2
 """Widths of photos in units of their height up to which the overlay stands beside them, and below them beyond."""
 LOCK = threading.RLock()
-SETTINGS = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "lrp"}
-"""Text stays text, in PDF by fonts that are embedded as they are; and the same figure has the same bytes each time."""
 METADATA = {
     "pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
@@ -57,7 +55,8 @@ def own_style() -> Iterator[None]:
     with LOCK, warnings.catch_warnings(), matplotlib.rc_context():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
+        matplotlib.rc("pdf", fonttype=42)  # fonts embedded as they are: text stays text
+        matplotlib.rc("svg", fonttype="none", hashsalt="lrp")  # text stays text; the same names each time
         yield
 
 
