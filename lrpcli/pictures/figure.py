@@ -53,7 +53,7 @@ def own_style() -> Iterator[None]:
     import matplotlib
 
     with LOCK, warnings.catch_warnings(), matplotlib.rc_context():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
+        warnings.simplefilter("ignore")  # of missing letters, and of what other versions of its packages will do
         matplotlib.rcdefaults()
         matplotlib.rc("pdf", fonttype=42)  # fonts embedded as they are: text stays text
         matplotlib.rc("svg", fonttype="none", hashsalt="lrp")  # text stays text; the same names each time
