@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from variants import DEFAULT
+from variants import DEFAULT, save
 
 import lrpcli
 from lrpcli.images.decode import decode
@@ -22,7 +22,6 @@ from lrpcli.pictures.picture import draw, picture_scale
 from lrpcli.pictures.style import PictureStyle
 
 ROOT = Path(__file__).parents[1]
-PICTURES = ROOT / "docs" / "pictures"
 SIDE, CAPTION, GAP = 300, 26, 6
 README = ("pyramid.webp", "hedgehog.webp", "chelsea_cat.jpg")
 SIGNS, SCALES, CLASSES = "hedgehog.webp", ("pyramid.webp", "astronaut.jpg"), "chelsea_cat.jpg"
@@ -65,11 +64,6 @@ def picture(found: Map, style: PictureStyle = DEFAULT, scale: float | None = Non
     """The overlay of a map, on its own scale unless another is given."""
     own = picture_scale(found.relevance, style)
     return draw(found.photo, found.relevance, found.box, style, own if scale is None else scale)
-
-
-def save(name: str, drawn: Image.Image) -> None:
-    """A picture of docs/pictures."""
-    drawn.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
 
 
 def strip(name: str, tiles: Sequence[tuple[str, Image.Image]]) -> None:
@@ -133,11 +127,11 @@ def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def cheating(folder: Path) -> None:
-    """The first four overlays of each of the tutorial's runs, enlarged four times."""
+    """The first four overlays of each of the tutorial's runs."""
     for run, name in (("tagged", "cheating-tagged"), ("without", "cheating-untagged"), ("honest", "cheating-honest")):
         sheet = Image.new("RGB", (4 * 200 - 8, 192), "white")
         for place, path in enumerate(sorted((folder / "maps" / run).rglob("*.png"))[:4]):
-            sheet.paste(decode(str(path)).resize((192, 192), Image.Resampling.NEAREST), (200 * place, 0))
+            sheet.paste(decode(str(path)).resize((192, 192), Image.Resampling.BOX), (200 * place, 0))
         save(name, sheet)
 
 

@@ -1,20 +1,30 @@
-"""Draws docs/pictures/variants.png: a few photos under several smoothings, colour maps, opacities and styles.
+"""Draws the pictures of docs/pictures.md.
 
-python docs/variants.py sample_images/cathedral.webp sample_images/cup.webp ...
+python docs/variants.py
+
+variants.png: a few photos under several smoothings, colour maps and opacities; styles.jpg: one photo, of which the
+model saw a square in the middle, in every style and with every outside; figure.jpg: the figure of it.
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 import lrpcli
 from lrpcli.images.decode import decode
+from lrpcli.pictures.figure import explanation_figure, figure_bytes, own_style
 from lrpcli.pictures.picture import draw, picture_scale
-from lrpcli.pictures.style import PictureStyle
+from lrpcli.pictures.sheet import Panel, sheet
+from lrpcli.pictures.style import FIGURE, PictureStyle
+from lrpcli.pipeline.decode import at_size
 
+PICTURES = Path(__file__).parent / "pictures"
+SAMPLES = Path(__file__).parents[1] / "sample_images"
+PHOTOS = ("cathedral.webp", "cup.webp", "hedgehog.webp", "chair.webp")
+STYLED = "chelsea_cat.jpg"
 SIDE, TITLE = 190, 120
 DEFAULT = PictureStyle()
 VARIANTS = {
@@ -25,8 +35,6 @@ VARIANTS = {
     "cmap seismic": replace(DEFAULT, cmap="seismic"),
     "cmap coolwarm": replace(DEFAULT, cmap="coolwarm"),
     "cmap RdBu_r": replace(DEFAULT, cmap="RdBu_r"),
-    "style heatmap": replace(DEFAULT, style="heatmap"),
-    "style contour": replace(DEFAULT, style="contour"),
 }
 
 
@@ -41,22 +49,54 @@ def tile(photo: Image.Image, relevance: torch.Tensor, box: tuple[float, ...], st
     return square
 
 
-def main(paths: list[str]) -> None:
+def variants() -> None:
     """A row per variant, a column per photo."""
     model = lrpcli.load_model("caffenet-small")
-    photos = [decode(path) for path in paths]
+    photos = [decode(str(SAMPLES / name)) for name in PHOTOS]
     inputs, placements = zip(*(model.preprocess(photo) for photo in photos), strict=True)
     maps = lrpcli.Explainer(model, "composite")(torch.cat(inputs)).relevance.sum(1)
-    sheet = Image.new("RGB", (TITLE + len(photos) * (SIDE + 4), len(VARIANTS) * (SIDE + 4)), "white")
-    pen = ImageDraw.Draw(sheet)
+    table = Image.new("RGB", (TITLE + len(photos) * (SIDE + 4), len(VARIANTS) * (SIDE + 4)), "white")
+    pen = ImageDraw.Draw(table)
     for row, (title, style) in enumerate(VARIANTS.items()):
         pen.text((6, row * (SIDE + 4) + SIDE // 2), title, "black", font_size=15)
         for column, (photo, relevance, place) in enumerate(zip(photos, maps, placements, strict=True)):
-            sheet.paste(tile(photo, relevance, place.box, style), (TITLE + column * (SIDE + 4), row * (SIDE + 4)))
-    target = Path(__file__).parent / "pictures" / "variants.png"
-    target.parent.mkdir(exist_ok=True)
-    sheet.quantize(256).save(target, optimize=True)
+            table.paste(tile(photo, relevance, place.box, style), (TITLE + column * (SIDE + 4), row * (SIDE + 4)))
+    save("variants", table)
+
+
+def styles() -> None:
+    """A photo in every style and with every outside, and its figure."""
+    model = lrpcli.load_model("caffenet-small", preprocessing={"resize": 160})
+    whole = decode(str(SAMPLES / STYLED))
+    x, placement = model.preprocess(whole)
+    photo = at_size(whole, 320)
+    left, top, right, bottom = (edge * photo.width / whole.width for edge in placement.box)
+    box = (left, top, right, bottom)
+    result = lrpcli.Explainer(model)(x)
+    values, target = result.relevance[0].sum(0).numpy(), int(result.target[0])
+    scale = picture_scale(values, DEFAULT)
+    named = {style: replace(DEFAULT, style=style) for style in ("overlay", "heatmap", "contour", "side-by-side")}
+    named |= {f"outside {way}": replace(DEFAULT, outside=way) for way in ("crop", "plain")}
+    panels = [Panel(draw(photo, values, box, style, scale), name) for name, style in named.items()]
+    assert result.kept is not None
+    with own_style():
+        keep("styles", sheet([panels[:3], panels[3:]], side=2.6))
+        keep("figure", explanation_figure(
+            photo, values, box, PictureStyle(FIGURE), scale, label=model.labels[target],
+            score=float(result.logits.softmax(1)[0, target]), kept=float(result.kept[0]),
+        ))  # fmt: skip
+
+
+def keep(name: str, figure: Figure) -> None:
+    """A figure of docs/pictures."""
+    (PICTURES / f"{name}.jpg").write_bytes(figure_bytes(figure, "jpeg", 85))
+
+
+def save(name: str, drawn: Image.Image) -> None:
+    """A picture of docs/pictures."""
+    drawn.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    variants()
+    styles()

@@ -39,7 +39,9 @@ output_options = grouped(
                  help="Output folder; then all arguments are inputs."),
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
-    options_of_settings(OutputSettings, but=("save", "map_space", "channels", "dtype", "overlay_size")),
+    options_of_settings(
+        OutputSettings, but=("save", "map_space", "channels", "dtype", "overlay_size", "picture_format", "quality")
+    ),
 )  # fmt: skip
 
 
@@ -74,7 +76,7 @@ class _Explain(Configurable):
 @settings_options
 @verbosity
 def explain(paths: tuple[str, ...], **values: Any) -> None:
-    """Explain every image: an overlay PNG and a relevance map (.npy) each.
+    """Explain every image: an overlay and a relevance map (.npy) each.
 
     INPUT is an image, a folder (searched to any depth) or - for one image on stdin; OUTPUT is a folder, in which the
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one

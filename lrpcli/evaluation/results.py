@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from lrpcli.evaluation.drawing import plain_matplotlib
 from lrpcli.evaluation.filmstrip import filmstrip_picture
 from lrpcli.evaluation.measurement import Measurement
 from lrpcli.evaluation.metrics import METRICS
@@ -16,6 +15,7 @@ from lrpcli.evaluation.profile import profile_picture
 from lrpcli.evaluation.run import EvaluationRun
 from lrpcli.evaluation.summary import Results, Summary
 from lrpcli.images.find import Source
+from lrpcli.pictures.drawing import plain_matplotlib
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers

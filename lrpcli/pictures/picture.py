@@ -1,4 +1,4 @@
-"""A photo and its relevance as one picture: overlay, heatmap, side by side or contours."""
+"""A photo and its relevance as one picture: overlay, heatmap, photo and overlay side by side, or contours."""
 
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lrpcli.pictures.colours import STEPS, Floats, colour_index, lookup_table
-from lrpcli.pictures.style import PictureStyle
+from lrpcli.pictures.colours import STEPS, Floats, colour_index, end_colours, lookup_table
+from lrpcli.pictures.style import CROP, PLAIN, SIDE_BY_SIDE, PictureStyle
 
 Packed = NDArray[np.uint32]
 Box = tuple[float, float, float, float]
@@ -16,12 +16,16 @@ Box = tuple[float, float, float, float]
 
 SEEN, UNSEEN = 0.8, 0.3
 """Brightness of the photo under a map, and of what the model did not see."""
+SHADE = 0.82
+"""What the model did not see, in a heatmap: brightness of a light zero, or darkness of a dark one."""
 BEND = 0.75
 """Exponent of the opacity: below one, so that half the scale is more than half visible."""
 FULL = 99.5
 """Percentile of the sizes in a map that gets the full colour: a handful of pixels must not darken all others."""
 UNSEEN_INDEX = 2 * STEPS + 1
 """Where a colour index (see colours.colour_index) goes on: what the model did not see."""
+GROUNDS = [0, 32, 64, 96, 128, 160, 191, 223, 255]
+"""Grey of the grounds that a colour bar shows."""
 LEVELS = (0.2, 0.4, 0.7)
 """Shares of the scale at which contour lines run."""
 
@@ -55,15 +59,51 @@ def picture_scale(relevance: Floats, style: PictureStyle) -> float:
 
 
 def draw(photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, scale: float) -> Image.Image:
-    """The picture, RGB, of the photo's size (twice as wide side by side).
+    """The picture, RGB, of the photo's size (twice as wide side by side); of a figure, that of its overlay.
 
-    `photo` is RGB at picture size; `relevance` (h, w) covers `box` of it; `scale` as picture_scale gives it.
+    `photo` is RGB at picture size; `relevance` (h, w) covers `box` of it; `scale` as picture_scale gives it. Where
+    what lies outside the box is cropped, the picture is that much smaller than the photo.
     """
-    rows, columns = _span(box[1], box[3], photo.height), _span(box[0], box[2], photo.width)
+    if style.outside == CROP:
+        photo, box = cropped(photo, box)
+    columns, rows = spans(box, photo.size)
     index = np.full((photo.height, photo.width), UNSEEN_INDEX, np.intp)
     field = _enlarged(smoothed(relevance, style.smooth), index[rows, columns].shape, _cells(box, photo.size, relevance))
     index[rows, columns] = colour_index(field, scale)
-    return DRAWERS[style.style](photo, index, style)
+    drawn = DRAWERS[style.style](photo, index, style)
+    if style.outside == PLAIN:
+        seen = (columns.start, rows.start, columns.stop, rows.stop)
+        drawn, inner = photo.copy(), drawn.crop(seen)
+        drawn.paste(inner, seen)
+    return beside(photo, drawn) if style.style == SIDE_BY_SIDE else drawn
+
+
+def cropped(photo: Image.Image, box: Box) -> tuple[Image.Image, Box]:
+    """The part of a photo that lies in a box, to whole pixels, and the box in pixels of that part.
+
+    >>> from PIL import Image
+    >>> from lrpcli.pictures.picture import cropped
+    >>> part, box = cropped(Image.new("RGB", (60, 40)), (10.25, -5.0, 50.0, 45.0))
+    >>> part.size, box
+    ((40, 40), (0.25, -5.0, 40.0, 45.0))
+    """
+    columns, rows = spans(box, photo.size)
+    left, top = columns.start, rows.start
+    part = photo.crop((left, top, columns.stop, rows.stop))
+    return part, (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two pictures of one height as one."""
+    both = Image.new("RGB", (left.width + right.width, left.height))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    return both
+
+
+def spans(box: Box, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The columns and the rows of a picture (W, H) that lie in a box."""
+    return _span(box[0], box[2], size[0]), _span(box[1], box[3], size[1])
 
 
 def _span(start: float, end: float, side: int) -> slice:
@@ -98,7 +138,7 @@ def _overlay_table(cmap: str, alpha: float) -> Packed:
     """
     shares = np.arange(-STEPS, STEPS + 1) / STEPS
     opacity = (alpha * np.abs(shares) ** BEND)[:, None, None]
-    negative, positive = lookup_table(cmap)[[0, -1]].astype(np.float64)
+    negative, positive = end_colours(cmap).astype(np.float64)
     colours = np.where(shares[:, None] > 0, positive, negative)[:, None, :]
     grey = np.arange(256.0)[None, :, None].repeat(3, axis=2)
     return _packed(np.concatenate([(1 - opacity) * SEEN * grey + opacity * colours, UNSEEN * grey]))
@@ -106,9 +146,26 @@ def _overlay_table(cmap: str, alpha: float) -> Packed:
 
 @cache
 def _heatmap_table(cmap: str) -> Packed:
-    """Colours (2 STEPS + 2) by index; what the model did not see is a dark zero."""
+    """Colours (2 STEPS + 2) by index; what the model did not see is a shade of zero: of white, a light grey."""
     colours = lookup_table(cmap).astype(np.float64)
-    return _packed(np.concatenate([colours, UNSEEN * colours[STEPS : STEPS + 1]]))
+    zero = colours[STEPS : STEPS + 1]
+    return _packed(np.concatenate([colours, SHADE * zero if zero.mean() > 127 else 255 - SHADE * (255 - zero)]))
+
+
+def bar_colours(style: PictureStyle) -> NDArray[np.uint8]:
+    """RGB colours (2 STEPS + 1, W, 3) of a colour bar, the most positive relevance on top.
+
+    W is 1 for a heatmap; else 9 kinds of ground from black to white, as what relevance makes of a photo depends on it.
+
+    >>> from lrpcli.pictures.picture import bar_colours
+    >>> from lrpcli.pictures.style import PictureStyle
+    >>> bar_colours(PictureStyle(style="heatmap"))[[0, 255, -1], 0].tolist()
+    [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
+    """
+    if style.style == "heatmap":
+        return lookup_table(style.cmap)[::-1, None]
+    table = np.ascontiguousarray(_overlay_table(style.cmap, style.alpha)[2 * STEPS :: -1, GROUNDS])
+    return table.view(np.uint8).reshape(*table.shape, 4)[..., :3]
 
 
 def _packed(colours: NDArray[np.float64]) -> Packed:
@@ -134,18 +191,11 @@ def _heatmap(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -
     return _unpacked(_heatmap_table(style.cmap).take(index))
 
 
-def _side_by_side(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
-    both = Image.new("RGB", (2 * photo.width, photo.height))
-    both.paste(photo, (0, 0))
-    both.paste(_heatmap(photo, index, style), (photo.width, 0))
-    return both
-
-
 def _contour(photo: Image.Image, index: NDArray[np.intp], style: PictureStyle) -> Image.Image:
     seen = index != UNSEEN_INDEX
     lines = np.array(_overlay(photo, np.where(seen, STEPS, UNSEEN_INDEX), style))
     shares = np.where(seen, index - STEPS, 0)
-    for sign, colour in zip((-1, 1), lookup_table(style.cmap)[[0, -1]], strict=True):
+    for sign, colour in zip((-1, 1), end_colours(style.cmap), strict=True):
         for level in LEVELS:
             lines[_edge(sign * shares >= level * STEPS)] = colour
     return Image.fromarray(lines)
@@ -161,7 +211,8 @@ Drawer = Callable[[Image.Image, NDArray[np.intp], PictureStyle], Image.Image]
 DRAWERS: dict[str, Drawer] = {
     "overlay": _overlay,
     "heatmap": _heatmap,
-    "side-by-side": _side_by_side,
+    "side-by-side": _overlay,
     "contour": _contour,
+    "figure": _overlay,
 }
-"""A line for each of style.STYLES: photo, colour index (H, W) and style in, the picture out."""
+"""What each of style.STYLES makes of a photo: photo, colour index (H, W) and style in, the picture out."""

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from lrpcli.errors import UsageError, suggestion
+from lrpcli.errors import UsageError, require_one_of, suggestion
 from lrpcli.setting import setting
 
-STYLES = ("overlay", "heatmap", "side-by-side", "contour")
+FIGURE, SIDE_BY_SIDE = "figure", "side-by-side"
+STYLES = ("overlay", "heatmap", SIDE_BY_SIDE, "contour", FIGURE)
+DIM, CROP, PLAIN = OUTSIDE = ("dim", "crop", "plain")
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,8 @@ class PictureStyle:
     """How relevance becomes a picture; docs/pictures.md shows the choices and says why these are the defaults.
 
     `smooth` is the standard deviation of a Gaussian in per cent of the map's longer side; it touches the picture
-    alone, never the map. `alpha` is the opacity of the strongest relevance. UsageError for a style or colour map that
-    is not known.
+    alone, never the map. `alpha` is the opacity of the strongest relevance. `outside` is what becomes of the part of
+    the photo that the model did not see. UsageError for a style, colour map or outside that is not known.
     """
 
     style: str = setting("overlay", help="{choices}.", metavar="STYLE", choices=STYLES)
@@ -24,11 +26,16 @@ class PictureStyle:
         1.0, help="Blur of the picture, not of the map: sigma in per cent of the map's longer side.", metavar="PERCENT",
         least=0, most=50,
     )  # fmt: skip
+    outside: str = setting(
+        DIM, metavar="WAY", choices=OUTSIDE,
+        help="What becomes of the part of the photo that the model did not see: {choices} (as it is).",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             hint = suggestion(self.style, STYLES)
             raise UsageError(f"The style {self.style!r} is not known.{hint} Choose one of {', '.join(STYLES)}.")
+        require_one_of("outside", self.outside, OUTSIDE)
         from lrpcli.pictures.colours import lookup_table
 
         lookup_table(self.cmap)

@@ -12,9 +12,11 @@ from lrpcli.images.decode import DecodePolicy, decode
 from lrpcli.images.find import Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
-from lrpcli.pictures.picture import Box
+from lrpcli.pictures.picture import Box, cropped
 from lrpcli.records.identity import Unchanged, hash_bytes
 
+ENLARGED = 2048
+"""Pixels of the longer side up to which photos are enlarged, however large pictures may be."""
 BYTES_PER_PIXEL = 64
 """More than any decoder, conversion and picture takes at once: the greediest, WEBP and grey with alpha, take 26."""
 BYTES_PER_IMAGE = 1 << 30
@@ -44,13 +46,15 @@ class Prepared:
 class Preparation:
     """Decodes and preprocesses; plain data, so that it can be sent to another process.
 
-    `overlay_size` is the longest side of a picture, or None for the model's own grid; `pictures`: whether any is drawn.
+    `overlay_size` is the longest side of a picture, or None for the model's own grid; `pictures`: whether any is drawn,
+    and `crop`: of nothing but what the model saw.
     """
 
     decode: DecodePolicy
     preprocessing: Preprocessing
     overlay_size: int | None
     pictures: bool
+    crop: bool = False
 
     def memory(self, content: int = 0) -> int:
         """Bytes that a decoding process may use for an image, whose file comes in `content` bytes if not by its path.
@@ -69,16 +73,35 @@ class Preparation:
         return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started, content=found)
 
     def _picture(self, image: Image.Image, placement: Placement) -> tuple[Image.Image, Box]:
-        """The photo at picture size, never enlarged, and the model's part of it."""
+        """The photo at picture size, and the model's part of it."""
         if self.overlay_size is None:
             height, width = placement.size
             return _on_grid(image, placement), (0, 0, width, height)
-        shrink = min(1.0, self.overlay_size / max(image.size))
-        size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
-        photo = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        across, down = size[0] / image.size[0], size[1] / image.size[1]
-        left, top, right, bottom = placement.box
+        image, (left, top, right, bottom) = cropped(image, placement.box) if self.crop else (image, placement.box)
+        photo = at_size(image, self.overlay_size)
+        across, down = photo.width / image.width, photo.height / image.height
         return photo, (left * across, top * down, right * across, bottom * down)
+
+
+def at_size(photo: Image.Image, longest: int) -> Image.Image:
+    """A photo whose longer side has at most so many pixels, which is also what a small one is enlarged towards.
+
+    Enlarged it is by the largest whole factor that fits, so that each of its pixels becomes a square, all of one size;
+    the longer side of the result is then over half of `longest`, or of ENLARGED where that is less.
+
+    >>> from PIL import Image
+    >>> from lrpcli.pipeline.decode import at_size
+    >>> [at_size(Image.new("RGB", size), 512).size for size in ((32, 28), (200, 100), (300, 400), (2048, 1024))]
+    [(512, 448), (400, 200), (300, 400), (512, 256)]
+    """
+    side = max(photo.size)
+    if side > longest:
+        size = (max(1, round(photo.width * longest / side)), max(1, round(photo.height * longest / side)))
+        return photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    factor = min(longest, ENLARGED) // side
+    if factor < 2:
+        return photo
+    return photo.resize((photo.width * factor, photo.height * factor), Image.Resampling.NEAREST)
 
 
 def _on_grid(image: Image.Image, placement: Placement) -> Image.Image:

@@ -12,6 +12,8 @@ from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
+from lrpcli.pictures.drawing import load_matplotlib
+from lrpcli.pictures.style import CROP
 from lrpcli.pipeline.agenda import Agenda
 from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
@@ -46,7 +48,10 @@ class ExplainRun(Run[Answer, Explained]):
         stages = super().ready(share, resume)
         if self.check_class:
             stages = _checking(stages, sampled_names(share))
-        resume.still_fits = _writer_of(stages).fits
+        writer = _writer_of(stages)
+        if writer.settings.figures:
+            load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
+        resume.still_fits = writer.fits
         return stages
 
     def agree(self, agenda: ExplainAgenda) -> None:
@@ -129,9 +134,15 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
         Explained,
         _describe(settings, model, explainer),
         Stages(
-            Preparation(settings.decode, preprocessing, output.overlay_size, bool(output.pictures)),
+            Preparation(
+                settings.decode,
+                preprocessing,
+                output.overlay_size,
+                bool(output.pictures),
+                output.picture.outside == CROP,
+            ),
             Engine(explainer, targets, output.layers),
-            Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name)),
+            Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name), start=explainer.start),
             settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),
             settings.flow.jobs or 1,
         ),

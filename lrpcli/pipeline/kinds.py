@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lrpcli.errors import ImageError
+from lrpcli.pictures.encode import FORMATS, picture_bytes
+from lrpcli.pictures.style import FIGURE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 class Kind:
     """A kind of file: what `--save` calls it, the suffix of its name, and what makes its content.
 
-    A `picture` needs the photo, and is written after all that is none; `layers`: it needs the relevance of each layer.
+    A `picture` needs the photo, is written after all that is none, and has that of its format behind its suffix;
+    `layers`: it needs the relevance of each layer.
     """
 
     name: str
@@ -26,9 +29,32 @@ class Kind:
     picture: bool = False
     layers: bool = False
 
+    def ending(self, picture_format: str) -> str:
+        """How the names of its files end, if pictures have this format.
+
+        >>> from lrpcli.pipeline.kinds import KINDS
+        >>> KINDS["overlay"].ending("jpeg"), KINDS["heatmap"].ending("webp"), KINDS["map"].ending("webp")
+        ('.jpg', '.heatmap.webp', '.npy')
+        """
+        return self.suffix + (FORMATS[picture_format] if self.picture else "")
+
 
 def _overlay(product: "Product") -> bytes:
-    return _picture(product, product.settings.picture.style)
+    style = product.settings.picture.style
+    return _figure(product) if style == FIGURE else _picture(product, style)
+
+
+def _figure(product: "Product") -> bytes:
+    from lrpcli.pictures.figure import explanation_figure, figure_bytes, own_style
+
+    item, settings, explanation = product.item, product.settings, product.explanation
+    assert item.photo is not None
+    with own_style():
+        figure = explanation_figure(
+            item.photo, product.summed, item.box, settings.picture, product.scale,
+            label=product.label, score=explanation.score, kept=explanation.kept, start=product.start,
+        )  # fmt: skip
+        return figure_bytes(figure, settings.picture_format, settings.quality)
 
 
 def _heatmap(product: "Product") -> bytes:
@@ -36,13 +62,12 @@ def _heatmap(product: "Product") -> bytes:
 
 
 def _picture(product: "Product", style: str) -> bytes:
-    from lrpcli.pictures.encode import png_bytes
     from lrpcli.pictures.picture import draw
 
-    item = product.item
+    item, settings = product.item, product.settings
     assert item.photo is not None
-    look = replace(product.settings.picture, style=style)
-    return png_bytes(draw(item.photo, product.summed, item.box, look, product.scale))
+    picture = draw(item.photo, product.summed, item.box, replace(settings.picture, style=style), product.scale)
+    return picture_bytes(picture, settings.picture_format, settings.quality)
 
 
 def _map(product: "Product") -> bytes:
@@ -79,8 +104,8 @@ def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[np.g
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("overlay", ".png", _overlay, picture=True),
-        Kind("heatmap", ".heatmap.png", _heatmap, picture=True),
+        Kind("overlay", "", _overlay, picture=True),
+        Kind("heatmap", ".heatmap", _heatmap, picture=True),
         Kind("map", ".npy", _map),
         Kind("layers", ".layers.npz", _layers, layers=True),
     )

@@ -12,8 +12,10 @@ from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
-from lrpcli.pictures.style import PictureStyle
+from lrpcli.pictures.encode import FORMATS, QUALITY
+from lrpcli.pictures.style import FIGURE, PictureStyle
 from lrpcli.pipeline.kinds import KINDS
+from lrpcli.pipeline.picture_checks import check_pictures
 from lrpcli.setting import require_choices, setting
 
 MAP_SPACES = ("model", "image")
@@ -194,7 +196,14 @@ class OutputSettings:
     channels: str = setting("sum", help="Map (h, w) or (3, h, w).", metavar="sum|keep", choices=CHANNELS)
     dtype: str = setting("float32", help="{choices}.", metavar="TYPE", choices=MAP_TYPES)
     overlay_size: int | None = setting(
-        512, help="Longest side of a picture at most.", metavar="PIXELS|model", as_text=True
+        512, metavar="PIXELS|model", as_text=True,
+        help="Longest side of a picture at most; small photos are enlarged up to it by a whole factor.",
+    )  # fmt: skip
+    picture_format: str = setting(
+        "png", metavar="FORMAT", choices=tuple(FORMATS), help="Of pictures: {choices}; the last two for figures."
+    )
+    quality: int | None = setting(
+        None, metavar="N", least=1, most=100, shown_default=str(QUALITY), help="Of WebP and JPEG pictures."
     )
     picture: PictureStyle = field(default_factory=PictureStyle)
     scale: str | float = setting(
@@ -211,6 +220,7 @@ class OutputSettings:
         if isinstance(self.scale, str):
             require_one_of("scale", self.scale, SCALES, "a number larger than 0")
         require_choices(self)
+        check_pictures(self)
         if self.overlay_size is not None and not 1 <= self.overlay_size <= MAXIMAL_SIDE:
             raise UsageError(f"--overlay-size must be 1 to {MAXIMAL_SIDE} pixels or 'model', not {self.overlay_size}.")
 
@@ -218,6 +228,11 @@ class OutputSettings:
     def pictures(self) -> tuple[str, ...]:
         """The kinds among `save` that are pictures."""
         return tuple(kind for kind in self.save if KINDS[kind].picture)
+
+    @property
+    def figures(self) -> bool:
+        """Whether a kind among `save` is drawn as a figure."""
+        return "overlay" in self.save and self.picture.style == FIGURE
 
     @property
     def layers(self) -> bool:

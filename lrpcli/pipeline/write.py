@@ -24,13 +24,18 @@ SAME_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class Product:
-    """What a file of one class of one image is made of; `summed` is its relevance (h, w) with channels summed."""
+    """What a file of one class of one image is made of; `summed` is its relevance (h, w) with channels summed.
+
+    `label` names the class, `start` what the backward pass began with, which is the unit of relevance.
+    """
 
     item: Prepared
     explanation: Explanation
     summed: NDArray[np.float32]
     scale: float
     settings: OutputSettings
+    label: str = ""
+    start: str = "logit"
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Writer:
     """Writes what `settings` asks for into `folder`; `owner` is in the names of temporary files, see write_whole.
 
     `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image. Images
-    whose names are in `checked` are to have a class_cosine.
+    whose names are in `checked` are to have a class_cosine. `start` names what the backward pass begins with.
     """
 
     folder: Path
@@ -48,6 +53,7 @@ class Writer:
     owner: str = "0"
     scale: float | None = None
     checked: frozenset[str] = frozenset()
+    start: str = "logit"
 
     def __call__(self, item: Prepared, answer: Answer, seconds: float) -> Explained:
         """Record of a finished image, its files by their paths below the folder; `seconds` is what the work took.
@@ -88,19 +94,20 @@ class Writer:
 
     def _paths(self, base: str) -> dict[str, str]:
         """The file of each kind, in the order of --save."""
-        return {kind: base + KINDS[kind].suffix for kind in self.settings.save}
+        return {kind: base + KINDS[kind].ending(self.settings.picture_format) for kind in self.settings.save}
 
     def _one(self, item: Prepared, explanation: Explanation, suffix: str) -> ExplainedClass:
         """Writes the files of one class."""
         summed = explanation.relevance.sum(0, dtype=np.float64).astype(np.float32)
-        product = Product(item, explanation, summed, self._scale(summed), self.settings)
+        label = self.model.label(explanation.target)
+        product = Product(item, explanation, summed, self._scale(summed), self.settings, label, self.start)
         paths = self._paths(item.source.name + suffix)
         for kind in in_writing_order(self.settings.save):
             write_whole(Path(self.folder, paths[kind.name]), kind.make(product), self.owner, self.folder)
         return ExplainedClass(
             Outputs(paths),
             explanation.target,
-            self.model.label(explanation.target),
+            label,
             round(explanation.score, 6),
             RelevanceRange(
                 float(explanation.relevance.sum(dtype=np.float64)),

@@ -60,7 +60,7 @@ def test_a_folder_is_mirrored_and_each_overlay_printed_in_order(tmp_path):
     assert result.stdout.splitlines() == [str(tmp_path / "out" / f"{name}.png") for name in names]
     assert "5 images: 5 explained" in result.stderr
     for name in names:
-        assert picture(tmp_path / "out" / f"{name}.png").shape == (40, 48, 3)
+        assert picture(tmp_path / "out" / f"{name}.png").shape == (400, 480, 3)  # enlarged ten times
         relevance = np.load(tmp_path / "out" / f"{name}.npy", allow_pickle=False)
         assert relevance.shape == (32, 32) and relevance.dtype == np.float32
     assert [row["input"] for row in journal(tmp_path / "out")] == [str(tmp_path / "in" / name) for name in names]
@@ -135,8 +135,8 @@ def test_a_map_on_the_photo_keeps_the_total(tmp_path):
 @pytest.mark.parametrize("style", ["heatmap", "side-by-side", "contour"])
 def test_styles(tmp_path, style):
     assert explain(photo(tmp_path / "a.png"), tmp_path / "out", "--style", style).exit_code == 0
-    width = 96 if style == "side-by-side" else 48
-    assert picture(tmp_path / "out" / "a.png.png").shape == (40, width, 3)
+    width = 960 if style == "side-by-side" else 480
+    assert picture(tmp_path / "out" / "a.png.png").shape == (400, width, 3)
 
 
 def test_several_classes_have_a_map_each(tmp_path):

@@ -36,7 +36,11 @@ def evaluating():
     return command("evaluate", *TINY_OPTIONS, "in", "-o", "out", *EVALUATION)
 
 
-WORK = pytest.mark.parametrize("work", [explaining, evaluating], ids=["explain", "evaluate"])
+def figures():
+    return explaining("--style", "figure", "--picture-format", "pdf", "in", "out")
+
+
+WORK = pytest.mark.parametrize("work", [explaining, figures, evaluating], ids=["explain", "figures", "evaluate"])
 
 
 def as_nobody(line):
@@ -203,13 +207,14 @@ def test_a_narrow_terminal(place, columns):
     require_silent_success(run(evaluating(), env=env))
 
 
+@pytest.mark.parametrize("work", [figures, evaluating])
 @pytest.mark.parametrize("kind", ["pipe", "no text", "formulas by LaTeX"])
-def test_matplotlib_reads_nothing_in_the_current_folder(place, kind):
+def test_matplotlib_reads_nothing_in_the_current_folder(place, kind, work):
     if kind == "pipe":
         os.mkfifo("matplotlibrc")
     else:
         (place / "matplotlibrc").write_bytes(b"\xff\xfe" if kind == "no text" else b"text.usetex: True\n")
-    require_silent_success(run(evaluating()))
+    require_silent_success(run(work()))
 
 
 KUBERNETES = ("LRP_SERVICE_HOST", "LRP_SERVICE_PORT", "LRP_SERVICE_PORT_HTTP", "LRP_PORT", "LRP_PORT_80_TCP",

@@ -11,16 +11,24 @@ VARIABLE = "MPLCONFIGDIR"
 """The environment variable by which matplotlib is told where to write."""
 
 
-@contextlib.contextmanager
-def plain_matplotlib(folder: Path) -> Iterator[None]:
-    """While entered, matplotlib has its own defaults and prints nothing.
+def load_matplotlib(folder: Path) -> None:
+    """Imports matplotlib for figures, whatever the current folder holds; it prints nothing.
 
     It wants a folder for its list of fonts. A user without a home gets a temporary one, and where none can be written
-    either, it lies in `folder`; it is removed afterwards.
+    either, it lies in `folder`; it is removed afterwards. Meanwhile the process is in another working folder.
     """
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
     with _cache(folder), _away_from_here():
-        import matplotlib.figure
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+
+
+@contextlib.contextmanager
+def plain_matplotlib(folder: Path) -> Iterator[None]:
+    """While entered, matplotlib has its own defaults; see load_matplotlib."""
+    load_matplotlib(folder)
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
