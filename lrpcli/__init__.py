@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "explain": "lrpcli.library.explain",
+    "forget_models": "lrpcli.library.loaded",
+    "ImageResult": "lrpcli.library.image_result",
+    "LayerFlow": "lrpcli.pipeline.layer_flow",
+    "DecodePolicy": "lrpcli.images.formats",
     "Explainer": "lrpcli.lrp.explainer",
     "Result": "lrpcli.lrp.explainer",
     "Composite": "lrpcli.lrp.composites.composite",
@@ -19,16 +24,21 @@ _HOMES = {
     "LrpError": "lrpcli.errors",
 }
 
-__all__ = ["Composite", "Explainer", "LocalResponseNorm", "LrpError", "Model", "Result", "__version__",
-           "load_composite", "load_model"]  # fmt: skip
+__all__ = ["Composite", "DecodePolicy", "Explainer", "ImageResult", "LayerFlow", "LocalResponseNorm", "LrpError",
+           "Model", "Result", "__version__", "explain", "forget_models", "load_composite", "load_model"]  # fmt: skip
 
 if TYPE_CHECKING:
     from lrpcli.errors import LrpError
+    from lrpcli.images.formats import DecodePolicy
+    from lrpcli.library.explain import explain
+    from lrpcli.library.image_result import ImageResult
+    from lrpcli.library.loaded import forget_models
     from lrpcli.lrp.composites.composite import Composite, load_composite
     from lrpcli.lrp.explainer import Explainer, Result
     from lrpcli.lrp.layers.normalization import LocalResponseNorm
     from lrpcli.models import load_model
     from lrpcli.models.model import Model
+    from lrpcli.pipeline.layer_flow import LayerFlow
 
 
 def __getattr__(name: str) -> Any:

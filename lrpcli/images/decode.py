@@ -20,7 +20,7 @@ from lrpcli.images.streams import most_bytes, read_bounded
 from lrpcli.images.unsupported import misread_layout, unsupported_layout
 from lrpcli.paths import kind_of
 
-__all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode"]
+__all__ = ["DEFAULT_FORMATS", "DEFAULT_POLICY", "DecodePolicy", "decode", "decode_opened"]
 
 DEFAULT_POLICY = DecodePolicy()
 T = TypeVar("T")
@@ -53,6 +53,30 @@ def decode_as(convert: Convert[T], source: str | Path | BinaryIO, policy: Decode
             raise
         except Exception as error:  # Pillow's decoders raise nearly anything on broken data
             raise _unsupported(error, what, policy, stream) or _failure(error, what, policy) from error
+
+
+def decode_opened(image: Image.Image, policy: DecodePolicy, what: str) -> Image.Image:
+    """A picture that Pillow has opened, or that a program has made, by the rules of decode: upright, in mode RGB.
+
+    Damage is found where Pillow finds it; `what` names the picture in errors, which are those of decode. The picture
+    itself stays as it is, but for being loaded.
+    """
+    info = dict(image.info)
+    with pillow_settings(policy):
+        try:
+            _check_size(image, policy, what)
+            layout = misread_layout(image)
+            if layout is not None:
+                raise _no_rule(what, layout)
+            raw_mode = _raw_mode(image) if isinstance(image, ImageFile.ImageFile) else None
+            image.load()
+            return to_rgb(upright(image), what, raw_mode)
+        except ImageError:
+            raise
+        except Exception as error:  # as in decode_as
+            raise _failure(error, what, policy) from error
+        finally:
+            image.info = info
 
 
 def _decoded(convert: Convert[T], stream: BinaryIO, policy: DecodePolicy, what: str) -> T:

@@ -40,6 +40,11 @@ class DecodePolicy:
     """What decode accepts: `formats` by Pillow's names, at most `max_pixels`, and `truncated` or damaged files or not.
 
     UsageError if a format is EPS or unknown to Pillow, or if a value cannot be used.
+
+    >>> import lrpcli
+    >>> policy = lrpcli.DecodePolicy(formats=("JPEG",), truncated="accept")
+    >>> lrpcli.explain("cat.jpg", "cifar10", decoding=policy).map.shape
+    (32, 32)
     """
 
     formats: tuple[str, ...] = setting(

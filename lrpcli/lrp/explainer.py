@@ -62,6 +62,17 @@ class Result:
     """Whether single relevances are over a million times the start, (N,) or (N, K): such a map is mostly rounding."""
     failures: dict[int, str] = field(default_factory=dict)
     """With strict=False: index of an image whose maps are no explanation -> what is not finite."""
+    absorbed: dict[str, Tensor] = field(default_factory=dict)
+    """With keep_layers=True: layer name -> what of the relevance at its output the layer did not hand on to its inputs.
+
+    (N,) or (N, K): what its bias and its stabiliser took; negative where they added to it. The start less all of these
+    is the map's total, where every layer has one name (a folded BatchNorm is a second one, with the same numbers).
+    """
+
+    def __repr__(self) -> str:
+        shapes = f"relevance {_times(self.relevance.shape)}, logits {_times(self.logits.shape)}"
+        layers = f", {len(self.layers)} layers" if self.layers else ""
+        return f"<Result: {shapes}{layers}, {self.relevance.dtype} on {self.relevance.device}>".replace("torch.", "")
 
     @property
     def kept(self) -> Tensor:
@@ -131,6 +142,11 @@ class Explainer:
         self._logits_plan = Plan(self.graph)
         self._configure(composite, start)
 
+    def __repr__(self) -> str:
+        layers = len(self.graph.layers) - 1
+        how = f"config {self.composite.title!r}, start {self.start}"
+        return f"<Explainer: {how}, {layers} layers, {self.dtype} on {self.device}>".replace("torch.", "")
+
     def with_config(
         self, config: str | Path | Mapping[str, Any] | Composite, *, lrn: str | None = None, start: str | None = None
     ) -> "Explainer":
@@ -179,6 +195,7 @@ class Explainer:
             {name: _join([item.layers[name] for item in maps], one) for name in maps[0].layers},
             _join(list(exploded), one),
             failures(logits, totals),
+            {name: _join([item.absorbed[name] for item in maps], one) for name in maps[0].absorbed},
         )
         if strict:
             self._require_sound(result)
@@ -313,6 +330,10 @@ def _as_logits(output: Tensor, images: int) -> Tensor:
 def _is_table(target: Target) -> bool:
     """Whether the caller asked for several classes per image in so many words, even if K is 1."""
     return isinstance(target, Tensor) and target.dim() == 2
+
+
+def _times(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _join(parts: list[Tensor], one: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """The only loop: a forward pass that remembers what the rules need, a backward pass that redistributes and frees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -118,11 +118,15 @@ def _step(
 
 @dataclass
 class Redistributed:
-    """Relevance of the input (N, C, H, W), per layer at its output if kept, and the total per layer (N,)."""
+    """Relevance of the input (N, C, H, W), per layer at its output if kept, and the total per layer (N,).
+
+    `absorbed`, of layers that are kept: what of its total a layer did not hand on, (N,).
+    """
 
     relevance: Tensor
     layers: dict[str, Tensor]
     totals: dict[str, Tensor]
+    absorbed: dict[str, Tensor] = field(default_factory=dict)
 
     def minus(self, other: "Redistributed", scale: Tensor) -> "Redistributed":
         """This one less `scale` (N,) times another, at the input and at every layer that both reach."""
@@ -130,6 +134,7 @@ class Redistributed:
             _difference(self.relevance, other.relevance, scale),
             {name: _difference(value, other.layers[name], scale) for name, value in self.layers.items()},
             {name: _difference(value, other.totals[name], scale) for name, value in self.totals.items()},
+            {name: _difference(value, other.absorbed[name], scale) for name, value in self.absorbed.items()},
         )
 
 
@@ -154,7 +159,11 @@ def backward(plan: Plan, trace: Trace, start: Tensor, *, keep_layers: bool = Fal
             continue
         layer = graph.layers[index]
         _record(result, layer.names, relevance, keep_layers)
-        for source, share in zip(layer.inputs, plan.rules[index].relevance(step, relevance), strict=True):
+        shares = plan.rules[index].relevance(step, relevance)
+        if keep_layers:
+            sent = sum(_total(share) for share in shares if share is not None)
+            result.absorbed.update({name: result.totals[name] - sent for name in layer.names})
+        for source, share in zip(layer.inputs, shares, strict=True):
             if share is not None:
                 arrived[source] = arrived[source] + share if source in arrived else share
     if 0 not in arrived:
@@ -165,9 +174,14 @@ def backward(plan: Plan, trace: Trace, start: Tensor, *, keep_layers: bool = Fal
 
 
 def _record(result: Redistributed, names: tuple[str, ...], relevance: Tensor, keep: bool) -> None:
-    axes = tuple(range(1, relevance.dim()))
-    total = relevance.sum(axes) if axes else relevance  # no axes would mean all
+    total = _total(relevance)
     for name in names:
         result.totals[name] = total
         if keep:
             result.layers[name] = relevance
+
+
+def _total(relevance: Tensor) -> Tensor:
+    """The sum per image, (N,)."""
+    axes = tuple(range(1, relevance.dim()))
+    return relevance.sum(axes) if axes else relevance  # no axes would mean all

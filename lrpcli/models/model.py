@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lrpcli.errors import ModelError
+from lrpcli.errors import ModelError, UsageError
 from lrpcli.models.description import Description
 from lrpcli.models.labels import Label, choose_labels, parse_label
 from lrpcli.models.preprocessing import choose_preprocessing
 from lrpcli.models.presets import PRESETS
+from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,6 +60,12 @@ class Model:
     stated_by: str | None = None
     net_sha256: str | None = None
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.input_shape))
+        count = "" if self.outputs is None else f", {self.outputs} outputs"
+        labels = "no labels" if self.labels is None else "labels"
+        return f"<Model {one_line(self.name)}: input {shape}{count}, {labels}>"
+
     def known_preprocessing(self) -> "Preprocessing":
         """How photos become the input. ModelError that says what to give where that is not known."""
         if self.preprocessing is None:
@@ -75,11 +82,20 @@ class Model:
         return {key: value for key, value in (("head", head), ("net_sha256", self.net_sha256)) if value is not None}
 
     def preprocess(self, image: "Image") -> "tuple[Tensor, Placement]":
-        """The model's input (1, C, H, W), float32, for a photo, and where the model's grid lies on it.
+        """The model's input (1, C, H, W), float32, for a PIL image in mode RGB, and where the model's grid lies on it.
 
-        ModelError where it is not known how the net is fed.
+        ModelError where it is not known how the net is fed, UsageError for an image of another kind.
         """
-        array, placement = self.known_preprocessing().apply(image)
+        preprocessing = self.known_preprocessing()
+        if getattr(image, "mode", None) != "RGB":
+            what = (
+                f"an image in mode {image.mode}" if hasattr(image, "mode") else f"an object of {type(image).__name__}"
+            )
+            raise UsageError(
+                f"A model preprocesses a PIL image in mode RGB, not {what}. lrpcli.explain takes paths, arrays and "
+                "images of any mode; Image.convert('RGB') makes RGB of most."
+            )
+        array, placement = preprocessing.apply(image)
         return torch.from_numpy(array).unsqueeze(0), placement
 
     @property

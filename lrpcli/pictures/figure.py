@@ -62,11 +62,12 @@ def own_style() -> Iterator[None]:
 
 def explanation_figure(
     photo: Image.Image, relevance: Floats, box: Box, style: PictureStyle, scale: float,
-    *, label: str, score: float, kept: float | None = None, start: str = "logit",
+    *, label: str, score: float, kept: float | None = None, start: str = "logit", figure: "Figure | None" = None,
 ) -> "Figure":  # fmt: skip
     """Photo, overlay and colour bar under the class, its score and the share of that which reached the pixels.
 
     The first arguments are those of picture.draw; `start` names what the backward pass began with. `label` is any text.
+    `figure` is an empty one to draw into, see sheet.
 
     >>> import numpy as np
     >>> from PIL import Image
@@ -85,7 +86,7 @@ def explanation_figure(
     bar = ColourBar(replace(style, style=FIGURE), scale, UNITS.get(start, start))
     panels = [Panel(photo), Panel(overlay)]
     rows = [panels] if photo.width <= FLAT * photo.height else [[panel] for panel in panels]
-    return sheet(rows, title=label, note=score_in_words(score, kept), bar=bar)
+    return sheet(rows, title=label, note=score_in_words(score, kept), bar=bar, figure=figure)
 
 
 def score_in_words(score: float, kept: float | None) -> str:

@@ -41,9 +41,11 @@ class Panel:
 
 def sheet(
     rows: Sequence[Sequence[Panel]], *, title: str = "", note: str = "", bar: ColourBar | None = None,
-    side: float = SIDE,
+    side: float = SIDE, figure: "Figure | None" = None,
 ) -> "Figure":  # fmt: skip
     """A white page with rows of pictures, each `side` inches long, under a title and a note; texts may be any.
+
+    It is a new figure, or an empty one that is given, such as pyplot's, which gets its size and resolution.
 
     At its own resolution it holds the very pixels of the largest pictures, or those enlarged by a whole factor.
 
@@ -60,7 +62,7 @@ def sheet(
     head, said = fitted(title, inner, TITLE, 3), fitted(note, inner, NOTE, 2)
     above = head.height + said.height + (GAP if head.text or said.text else 0)
     height = height if bar is None else max(height, BAR_SIDE)
-    page = _page(inner, above + height, [panel.picture for row in rows for panel in row], side)
+    page = _page(inner, above + height, [panel.picture for row in rows for panel in row], side, figure)
     page.write(head, 0, 0)
     page.write(said, 0, head.height, "0.35")
     for line, top in zip(cells, tops, strict=True):
@@ -132,7 +134,7 @@ class _Page:
         )  # fmt: skip
 
 
-def _page(width: float, height: float, pictures: Sequence[Image.Image], side: float) -> _Page:
+def _page(width: float, height: float, pictures: Sequence[Image.Image], side: float, figure: "Figure | None") -> _Page:
     """An empty page with room for so many inches and margins around them, in whole pixels."""
     from matplotlib.figure import Figure
 
@@ -140,4 +142,8 @@ def _page(width: float, height: float, pictures: Sequence[Image.Image], side: fl
     own = max(max(picture.size) for picture in pictures) / side
     dpi = min(own * math.ceil(COARSEST / own), FINEST, PAGE / max(width, height))
     inches = [(math.ceil(length * dpi) + 1e-3) / dpi for length in (width, height)]  # a trifle more, as it is cut down
-    return _Page(Figure(figsize=(inches[0], inches[1]), dpi=dpi, facecolor="white"))
+    figure = Figure() if figure is None else figure
+    figure.set_dpi(dpi)
+    figure.set_size_inches(inches[0], inches[1])
+    figure.set_facecolor("white")
+    return _Page(figure)

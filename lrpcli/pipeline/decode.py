@@ -67,10 +67,17 @@ class Preparation:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
         started, file = time.perf_counter(), Unchanged(source.path)
         image = decode(source.path if content is None else io.BytesIO(content), self.decode)
+        prepared = self.of(source, image)
+        prepared.content = file.hash() if content is None else hash_bytes(content)
+        prepared.seconds = time.perf_counter() - started
+        return prepared
+
+    def of(self, source: Source, image: Image.Image) -> Prepared:
+        """An image that is decoded already: upright, in mode RGB."""
+        started = time.perf_counter()
         pixels, placement = self.preprocessing.apply(image)
         photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
-        found = file.hash() if content is None else hash_bytes(content)
-        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started, content=found)
+        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)
 
     def _picture(self, image: Image.Image, placement: Placement) -> tuple[Image.Image, Box]:
         """The photo at picture size, and the model's part of it."""

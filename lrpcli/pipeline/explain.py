@@ -14,6 +14,7 @@ from lrpcli.lrp.explainer import Explainer, Result
 from lrpcli.lrp.targets import WHOLE_STARTS, probabilities
 from lrpcli.pipeline.class_check import class_cosines
 from lrpcli.pipeline.decode import Prepared
+from lrpcli.pipeline.layer_flow import LayerFlow, flow_of, kept_share
 from lrpcli.pipeline.targets import Targets
 
 TOP = 5
@@ -34,6 +35,16 @@ class Explanation:
     kept: float | None = None
     """The map's total / start; None for starts whose total says nothing."""
     layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    absorbed: dict[str, float] = field(default_factory=dict)
+    """See Result."""
+    flow: list[LayerFlow] = field(default_factory=list)
+    """With the relevance of layers: what became of it in each."""
+
+    @property
+    def summed(self) -> NDArray[np.float32]:
+        """The relevance (h, w) with channels summed."""
+        summed: NDArray[np.float32] = self.relevance.sum(0, dtype=np.float64).astype(np.float32)
+        return summed
 
 
 @dataclass
@@ -110,8 +121,7 @@ class Engine:
         target = self.targets.batch([classes for _, classes in batch])
         result = _on_processor(self.explainer(x, target, keep_layers=self.keep_layers, strict=False))
         scores = probabilities(result.logits.double(), self.explainer.graph.head)
-        whole = self.explainer.start in WHOLE_STARTS
-        answers = [_answer(item, result, scores, place, whole) for place, (item, _) in enumerate(batch)]
+        answers = [_answer(item, result, scores, place, self.explainer) for place, (item, _) in enumerate(batch)]
         self._check_classes(x, [item for item, _ in batch], answers)
         return answers
 
@@ -140,24 +150,21 @@ def compute_error(error: RuntimeError | MemoryError, path: str) -> ImageError:
     return ImageError("compute", f"The relevance of {path!r} cannot be computed: {reason.rstrip('.')}.")
 
 
-def kept_share(relevance: NDArray[np.float32], start: float) -> float | None:
-    """Sum of a map / what the backward pass began with; None where that is zero."""
-    return float(relevance.sum(dtype=np.float64)) / float(start) if start else None
-
-
 def _on_processor(result: Result) -> Result:
     """All at once: every copy from a GPU waits for it."""
     layers = {name: values.cpu() for name, values in result.layers.items()}
+    absorbed = {name: values.cpu() for name, values in result.absorbed.items()}
     relevance, logits, target, start, exploded = (
         values.cpu() for values in (result.relevance, result.logits, result.target, result.start, result.exploded)
     )
     return replace(
-        result, relevance=relevance, logits=logits, target=target, start=start, exploded=exploded, layers=layers
-    )
+        result, relevance=relevance, logits=logits, target=target, start=start, exploded=exploded, layers=layers,
+        absorbed=absorbed,
+    )  # fmt: skip
 
 
-def _answer(item: Prepared, result: Result, scores: Tensor, place: int, whole: bool) -> Answer | ImageError:
-    """The answer for one image of a batch; `whole`: whether the start has a total that the map's can be a share of."""
+def _answer(item: Prepared, result: Result, scores: Tensor, place: int, explainer: Explainer) -> Answer | ImageError:
+    """The answer for one image of a batch, from the result that the explainer gave for it."""
     several = result.target.dim() == 2
 
     def numbers(values: Tensor) -> NDArray[np.float32]:
@@ -176,12 +183,18 @@ def _answer(item: Prepared, result: Result, scores: Tensor, place: int, whole: b
     targets, starts = numbers(result.target).astype(int), numbers(result.start)
     exploded = numbers(result.exploded).astype(bool)
     layers = {name: numbers(values) for name, values in result.layers.items()}
+    absorbed = {name: numbers(values) for name, values in result.absorbed.items()}
+    whole = explainer.start in WHOLE_STARTS
     explanations = [
         Explanation(
             int(index), float(likely[index]), float(starts[k]), relevance[k], bool(exploded[k]),
             kept_share(relevance[k], starts[k]) if whole else None,
             {name: values[k] for name, values in layers.items()},
+            {name: float(values[k]) for name, values in absorbed.items()},
         )
         for k, index in enumerate(targets)
     ]  # fmt: skip
+    if layers:
+        for one in explanations:
+            one.flow = flow_of(explainer, one.relevance, one.layers, one.absorbed, one.start if whole else None)
     return Answer(explanations, [(int(index), float(likely[index])) for index in classes])

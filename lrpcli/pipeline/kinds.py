@@ -86,6 +86,12 @@ def _layers(product: "Product") -> bytes:
     return npz_bytes({name: _as_type(values, product) for name, values in layers.items()})
 
 
+def _layer_table(product: "Product") -> bytes:
+    from lrpcli.pipeline.layer_flow import flow_csv
+
+    return flow_csv(product.explanation.flow)
+
+
 def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[np.generic]":
     """Relevance in the type of --dtype; ImageError if it has no room for it."""
     import numpy as np
@@ -108,6 +114,7 @@ KINDS = {
         Kind("heatmap", ".heatmap", _heatmap, picture=True),
         Kind("map", ".npy", _map),
         Kind("layers", ".layers.npz", _layers, layers=True),
+        Kind("layer-table", ".layers.csv", _layer_table, layers=True),
     )
 }
 

@@ -12,6 +12,17 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+def even_batch(images: int, most: int) -> int:
+    """The size of the batches, `most` at most, that divide so many images as evenly as can be.
+
+    >>> from lrpcli.pipeline.stages import even_batch
+    >>> even_batch(17, 16), even_batch(3, 16), even_batch(0, 16)
+    (9, 3, 1)
+    """
+    batches = max(1, -(-images // most))
+    return max(1, -(-images // batches))
+
+
 class Work(Protocol[T_co]):
     """What is computed of prepared images, many at once: relevance for `explain`, measures for `evaluate`."""
 
@@ -37,8 +48,7 @@ class Stages(Generic[T, R]):
 
     def fitted(self, images: int) -> "Stages[T, R]":
         """The stages for so many images: batches all of one size, so that hardly any of them has to be filled up."""
-        batches = max(1, -(-images // self.batch_size))
-        size = max(1, -(-images // batches))
+        size = even_batch(images, self.batch_size)
         return replace(self, batch_size=size, work=self.work.sized(size))
 
     def alone(self) -> "Stages[T, R]":

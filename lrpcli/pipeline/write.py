@@ -98,7 +98,7 @@ class Writer:
 
     def _one(self, item: Prepared, explanation: Explanation, suffix: str) -> ExplainedClass:
         """Writes the files of one class."""
-        summed = explanation.relevance.sum(0, dtype=np.float64).astype(np.float32)
+        summed = explanation.summed
         label = self.model.label(explanation.target)
         product = Product(item, explanation, summed, self._scale(summed), self.settings, label, self.start)
         paths = self._paths(item.source.name + suffix)

@@ -162,16 +162,17 @@ class Unchanged:
     """Finds the hash of a file that something else reads meanwhile, and whether they saw the same bytes."""
 
     def __init__(self, path: str) -> None:
-        self.path, self._before = path, _stamp(path)
+        self.path, self._before = path, stamp_of(path)
 
     def hash(self) -> str | None:
         """The content hash; None if the file changed since, was replaced or cannot be read."""
         content = read_content(self.path)
-        same = content is not None and self._before is not None and _stamp(self.path) == self._before
+        same = content is not None and self._before is not None and stamp_of(self.path) == self._before
         return content.hash if content is not None and same else None
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
+def stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """What changes with a file: device, inode, size, times of the content and of the file; None if it is not there."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):

@@ -10,7 +10,7 @@ from lrpcli import load_composite
 from tests.documentation.pages import DOCS, ROOT, all_pages, blocks, in_reading_order, links
 
 LANGUAGES = {"sh", "console", "python", "toml", "json", "text"}
-REASONS = ("needs the network", "needs the training data", "takes minutes", "takes hours")
+REASONS = ("needs the network", "needs the package", "needs the training data", "takes minutes", "takes hours")
 WIDTH = 120
 
 

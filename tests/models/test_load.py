@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import lrpcli
-from lrpcli.errors import ModelError, WeightsError
+from lrpcli.errors import ModelError, UsageError, WeightsError
 from lrpcli.images.preprocess import Preprocessing
 from lrpcli.models import load_model
 from lrpcli.models.importers import suffixes_in_words
@@ -84,6 +84,9 @@ def test_defaults_by_path(tiny_caffemodel) -> None:
     assert model.label(3) == "class 3"
     assert model.preprocessing.describe() == "whole photo squashed to 16 x 16, BGR, 0..255, minus mean 104, 117, 123"
     assert len(model.weights_sha256) == 64
+    for wrong in (Image.new("L", (40, 30)), Image.new("RGBA", (40, 30)), "cat.jpg", np.zeros((30, 40, 3), np.uint8)):
+        with pytest.raises(UsageError, match="preprocesses a PIL image in mode RGB, not an (image|object)"):
+            model.preprocess(wrong)
     x, placement = model.preprocess(Image.new("RGB", (40, 30), (255, 0, 0)))
     assert x.shape == (1, 3, 16, 16)
     assert x[0, :, 5, 5].tolist() == [-104, -117, 255 - 123]
