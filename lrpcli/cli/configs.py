@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from lrpcli.cli.options import model_options, model_settings, verbosity
-from lrpcli.cli.table import print_table
+from lrpcli.cli.table import print_facts, print_table, say_folded
 from lrpcli.cli.terminal import say, say_json
 from lrpcli.records.text import one_line
 
@@ -31,9 +31,8 @@ def list_(as_json: bool, quiet: bool) -> None:
         print_table(rows, as_json)
         return
     texts = {c.title: f"{c.description} [{c.source}]" for c in composites}
-    formatter = click.get_current_context().make_formatter()
-    formatter.write_dl(list((texts | {alias: f"Alias of {name}." for alias, name in ALIASES.items()}).items()))
-    say(formatter.getvalue().rstrip())
+    texts |= {alias: f"Alias of {name}." for alias, name in ALIASES.items()}
+    print_facts(texts, max(map(len, texts)) + 2)
 
 
 @configs.command()
@@ -55,12 +54,12 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
     if as_json:
         say_json(_as_mapping(composite), indent=2)
         return
-    say(one_line(f"{composite.title}: {composite.description}"))
-    say(one_line(f"source: {composite.source or 'not stated'}"))
+    say_folded(f"{composite.title}: {composite.description}")
+    say_folded(f"source: {composite.source or 'not stated'}")
     say(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
     for entry in composite.entries:
         parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
-        say(one_line(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip()))
+        say_folded(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip())
 
 
 @configs.command()
@@ -106,4 +105,4 @@ def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bo
         for item in assignments
         if item.layer.kind != "scalar"
     ]
-    print_table(rows, as_json)
+    print_table(rows, as_json, spare=("kind",))

@@ -19,8 +19,10 @@ from lrpcli.cli.options import (
     model_options,
     model_settings,
     options_of_settings,
+    say_loading,
     verbosity,
 )
+from lrpcli.cli.records_table import require_table_file, write_table
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
@@ -71,6 +73,13 @@ class _Explain(Configurable):
 @options_of_settings(RunSettings)
 @options_of_settings(FlowSettings)
 @options_of_settings(ConsoleSettings)
+@click.option(
+    "--csv",
+    "table_file",
+    metavar="FILE",
+    type=FilledPath(),
+    help="At the end, also write the table of OUTPUT that lrp table prints.",
+)
 @settings_options
 @verbosity
 def explain(paths: tuple[str, ...], **values: Any) -> None:
@@ -80,6 +89,8 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
     INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
     """
+    say_loading(values["name"], quiet=values["quiet"])
+    require_table_file(values["table_file"])
     inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
@@ -89,12 +100,17 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     flow = from_options(FlowSettings, values)
     shard = parse_shard(flow.shard, os.environ)
     said = from_options(ConsoleSettings, values, quiet=values["quiet"])
-    console = ExplainConsole(len(shard.share(sources)), output, skipped, said)
+    share = shard.share(sources)
+    console = ExplainConsole(len(share), output, skipped, said, share)
     if sources:
         _explain(sources, console, shard, _settings(output, values, policy, flow))
     else:
         with console:
             pass
+    if values["table_file"] is not None and sources:
+        from lrpcli.records.table import Records
+
+        write_table(Records(output), Path(values["table_file"]))
     if console.failed:
         click.get_current_context().exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import click
 
-from lrpcli.cli.terminal import note, results_apart
+from lrpcli.cli.terminal import note, results_apart, wait_for
 from lrpcli.models import names_code
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
 from lrpcli.records.text import one_line
@@ -176,8 +176,15 @@ def model_settings(name: str, values: dict[str, Any], *, quiet: bool) -> ModelSe
         click.get_current_context().with_resource(results_apart())
         if not quiet:
             note(one_line(f"Runs the code of {name}."))
+    say_loading(name, quiet=quiet)
     preprocessing = from_options(PreprocessingSettings, values)
     return from_options(ModelSettings, {**values, "name": name}, preprocessing=preprocessing)
+
+
+def say_loading(name: str, *, quiet: bool) -> None:
+    """Says on a terminal that a model is loaded, before torch is imported, which takes seconds."""
+    if not quiet:
+        wait_for(f"loading {name} ...")
 
 
 @dataclass(frozen=True)
