@@ -18,11 +18,11 @@ from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
 from lrpcli.cli.outside import known
+from lrpcli.cli.records_table import table
 from lrpcli.cli.settings import check_variables, give_variables, with_origin
 from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
-from lrpcli.cli.records_table import table
 from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, say, stop_waiting, unwritable
 from lrpcli.cli.tune import tune
 from lrpcli.errors import OutputError, UsageError, suggestion
@@ -159,8 +159,9 @@ def help_(context: click.Context, command: tuple[str, ...]) -> None:
             raise UsageError(f"{group.command_path!r} has no commands of its own, such as {name!r}.")
         found = shown.get_command(group, name)
         if found is None:
-            raise UsageError(f"There is no command {f'{group.command_path} {name}'!r}.{suggestion(name, shown.commands)}"
-                             f" `{group.command_path} --help` lists all.")  # fmt: skip
+            known = group.command_path
+            raise UsageError(f"There is no command {f'{known} {name}'!r}.{suggestion(name, shown.commands)} "
+                             f"`{known} --help` lists all.")  # fmt: skip
         group, shown = click.Context(found, parent=group, info_name=name), found
     say(shown.get_help(group))
 

@@ -49,7 +49,7 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
         }
         for entry in (list_entries() if zoo is None else list_zoo(zoo))
     ]
-    print_table(rows, as_json, spare=("sources", "title"))
+    print_table(rows, as_json, spare=("sources",))
     if zoo is None and not (quiet or as_json) and on_terminal():
         lines = ["And by a prefix, which `lrp models list ZOO` lists:", *summaries()]
         note("\n".join(["", *(part for line in lines for part in wrapped(line, columns()))]))

@@ -99,7 +99,12 @@ def columns(stream: TextIO | None = None) -> int:
 
 def shows_colours(stream: TextIO) -> bool:
     """Whether a stream is a terminal that shows colours, and NO_COLOR leaves them on."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return _moves(stream) and not os.environ.get("NO_COLOR")
+
+
+def _moves(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that knows commands."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def as_shown(text: str) -> str:
@@ -143,6 +148,22 @@ def _write_text(text: str) -> None:
     stop_waiting()
     with _naming_output():
         print(text, file=results(), flush=True)
+
+
+class Screen:
+    """Lines on standard output that replace each other on a terminal, and elsewhere follow each other."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def show(self, lines: list[str]) -> None:
+        """Writes lines in place of those before; errors as those of `say`."""
+        if not (on_terminal() and _moves(results())):
+            say("\n".join([*map(one_line, lines), ""]))
+            return
+        text = "\n".join(shortened(as_shown(line), columns() - 1) for line in lines)
+        _write_text((f"\x1b[{self._shown}A\x1b[J" if self._shown else "") + text)
+        self._shown = len(lines)
 
 
 def say_json(value: Any, indent: int | None = None) -> None:
