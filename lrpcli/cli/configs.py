@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from lrpcli.cli.completers import CONFIGS_OR_FILES, LRN, MODELS_OR_FILES
 from lrpcli.cli.options import model_options, model_settings, verbosity
 from lrpcli.cli.table import print_facts, print_table, say_folded
 from lrpcli.cli.terminal import say, say_json
@@ -20,7 +21,8 @@ def configs() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the built-in composites."""
-    from lrpcli.lrp.composites.composite import ALIASES, builtin_names, load_composite
+    from lrpcli.lrp.composites.composite import load_composite
+    from lrpcli.lrp.names import ALIASES, builtin_names
 
     composites = [load_composite(name) for name in builtin_names()]
     if as_json:
@@ -36,9 +38,14 @@ def list_(as_json: bool, quiet: bool) -> None:
 
 
 @configs.command()
-@click.argument("config", metavar="NAME|FILE")
-@click.option("--model", metavar="NAME|FILE", help="Show for every layer of this model which rule it gets and why.")
-@click.option("--lrn", metavar="RULE", help="Rule of every LRN layer, whatever the config says.")
+@click.argument("config", metavar="NAME|FILE", shell_complete=CONFIGS_OR_FILES)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    shell_complete=MODELS_OR_FILES,
+    help="Show for every layer of this model which rule it gets and why.",
+)
+@click.option("--lrn", metavar="RULE", shell_complete=LRN, help="Rule of every LRN layer, whatever the config says.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @model_options
 @verbosity
@@ -63,7 +70,7 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
 
 
 @configs.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @verbosity
 def check(files: tuple[str, ...], quiet: bool) -> None:
     """Check composites: exit 2 and the reason if one cannot be used."""

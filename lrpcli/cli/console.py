@@ -67,6 +67,12 @@ class Console:
         if self.settings.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
             self.write(json_line(self.totals()).encode() + b"\n")
 
+    def announce(self, text: str) -> None:
+        """Says on standard error what is good to know before the images are begun."""
+        if not self.settings.quiet:
+            with tqdm.external_write_mode(file=sys.stderr):
+                note(text)
+
     def show_all(self, records: Iterable[Record], *, fail_fast: bool) -> None:
         """Shows records as they come, up to the first failure with `fail_fast`."""
         for record in records:

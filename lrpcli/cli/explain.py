@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrpcli.cli.expected_size import expected_size
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
@@ -47,6 +48,8 @@ output_options = grouped(
 
 USUAL_OUTPUT = "lrp-out"
 """Where the results of a single input go, if no folder is named."""
+LARGE = 10_000
+"""What more images than these take is said before they are begun."""
 
 
 class _Explain(Configurable):
@@ -120,11 +123,16 @@ def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", se
     from lrpcli.scale import Job, find_executor
 
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
+
+    def announce(count: int) -> None:
+        if count > LARGE or (count and settings.output.layers):
+            console.announce(expected_size(count, execution.sizes(), settings.folder))
+
     with (
         find_executor()(job, console.total, settings.flow) as execution,
         Interrupts() as interrupts,
         console,
-        closing(execution.records(sources, interrupts.stop)) as records,
+        closing(execution.records(sources, interrupts.stop, announce)) as records,
     ):
         console.show_all(records, fail_fast=settings.flow.fail_fast)
 

@@ -149,7 +149,7 @@ def main() -> None:
 
 
 @main.command("help")
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=lambda context, parameter, typed: _commands(context, typed))
 @click.pass_context
 def help_(context: click.Context, command: tuple[str, ...]) -> None:
     """Show the help of a command, as --help does: lrp help models show."""
@@ -164,6 +164,14 @@ def help_(context: click.Context, command: tuple[str, ...]) -> None:
                              f"`{known} --help` lists all.")  # fmt: skip
         group, shown = click.Context(found, parent=group, info_name=name), found
     say(shown.get_help(group))
+
+
+def _commands(context: click.Context, typed: str) -> list[str]:
+    """The commands that `lrp help` takes next, for a shell that completes it."""
+    shown = context.find_root().command
+    for name in context.params.get("command") or ():
+        shown = shown.commands.get(name, shown) if isinstance(shown, click.Group) else shown
+    return [name for name in shown.commands if name.startswith(typed)] if isinstance(shown, click.Group) else []
 
 
 for command in (explain, evaluate, tune, table, status, configs, models, env, completion):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrpcli.cli.columns import wrapped
+from lrpcli.cli.completers import MODELS, MODELS_OR_FILES, one_of
 from lrpcli.cli.options import mirror_option, model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_facts, print_table
 from lrpcli.cli.terminal import columns, note, on_terminal, say, say_json, say_path
@@ -31,7 +32,7 @@ def models() -> None:
 
 
 @models.command("list")
-@click.argument("zoo", required=False)
+@click.argument("zoo", required=False, shell_complete=one_of(lambda: ("torchvision", "timm")))
 @as_json_option
 @verbosity
 def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
@@ -56,7 +57,7 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE|CODE")
+@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
 @as_json_option
 @model_options
 @verbosity
@@ -83,7 +84,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE|CODE")
+@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
 @click.argument("text", required=False)
 @as_json_option
 @model_options
@@ -107,7 +108,7 @@ def labels(model: str, text: str | None, as_json: bool, quiet: bool, **values: A
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=MODELS)
 @click.option("--all", "every", is_flag=True, help="All named models whose weights can be fetched, one by one.")
 @mirror_option
 @as_json_option
@@ -156,7 +157,7 @@ def _chosen(names: tuple[str, ...], every: bool, quiet: bool) -> "list[Entry]":
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...", shell_complete=MODELS_OR_FILES)
 @as_json_option
 @verbosity
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
@@ -197,7 +198,7 @@ def _verified(text: str, entry: "Entry | None") -> dict[str, str | None]:
 
 
 @models.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=MODELS)
 @verbosity
 def path(name: str | None, quiet: bool) -> None:
     """Print the cache folder, or where the weights of NAME lie or would lie."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import click
 
+from lrpcli.cli.completers import BY_FIELD, Completer, one_of
 from lrpcli.cli.terminal import note, results_apart, wait_for
 from lrpcli.models import names_code
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
@@ -116,7 +117,7 @@ def _option(item: Field[Any], details: Setting) -> Callable[[Decorated], Decorat
     shown = details.shown_default is None and default not in (None, ())
     return click.option(
         *flags, item.name, multiple=several, type=_type(item, details), default=default, metavar=details.metavar,
-        show_default=shown, help=text, shell_complete=_completer(details.choices),
+        show_default=shown, help=text, shell_complete=_completer(item.name, details.choices),
     )  # fmt: skip
 
 
@@ -148,10 +149,8 @@ def _in_words(choices: tuple[str, ...]) -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
 
 
-def _completer(choices: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]] | None:
-    if not choices:
-        return None
-    return lambda context, parameter, incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+def _completer(name: str, choices: tuple[str, ...]) -> Completer | None:
+    return one_of(lambda: choices) if choices else BY_FIELD.get(name)
 
 
 def _only(*names: str) -> Callable[[Decorated], Decorated]:

@@ -10,6 +10,7 @@ import click
 
 from lrpcli.cli.columns import padded, width
 from lrpcli.cli.options import FilledPath, verbosity
+from lrpcli.cli.quantities import duration, size
 from lrpcli.cli.terminal import Screen, as_shown, on_terminal, say, say_json, say_path
 from lrpcli.errors import UsageError
 from lrpcli.records.json_values import json_path
@@ -22,7 +23,6 @@ NAMED = 5
 """Images that failed that are named where --failed does not ask for all."""
 SECONDS = 2.0
 """Between two looks of --watch."""
-UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 @click.command()
@@ -148,32 +148,3 @@ def _list_failed(images: "Iterator[FailedImage]", end: bytes) -> None:
         return
     for image in images:
         say_path(image.path, end)
-
-
-def size(count: float) -> str:
-    """A number of bytes for people, in powers of 1000.
-
-    >>> from lrpcli.cli.status import size
-    >>> size(999), size(1_250_000)
-    ('999 bytes', '1.2 MB')
-    """
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    power = 1
-    while power < len(UNITS) and round(count / 1000**power, 1) >= 1000:
-        power += 1
-    return f"{count / 1000**power:.1f} {UNITS[power - 1]}"
-
-
-def duration(seconds: float) -> str:
-    """A time for people, in its two largest units.
-
-    >>> from lrpcli.cli.status import duration
-    >>> duration(42), duration(3700)
-    ('42 s', '1 h 1 min')
-    """
-    left, parts = round(seconds), []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        parts += [f"{count} {unit}"] if count else []
-    return " ".join(parts[:2]) or "0 s"

@@ -15,6 +15,7 @@ from lrpcli.models.model import Model
 from lrpcli.pipeline.agenda import Agenda
 from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
+from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH, RunSettings
@@ -48,6 +49,12 @@ class ExplainRun(Run[Answer, Explained]):
             stages = _checking(stages, sampled_names(share))
         resume.still_fits = _writer_of(stages).fits
         return stages
+
+    def sizes(self) -> list[KindSize]:
+        """What the files of one image will take, for each kind of them; those of all its maps together."""
+        writer = _writer_of(self.stages)
+        maps = writer.targets.count
+        return [size._replace(bytes=maps * size.bytes) for size in kind_sizes(writer.settings, writer.model)]
 
     def agree(self, agenda: ExplainAgenda) -> None:
         """See Run."""
