@@ -10,6 +10,7 @@ import click
 
 from lrpcli.cli.completers import BY_FIELD, Completer, one_of
 from lrpcli.cli.terminal import note, results_apart, wait_for
+from lrpcli.cli.waiting import LOADING
 from lrpcli.models import names_code
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
 from lrpcli.records.text import one_line
@@ -183,7 +184,7 @@ def model_settings(name: str, values: dict[str, Any], *, quiet: bool) -> ModelSe
 def say_loading(name: str, *, quiet: bool) -> None:
     """Says on a terminal that a model is loaded, before torch is imported, which takes seconds."""
     if not quiet:
-        wait_for(f"loading {name} ...")
+        wait_for(LOADING.format(name))
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lrpcli.cli.columns import shortened, width
+from lrpcli.cli.waiting import shown
 from lrpcli.errors import OutputError
 from lrpcli.records.text import json_text, one_line, printable
 
 _kept: list[TextIO] = []
 """Streams to standard output that results go to, while it leads elsewhere for all else."""
-_waiting: list[int] = []
-"""How many columns the line takes that says what is waited for, while there is one."""
 USUAL_COLUMNS = 80
 BOLD, RED, YELLOW = "1", "31", "33"
 """Colours of a Part, as terminals know them."""
@@ -124,14 +123,14 @@ def wait_for(what: str) -> None:
         if sys.stderr.isatty():
             line = shortened(one_line(what), columns(sys.stderr) - 1)
             print(line, end="", file=sys.stderr, flush=True)
-            _waiting.append(width(line))
+            shown.append(width(line))
 
 
 def stop_waiting() -> None:
     """Erases what wait_for said."""
     with contextlib.suppress(OSError, ValueError):
-        while _waiting:
-            print(f"\r{' ' * _waiting.pop()}\r", end="", file=sys.stderr, flush=True)
+        while shown:
+            print(f"\r{' ' * shown.pop()}\r", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str = "") -> None:

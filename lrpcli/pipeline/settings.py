@@ -13,6 +13,7 @@ from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
 from lrpcli.pictures.style import PictureStyle
+from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.setting import require_choices, setting
 
@@ -22,7 +23,6 @@ MAP_TYPES = ("float32", "float16")
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
-DEFAULT_MODEL = "caffenet-small"
 BATCH = {"cpu": 16, "cuda": 64}
 """Images at once where nothing is said: larger batches are hardly faster and only take memory."""
 TIMEOUT = 60.0
