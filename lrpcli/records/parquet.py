@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lrpcli.errors import needs_package
+from lrpcli.errors import OutputError, needs_package
 from lrpcli.records.table import Cell, Column, Entry, path_text
 
 ROWS = 10_000
@@ -25,7 +25,8 @@ def require_pyarrow() -> Any:
 def write_parquet(shown: list[Column], rows: Iterable[Entry], file: BinaryIO) -> None:
     """Writes a table: texts, 64-bit numbers and truths, null where a cell is empty. Paths as in a CSV file, but exact.
 
-    ModelError where pyarrow is missing, OSError if the file cannot be written.
+    ModelError where pyarrow is missing, OutputError for a number that has no room, OSError if the file cannot be
+    written.
     """
     arrow = require_pyarrow()
     types = {int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
@@ -34,7 +35,12 @@ def write_parquet(shown: list[Column], rows: Iterable[Entry], file: BinaryIO) ->
     with arrow.parquet.ParquetWriter(file, schema) as writer:
         while batch := list(islice(left, ROWS)):
             cells = [[_cell(column, column.cell(entry)) for entry in batch] for column in shown]
-            arrays = [arrow.array(values, kind.type) for values, kind in zip(cells, schema, strict=True)]
+            try:
+                arrays = [arrow.array(values, kind.type) for values, kind in zip(cells, schema, strict=True)]
+            except (OverflowError, arrow.ArrowInvalid) as error:
+                raise OutputError(
+                    f"A number in the journals has no room in a Parquet file: {error}. Take --format csv."
+                ) from error
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 

@@ -121,9 +121,10 @@ def columns(description: RunDescription | None) -> list[Column]:
     """The columns of the results that a description is of: the same for all, and one for each further kind of file."""
     output = None if description is None else description.settings.get("output")
     saved = output.get("save") if isinstance(output, dict) else None
+    known = [*_ABOUT, *map(_file, PRINTED), *(column for place in range(TOP) for column in _top(place))]
+    names = {column.name for column in known}
     others = [kind for kind in saved if isinstance(kind, str)] if isinstance(saved, list) else []
-    kinds = list(dict.fromkeys([*PRINTED, *others]))
-    return [*_ABOUT, *map(_file, kinds), *(column for place in range(TOP) for column in _top(place))]
+    return [*known, *(_file(kind) for kind in dict.fromkeys(others) if kind.isidentifier() and kind not in names)]
 
 
 def _of_class(name: str, kind: type, cell: Callable[[ExplainedClass], Cell]) -> Column:
