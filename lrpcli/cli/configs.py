@@ -63,7 +63,7 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
         return
     say_folded(f"{composite.title}: {composite.description}")
     say_folded(f"source: {composite.source or 'not stated'}")
-    say(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
+    say_folded(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
     for entry in composite.entries:
         parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
         say_folded(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip())

@@ -116,15 +116,22 @@ def _stacked(table: Table, room: int) -> Iterator[str]:
 def print_facts(facts: Mapping[str, str], indent: int) -> None:
     """Lines of a heading and a text, which begins `indent` columns further; on a terminal a long text takes several.
 
-    Words, such as paths and hashes, stay whole.
+    Words, such as paths and hashes, stay whole. Where the terminal is narrow, texts stand below their headings.
     """
-    room = max(columns() - indent, NARROWEST) if on_terminal() else None
+    room = columns() if on_terminal() else None
+    below = room is not None and room - indent < 2 * NARROWEST
     for heading, text in facts.items():
-        shown = as_shown(text)
-        lines = [shown] if room is None else wrapped(shown, room, cut=False)
-        for place, line in enumerate(lines):
-            start = padded("" if place else as_shown(heading), indent - 1)
-            say(f"{start} {line}".rstrip())
+        lines = _fact_lines(as_shown(text), len(INDENT) if below else indent, room)
+        if below:
+            lines.insert(0, as_shown(heading))
+        else:
+            lines[0] = f"{padded(as_shown(heading), indent - 1)} {lines[0].lstrip()}"
+        say("\n".join(line.rstrip() for line in lines))
+
+
+def _fact_lines(text: str, indent: int, room: int | None) -> list[str]:
+    lines = [text] if room is None else wrapped(text, max(room - indent, NARROWEST), cut=False)
+    return [" " * indent + line for line in lines]
 
 
 def say_folded(text: str, indent: str = INDENT) -> None:

@@ -80,7 +80,8 @@ def test_a_pipe_gets_paths_alone_also_where_code_makes_the_net(tmp_path):
     photo(tmp_path / "a.png")
     (tmp_path / "net.py").write_text(NET)
     leader, follower = os.openpty()
-    line = command("explain", "--model", "net.py:make", "--input-shape", "3,8,8", "a.png", "out")
+    line = command("explain", "--model", "net.py:make", "--input-shape", "3,8,8", "--preprocessing", "unit", "a.png",
+                   "out")  # fmt: skip
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=follower, env=environment(), cwd=tmp_path) as running:
         os.close(follower)
         paths = running.stdout.read()
@@ -216,7 +217,7 @@ def test_tables_fit_the_terminal_and_names_stay_whole(monkeypatch, arguments, co
     done = lrp(*arguments)
     assert done.exit_code == 0
     too_long = [line for line in done.stdout.splitlines() if widest([line]) > columns]
-    assert {line.split()[0] for line in too_long} <= {"sha256", "source", "hash"}, "what is copied has its own line"
+    assert all(len(line.split()) <= 2 for line in too_long), "only what is copied, such as hashes, takes more"
     names = {line.split()[0] for line in piped.splitlines() if line and not line.startswith(" ")}
     assert names - {"name", "layer"} <= set(done.stdout.split())
 
@@ -301,9 +302,9 @@ def test_help_is_what_the_option_prints(words):
 
 def test_help_of_nothing_known_is_a_sentence():
     wrong = lrp("help", "models", "labls")
-    assert wrong.exit_code == 2 and "'lrp models labls'. Did you mean 'labels'?" in wrong.stderr
+    assert wrong.exit_code == 2 and "models labls'. Did you mean 'labels'?" in wrong.stderr
     further = lrp("help", "explain", "it")
-    assert further.exit_code == 2 and "'lrp explain' has no commands" in further.stderr
+    assert further.exit_code == 2 and "explain' has no commands" in further.stderr
 
 
 def test_one_image_alone_goes_to_the_usual_folder(tmp_path, monkeypatch):
