@@ -28,6 +28,8 @@ NAMED = 3
 """Images with low scores that the summary names."""
 LOOKED_AT = 10_000
 """Images whose names say how long paths are."""
+LONG = 50
+"""Columns of a name that may have a line to itself, so that a few of them move nothing to the right."""
 SUFFIX = len(".png")
 SHARE, KEPT = len("100%"), len("kept -100%")
 LEAST_LABEL, MOST_LABEL = 10, 24
@@ -46,9 +48,8 @@ class ExplainConsole(Console):
     ) -> None:
         super().__init__(total, output, skipped, settings)
         self.lined_up = self.end == b"\n" and not settings.as_json and on_terminal()
-        names = (source.name for source in islice(sources, LOOKED_AT if self.lined_up else 0))
-        longest = max((width(as_shown(name)) for name in names), default=0)
-        self.longest = width(as_shown(str(output))) + 1 + longest + SUFFIX
+        names = [source.name for source in islice(sources, LOOKED_AT if self.lined_up else 0)]
+        self.longest = width(as_shown(str(output))) + 1 + usual_width(names) + SUFFIX
         self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
         self.unknown: list[str] = []
 
@@ -128,6 +129,12 @@ class ExplainConsole(Console):
         if self.cosines:
             values["class_cosine"] = fmean(self.cosines)
         return values
+
+
+def usual_width(names: Sequence[str]) -> int:
+    """The columns of the longest name; where that is over LONG, those of the longest but for a tenth of all."""
+    widths = sorted(width(as_shown(name)) for name in names) or [0]
+    return min(widths[-1], max(LONG, widths[(len(widths) - 1) * 9 // 10]))
 
 
 def class_lines(path: str, one: ExplainedClass, longest: int, room: int) -> list[list[Part]]:

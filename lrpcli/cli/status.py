@@ -110,7 +110,7 @@ def _lines(reader: "StatusReader", output: str) -> Iterator[str]:
         "missing": str(known.missing),
         "rate": f"{known.rate:.1f} images/s" if known.rate else "",
         "left": f"about {duration(known.seconds_left)}" if known.seconds_left is not None else "",
-        "disk": size(known.disk),
+        "disk": size(known.disk) if known.disk else "",
     }
     yield from (f"{name:8} {text}" for name, text in facts.items() if text)
     if known.shards > 1:

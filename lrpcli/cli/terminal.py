@@ -16,7 +16,7 @@ from lrpcli.records.text import json_text, one_line, printable
 
 _kept: list[TextIO] = []
 """Streams to standard output that results go to, while it leads elsewhere for all else."""
-USUAL_COLUMNS = 80
+USUAL_COLUMNS, USUAL_ROWS = 80, 24
 BOLD, RED, YELLOW = "1", "31", "33"
 """Colours of a Part, as terminals know them."""
 MARKED = {"Error: ": RED, "Warning: ": YELLOW}
@@ -96,6 +96,14 @@ def columns(stream: TextIO | None = None) -> int:
     return shutil.get_terminal_size().columns if "COLUMNS" in os.environ else usual or USUAL_COLUMNS
 
 
+def _rows(stream: TextIO) -> int:
+    """Lines of the terminal that a stream goes to."""
+    try:
+        return os.get_terminal_size(stream.fileno()).lines or USUAL_ROWS
+    except (OSError, ValueError):
+        return USUAL_ROWS
+
+
 def shows_colours(stream: TextIO) -> bool:
     """Whether a stream is a terminal that shows colours, and NO_COLOR leaves them on."""
     return _moves(stream) and not os.environ.get("NO_COLOR")
@@ -160,6 +168,8 @@ class Screen:
         if not (on_terminal() and _moves(results())):
             say("\n".join([*map(one_line, lines), ""]))
             return
+        most = max(_rows(results()) - 2, 1)
+        lines = lines if len(lines) <= most else [*lines[:most], "..."]
         text = "\n".join(shortened(as_shown(line), columns() - 1) for line in lines)
         _write_text((f"\x1b[{self._shown}A\x1b[J" if self._shown else "") + text)
         self._shown = len(lines)

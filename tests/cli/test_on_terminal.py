@@ -11,7 +11,7 @@ import pytest
 
 from lrpcli.cli import models, table, terminal
 from lrpcli.cli.columns import width
-from lrpcli.cli.explain_console import class_lines
+from lrpcli.cli.explain_console import class_lines, usual_width
 from lrpcli.cli.waiting import say_loading_at_once, shown
 from lrpcli.models.zoo import list_entries
 from lrpcli.records.explained import ExplainedClass, RelevanceRange
@@ -313,3 +313,11 @@ def test_one_image_alone_goes_to_the_usual_folder(tmp_path, monkeypatch):
     done = lrp("explain", *TINY_OPTIONS, "0.png")
     assert done.exit_code == 0 and done.stdout == "lrp-out/0.png.png\n"
     assert "the results go to lrp-out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("widths", "usual"),
+    [([], 0), ([5], 5), ([5, 40], 40), ([10] * 19 + [90], 50), ([60] * 19 + [90], 60), ([10, 90, 90], 90)],
+)
+def test_a_few_long_names_move_nothing_to_the_right(widths, usual):
+    assert usual_width(["x" * columns for columns in widths]) == usual
