@@ -10,7 +10,9 @@ SOFT_HYPHEN = "\u00ad"
 JAMO = range(0x1160, 0x1200)
 """Vowels and finals of Hangul, which are drawn into the syllable before them."""
 DOTS = "..."
-_WORDS, _WHOLE = re.compile(r"\s+|[^\s-]*-+(?=\w)|[^\s-]+|-+"), re.compile(r"\s+|\S+")
+_WORDS = re.compile(r"\s+|-*(?:[^\s-]|-+(?![^\W\d_-]))+-*|-+")
+"""Spaces, and what stands between them, up to a hyphen that has a letter behind it."""
+_WHOLE = re.compile(r"\s+|\S+")
 
 
 def width(text: str) -> int:
@@ -59,7 +61,7 @@ def longest_word(text: str) -> int:
 
 
 def wrapped(text: str, room: int, *, cut: bool = True) -> list[str]:
-    """The lines of a text in so many columns, broken at spaces and behind hyphens; at least one.
+    """The lines of a text in so many columns, broken at spaces and between a hyphen and a letter; at least one.
 
     A longer word is broken too; with `cut` off words stay whole, on a longer line if need be, so that they can be
     copied.

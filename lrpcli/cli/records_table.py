@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +12,7 @@ from lrpcli.errors import UsageError
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
-    from lrpcli.records.table import Records
+    from lrpcli.records.table import Column, Entry, Records
 
 FORMATS = ("csv", "parquet")
 PIECE = 1 << 16
@@ -99,11 +99,11 @@ def _print_table(records: "Records", kind: str, *, failed: bool) -> None:
             say_bytes(piece)
 
 
-def _write_parquet(shown: Any, rows: Any) -> None:
+def _write_parquet(shown: "list[Column]", rows: "Iterator[Entry]") -> None:
     from lrpcli.records.parquet import write_parquet
 
     results().flush()
-    write_parquet(shown, rows, results().buffer)  # type: ignore[arg-type]
+    write_parquet(shown, rows, results().buffer)
 
 
 def _pieces(lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import termios
 
+from lrpcli.cli import models, table, terminal
 from lrpcli.cli.columns import width
 from tests.resilience.runs import command, environment
 
@@ -62,3 +63,10 @@ def read_all(leader):
 
 def widest(lines):
     return max(map(width, lines), default=0)
+
+
+def as_if_on_terminal(monkeypatch, columns):
+    """Lets commands in this process believe that their output is a terminal."""
+    for module in (terminal, table, models):
+        monkeypatch.setattr(module, "on_terminal", lambda: True)
+        monkeypatch.setattr(module, "columns", lambda stream=None: columns)

@@ -65,3 +65,5 @@ def test_lines_are_broken_at_spaces_and_behind_hyphens():
     assert wrapped("a fully-connected layer", 12) == ["a fully-", "connected", "layer"]
     assert wrapped("/some/where-else/x.npy or", 6, cut=False) == ["/some/where-else/x.npy", "or"]
     assert longest_word("a fully-connected layer") == len("connected")
+    assert wrapped("ZFNet-512 --json a--b", 4) == ["ZFNe", "t-51", "2", "--js", "on", "a--b"]
+    assert wrapped("see --json", 7) == ["see", "--json"]

@@ -9,14 +9,13 @@ import termios
 
 import pytest
 
-from lrpcli.cli import models, table, terminal
 from lrpcli.cli.columns import width
 from lrpcli.cli.explain_console import class_lines, usual_width
 from lrpcli.cli.waiting import say_loading_at_once, shown
 from lrpcli.models.zoo import list_entries
 from lrpcli.records.explained import ExplainedClass, RelevanceRange
 from lrpcli.records.record import Outputs
-from tests.cli.terminals import COLOUR, on_terminal, read_all, widest
+from tests.cli.terminals import COLOUR, as_if_on_terminal, on_terminal, read_all, widest
 from tests.photos import folder_of_photos, photo
 from tests.resilience.runs import TINY_OPTIONS, command, environment, lrp, process
 
@@ -200,13 +199,6 @@ TABLES = {
     "configs show NAME --model M": ("configs", "show", "epsilon-over-beta-0", "--model", "caffenet-small"),
     "models show": ("models", "show", "caffenet"),
 }
-
-
-def as_if_on_terminal(monkeypatch, columns):
-    """Lets commands in this process believe that their output is a terminal."""
-    for module in (terminal, table, models):
-        monkeypatch.setattr(module, "on_terminal", lambda: True)
-        monkeypatch.setattr(module, "columns", lambda stream=None: columns)
 
 
 @pytest.mark.parametrize("columns", [30, 60, 80, 200])
