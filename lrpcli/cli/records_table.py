@@ -22,7 +22,7 @@ PIECE = 1 << 16
 @click.command()
 @click.argument("output", metavar="OUTPUT", type=FilledPath())
 @click.option(
-    "-o", "--out", metavar="FILE", type=FilledPath(), help="Write the table into a file, whole or not at all."
+    "-o", "--to", "out", metavar="FILE", type=FilledPath(), help="Write the table into a file, whole or not at all."
 )
 @click.option(
     "--format",
@@ -59,7 +59,7 @@ def require_table_file(file: str | None) -> None:
     """UsageError, or ModelError where pyarrow is missing, if a table cannot be written into a file of this name."""
     if file is None:
         return
-    if file == "-" or Path(file).is_dir():
+    if file == "-" or (Path(file).exists() and not Path(file).is_file()):
         raise UsageError(f"--csv {file!r} is no file to be written. Name one, or use lrp table afterwards.")
     if table_format(Path(file)) == "parquet":
         from lrpcli.records.parquet import require_pyarrow

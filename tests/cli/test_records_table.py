@@ -193,6 +193,14 @@ def test_a_device_or_a_folder_is_not_replaced_by_a_table(tmp_path):
     assert lrp("table", tmp_path, "-o", "-").stdout == lrp("table", tmp_path).stdout
 
 
+def test_the_folder_of_another_command_is_no_file_for_the_table(tmp_path):
+    """LRP_OUT is the output folder of a run, for scripts that give it by a variable."""
+    describe(tmp_path / "out")
+    write(tmp_path / "out", explained("a"))
+    assert len(table(tmp_path / "out", env={"LRP_OUT": str(tmp_path / "folder")})) == 1
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
     describe(tmp_path / "out")
     write(tmp_path / "out", explained("a"))
@@ -216,7 +224,8 @@ def test_a_folder_without_explanations_is_a_sentence(tmp_path, what):
 
 def test_the_csv_option_is_checked_before_anything_is_computed(tmp_path):
     photo(tmp_path / "a.png")
-    for value, text in (("-", "is no file"), (tmp_path, "is no file"), ("", "is empty")):
+    os.mkfifo(tmp_path / "pipe")
+    for value, text in (("-", "no file"), (tmp_path, "no file"), (tmp_path / "pipe", "no file"), ("", "is empty")):
         done = lrp("explain", *TINY_OPTIONS, tmp_path / "a.png", tmp_path / "out", "--csv", value)
         assert done.exit_code == 2 and text in done.stderr and not (tmp_path / "out").exists()
 
