@@ -1,7 +1,6 @@
 """Text in the columns of a terminal: how many it takes, padded, shortened and wrapped to so many."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 NOTHING = ("Mn", "Me", "Cf")
@@ -28,6 +27,8 @@ def width(text: str) -> int:
 def _cells(character: str) -> int:
     if character.isascii() or character == SOFT_HYPHEN:
         return 1
+    import unicodedata  # here, as it is large, and most text is ASCII
+
     if unicodedata.category(character) in NOTHING or ord(character) in JAMO:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

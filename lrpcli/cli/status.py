@@ -13,7 +13,6 @@ from lrpcli.cli.options import FilledPath, verbosity
 from lrpcli.cli.quantities import duration, size
 from lrpcli.cli.terminal import Screen, as_shown, on_terminal, say, say_json, say_path
 from lrpcli.errors import UsageError
-from lrpcli.records.json_values import json_path
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ def _as_json(reader: "StatusReader", *, failed: bool) -> dict[str, object]:
         "rate": known.rate, "seconds_left": known.seconds_left, "disk": known.disk,
     }  # fmt: skip
     if failed:
+        from lrpcli.records.json_values import json_path
+
         values["failures"] = [
             {"input": json_path(image.path), "error": {"kind": image.kind, "message": image.message}}
             for image in reader.failed_images()
