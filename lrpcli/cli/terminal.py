@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lrpcli.cli.columns import shortened, width
-from lrpcli.cli.waiting import shown
+from lrpcli.cli.waiting import erasing, shown
 from lrpcli.errors import OutputError
 from lrpcli.records.text import json_text, one_line, printable
 
@@ -130,15 +130,15 @@ def wait_for(what: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.isatty():
             line = shortened(one_line(what), columns(sys.stderr) - 1)
+            shown.append(width(line))  # first, as Ctrl-C may come at any time
             print(line, end="", file=sys.stderr, flush=True)
-            shown.append(width(line))
 
 
 def stop_waiting() -> None:
     """Erases what wait_for said."""
     with contextlib.suppress(OSError, ValueError):
         while shown:
-            print(f"\r{' ' * shown.pop()}\r", end="", file=sys.stderr, flush=True)
+            print(erasing(), end="", file=sys.stderr, flush=True)
 
 
 def say(text: str = "") -> None:

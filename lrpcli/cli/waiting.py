@@ -29,10 +29,21 @@ def say_loading_at_once(words: Sequence[str], environment: Mapping[str, str]) ->
     line = LOADING.format(_model(others, environment))
     try:
         if os.isatty(STDERR) and line.isascii() and line.isprintable() and len(line) < _columns():
+            shown.append(len(line))  # first, as Ctrl-C may come at any time
             os.write(STDERR, line.encode())
-            shown.append(len(line))
     except OSError:
         return
+
+
+def erasing() -> str:
+    """What erases the line on any terminal; it counts as erased then."""
+    return f"\r{' ' * shown.pop()}\r"
+
+
+def erase() -> None:
+    """Erases the line where nothing else is imported yet."""
+    while shown:
+        os.write(STDERR, erasing().encode())
 
 
 def _is_silent(word: str) -> bool:
