@@ -40,14 +40,14 @@ docs: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[hdf5,onnx,timm,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[hdf5,onnx,timm,pack,dev]'
 	touch $@
 
 $(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py
 	$(LOWEST_PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_VENV)/bin/python .ci/lowest.py > $(LOWEST_VENV)/lowest.txt
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable '.[hdf5,onnx,timm,dev]'
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable '.[hdf5,onnx,timm,pack,dev]'
 	touch $@
 
 clean:

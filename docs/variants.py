@@ -23,7 +23,7 @@ from lrpcli.pipeline.decode import at_size
 
 PICTURES = Path(__file__).parent / "pictures"
 SAMPLES = Path(__file__).parents[1] / "sample_images"
-PHOTOS = ("cathedral.webp", "cup.webp", "hedgehog.webp", "chair.webp")
+PHOTOS = ("cathedral.webp", "narwhals.webp", "hedgehog.webp", "kitten.webp")
 STYLED = "chelsea_cat.jpg"
 SIDE, TITLE = 190, 120
 DEFAULT = PictureStyle()

@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
+
+from lrpcli.cli.waiting import erase, say_loading_at_once
 
 try:
+    say_loading_at_once(sys.argv, os.environ)
     from lrpcli.cli.main import main
 except KeyboardInterrupt:  # as _Root.invoke does later
+    erase()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
     raise

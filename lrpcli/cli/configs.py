@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
+from lrpcli.cli.completers import CONFIGS_OR_FILES, LRN, MODELS_OR_FILES
 from lrpcli.cli.options import model_options, model_settings, verbosity
-from lrpcli.cli.table import print_table
+from lrpcli.cli.table import print_facts, print_table, say_folded
 from lrpcli.cli.terminal import say, say_json
 from lrpcli.records.text import one_line
 
@@ -20,7 +21,8 @@ def configs() -> None:
 @verbosity
 def list_(as_json: bool, quiet: bool) -> None:
     """List the built-in composites."""
-    from lrpcli.lrp.composites.composite import ALIASES, builtin_names, load_composite
+    from lrpcli.lrp.composites.composite import load_composite
+    from lrpcli.lrp.names import ALIASES, builtin_names
 
     composites = [load_composite(name) for name in builtin_names()]
     if as_json:
@@ -31,15 +33,19 @@ def list_(as_json: bool, quiet: bool) -> None:
         print_table(rows, as_json)
         return
     texts = {c.title: f"{c.description} [{c.source}]" for c in composites}
-    formatter = click.get_current_context().make_formatter()
-    formatter.write_dl(list((texts | {alias: f"Alias of {name}." for alias, name in ALIASES.items()}).items()))
-    say(formatter.getvalue().rstrip())
+    texts |= {alias: f"Alias of {name}." for alias, name in ALIASES.items()}
+    print_facts(texts, max(map(len, texts)) + 2)
 
 
 @configs.command()
-@click.argument("config", metavar="NAME|FILE")
-@click.option("--model", metavar="NAME|FILE", help="Show for every layer of this model which rule it gets and why.")
-@click.option("--lrn", metavar="RULE", help="Rule of every LRN layer, whatever the config says.")
+@click.argument("config", metavar="NAME|FILE", shell_complete=CONFIGS_OR_FILES)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    shell_complete=MODELS_OR_FILES,
+    help="Show for every layer of this model which rule it gets and why.",
+)
+@click.option("--lrn", metavar="RULE", shell_complete=LRN, help="Rule of every LRN layer, whatever the config says.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @model_options
 @verbosity
@@ -55,16 +61,16 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
     if as_json:
         say_json(_as_mapping(composite), indent=2)
         return
-    say(one_line(f"{composite.title}: {composite.description}"))
-    say(one_line(f"source: {composite.source or 'not stated'}"))
-    say(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
+    say_folded(f"{composite.title}: {composite.description}")
+    say_folded(f"source: {composite.source or 'not stated'}")
+    say_folded(f"bias: {composite.bias}   target: {composite.target}   start: {composite.start}")
     for entry in composite.entries:
         parameters = " ".join(f"{key}={value}" for key, value in entry.parameters)
-        say(one_line(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip()))
+        say_folded(f"{entry.table + ' ' + entry.key:26} {entry.rule} {parameters}".rstrip())
 
 
 @configs.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @verbosity
 def check(files: tuple[str, ...], quiet: bool) -> None:
     """Check composites: exit 2 and the reason if one cannot be used."""
@@ -106,4 +112,4 @@ def _show_layers(composite: Any, model: str, values: dict[str, Any], as_json: bo
         for item in assignments
         if item.layer.kind != "scalar"
     ]
-    print_table(rows, as_json)
+    print_table(rows, as_json, spare=("kind",))

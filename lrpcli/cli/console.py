@@ -10,7 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from lrpcli.cli.options import ConsoleSettings
-from lrpcli.cli.terminal import note, say_bytes, say_path
+from lrpcli.cli.terminal import note, note_failure, say_bytes, say_path, stop_waiting
 from lrpcli.errors import OutputError
 from lrpcli.records.json_values import json_line
 from lrpcli.records.record import FAILED, OK, SKIPPED, Record
@@ -52,6 +52,7 @@ class Console:
         return self.total - sum(self.statuses.values())
 
     def __enter__(self: C) -> C:
+        stop_waiting()
         self.bar = tqdm(
             total=self.bar_total, unit=self.unit, unit_scale=self.scaled, file=sys.stderr, dynamic_ncols=True,
             disable=self.settings.quiet or not sys.stderr.isatty(),
@@ -65,6 +66,12 @@ class Console:
             note(self.summary())
         if self.settings.as_json and not isinstance(error, (BrokenPipeError, OutputError)):
             self.write(json_line(self.totals()).encode() + b"\n")
+
+    def announce(self, text: str) -> None:
+        """Says on standard error what is good to know before the images are begun."""
+        if not self.settings.quiet:
+            with tqdm.external_write_mode(file=sys.stderr):
+                note(text)
 
     def show_all(self, records: Iterable[Record], *, fail_fast: bool) -> None:
         """Shows records as they come, up to the first failure with `fail_fast`."""
@@ -80,7 +87,7 @@ class Console:
         if record.failure is not None:
             self.errors[record.failure.kind] += 1
             with tqdm.external_write_mode(file=sys.stderr):
-                note(one_line(f"{record.failure.kind}: {record.failure.message}"))
+                note_failure(record.failure.kind, record.failure.message)
             self.bar.set_postfix_str(f"{self.failed} failed", refresh=False)
         self.say_image(record)
         self.advance(record)

@@ -18,6 +18,7 @@ from lrpcli.cli.options import (
     model_options,
     model_settings,
     options_of_settings,
+    say_loading,
     verbosity,
 )
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
@@ -58,6 +59,7 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     curves.png and strip.png. A stopped evaluation goes on when it is started again. With
     --shard, the shard that ends last writes the results.
     """
+    say_loading(values["name"], quiet=values["quiet"])
     folder = require_folder(out)
     if not inputs and values["files_from"] is None:
         raise UsageError("No input is given. Name images or folders.")

@@ -1,6 +1,5 @@
 """What an evaluation says: a bar that counts perturbed images, and the results at the end."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from tqdm import tqdm
 
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
-from lrpcli.cli.terminal import say
+from lrpcli.cli.terminal import columns, say
 from lrpcli.evaluation.summary import Results
 from lrpcli.evaluation.table import results_table
 from lrpcli.records.record import OK, SKIPPED, Record
@@ -48,7 +47,7 @@ class EvaluationConsole(Console):
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         if self.results is not None and not self.settings.as_json:
-            table = results_table(self.results, shutil.get_terminal_size().columns)
+            table = results_table(self.results, columns())
             with tqdm.external_write_mode(file=sys.stdout):
                 say(table)
         super().__exit__(kind, error, at)

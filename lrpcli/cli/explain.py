@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrpcli.cli.expected_size import expected_size
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
@@ -19,8 +20,10 @@ from lrpcli.cli.options import (
     model_options,
     model_settings,
     options_of_settings,
+    say_loading,
     verbosity,
 )
+from lrpcli.cli.records_table import require_table_file, write_table
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
 from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
@@ -47,6 +50,8 @@ output_options = grouped(
 
 USUAL_OUTPUT = "lrp-out"
 """Where the results of a single input go, if no folder is named."""
+LARGE = 10_000
+"""What more images than these take is said before they are begun."""
 
 
 class _Explain(Configurable):
@@ -73,6 +78,13 @@ class _Explain(Configurable):
 @options_of_settings(RunSettings)
 @options_of_settings(FlowSettings)
 @options_of_settings(ConsoleSettings)
+@click.option(
+    "--csv",
+    "table_file",
+    metavar="FILE",
+    type=FilledPath(),
+    help="At the end, also write the table of OUTPUT that lrp table prints.",
+)
 @settings_options
 @verbosity
 def explain(paths: tuple[str, ...], **values: Any) -> None:
@@ -82,6 +94,8 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
     INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
     """
+    say_loading(values["name"], quiet=values["quiet"])
+    require_table_file(values["table_file"])
     inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
     sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
@@ -91,12 +105,17 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     flow = from_options(FlowSettings, values)
     shard = parse_shard(flow.shard, os.environ)
     said = from_options(ConsoleSettings, values, quiet=values["quiet"])
-    console = ExplainConsole(len(shard.share(sources)), output, skipped, said)
+    share = shard.share(sources)
+    console = ExplainConsole(len(share), output, skipped, said, share)
     if sources:
         _explain(sources, console, shard, _settings(output, values, policy, flow))
     else:
         with console:
             pass
+    if values["table_file"] is not None and sources:
+        from lrpcli.records.table import Records
+
+        write_table(Records(output), Path(values["table_file"]))
     if console.failed:
         click.get_current_context().exit(1)
 
@@ -106,11 +125,16 @@ def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", se
     from lrpcli.scale import Job, find_executor
 
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
+
+    def announce(count: int) -> None:
+        if count > LARGE or (count and settings.output.layers):
+            console.announce(expected_size(count, execution.sizes(), settings.folder))
+
     with (
         find_executor()(job, console.total, settings.flow) as execution,
         Interrupts() as interrupts,
         console,
-        closing(execution.records(sources, interrupts.stop)) as records,
+        closing(execution.records(sources, interrupts.stop, announce)) as records,
     ):
         console.show_all(records, fail_fast=settings.flow.fail_fast)
 

@@ -1,35 +1,55 @@
 """What `lrp explain` says: beside each path its class, and in the summary what makes maps doubtful."""
 
-import shutil
 import sys
 from array import array
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from lrpcli.cli.columns import padded, shortened, width
 from lrpcli.cli.console import Console
 from lrpcli.cli.options import ConsoleSettings
-from lrpcli.cli.terminal import say
+from lrpcli.cli.terminal import BOLD, RED, YELLOW, Part, as_shown, columns, on_terminal, say_parts
 from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
 from lrpcli.records.explained import Explained, ExplainedClass
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
 
+if TYPE_CHECKING:
+    from lrpcli.images.find import Source
+
 LOW_SCORE = 0.2
 """A best class less likely than this is one that the net may not know."""
 NAMED = 3
 """Images with low scores that the summary names."""
+LOOKED_AT = 10_000
+"""Images whose names say how long paths are."""
+LONG = 50
+"""Columns of a name that may have a line to itself, so that a few of them move nothing to the right."""
+SUFFIX = len(".png")
+SHARE, KEPT = len("100%"), len("kept -100%")
+LEAST_LABEL, MOST_LABEL = 10, 24
+"""Columns of a class."""
+GAP = "  "
 
 
 class ExplainConsole(Console):
-    """A console that shows classes on a terminal, and sums up how far the maps can be trusted."""
+    """A console that shows classes on a terminal, and sums up how far the maps can be trusted.
 
-    column = 30
-    """Where what is said of a path begins, at least: behind the longest path so far."""
+    `sources` are the images of the run, if they are known: what is said of a path begins behind the longest.
+    """
 
-    def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings) -> None:
+    def __init__(
+        self, total: int, output: Path, skipped: str, settings: ConsoleSettings, sources: "Sequence[Source]" = ()
+    ) -> None:
         super().__init__(total, output, skipped, settings)
+        self.lined_up = self.end == b"\n" and not settings.as_json and on_terminal()
+        names = [source.name for source in islice(sources, LOOKED_AT if self.lined_up else 0)]
+        self.longest = width(as_shown(str(output))) + 1 + usual_width(names) + SUFFIX
         self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
         self.unknown: list[str] = []
 
@@ -45,19 +65,14 @@ class ExplainConsole(Console):
 
     def say_results(self, record: Record) -> None:
         """The paths, and on a terminal the class of each map behind it, its score and its kept share."""
-        if not isinstance(record, Explained) or self.end != b"\n" or not sys.stdout.isatty():
+        if not isinstance(record, Explained) or not self.lined_up:
             super().say_results(record)
             return
         for one in record.classes:
             if one.outputs.first is not None:
                 with tqdm.external_write_mode(file=sys.stdout):
-                    say(self.aligned(one_line(one.outputs.first), described(one)))
-
-    def aligned(self, path: str, text: str) -> str:
-        """A path and what is said of it, in a column where the line has room for both."""
-        self.column = max(self.column, len(path))
-        room = shutil.get_terminal_size().columns - len(text) - 2
-        return f"{path:<{min(self.column, max(room, 0))}}  {text}"
+                    for line in class_lines(as_shown(one.outputs.first), one, self.longest, columns()):
+                        say_parts(*line)
 
     def summary(self) -> str:
         """See Console."""
@@ -116,7 +131,32 @@ class ExplainConsole(Console):
         return values
 
 
-def described(one: ExplainedClass) -> str:
-    """A class, its probability, and the kept share of its map."""
-    kept = "" if one.relevance.kept is None else f"  kept {one.relevance.kept:.0%}"
-    return f"{one_line(one.label)}  {one.score:.0%}{kept}"
+def usual_width(names: Sequence[str]) -> int:
+    """The columns of the longest name; where that is over LONG, those of the longest but for a tenth of all."""
+    widths = sorted(width(as_shown(name)) for name in names) or [0]
+    return min(widths[-1], max(LONG, widths[(len(widths) - 1) * 9 // 10]))
+
+
+def class_lines(path: str, one: ExplainedClass, longest: int, room: int) -> list[list[Part]]:
+    """A path with its class, probability and kept share behind it, in columns: `longest` is that of the longest path.
+
+    The path stays whole: where a line has no room for all, the class stands below it, in the column of the others.
+    """
+    taken = len(GAP) + SHARE + len(GAP) + KEPT
+    label_room = max(LEAST_LABEL, min(MOST_LABEL, room // 5))
+    column = max(0, min(longest, room - len(GAP) - label_room - taken))
+    label = padded(shortened(as_shown(one.label), label_room), label_room)
+    said = [Part(GAP), Part(label, BOLD), *_shares(one)]
+    if width(path) <= column:
+        return [[Part(padded(path, column)), *said]]
+    return [[Part(path)], [Part(" " * column), *said]]
+
+
+def _shares(one: ExplainedClass) -> list[Part]:
+    """Probability and kept share, in colour where they speak against the map."""
+    parts = [Part(GAP), Part(padded(f"{one.score:.0%}", SHARE, right=True), YELLOW if one.score < LOW_SCORE else "")]
+    kept = one.relevance.kept
+    if kept is not None:
+        colour = RED if kept < 0 else YELLOW if kept < LEAST_KEPT else ""
+        parts += [Part(GAP), Part(f"kept {padded(f'{kept:.0%}', KEPT - len('kept '), right=True)}", colour)]
+    return parts

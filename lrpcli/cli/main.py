@@ -18,13 +18,14 @@ from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
 from lrpcli.cli.outside import known
+from lrpcli.cli.records_table import table
 from lrpcli.cli.settings import check_variables, give_variables, with_origin
 from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
-from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, unwritable
+from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, say, stop_waiting, unwritable
 from lrpcli.cli.tune import tune
-from lrpcli.errors import OutputError, UsageError
+from lrpcli.errors import OutputError, UsageError, suggestion
 from lrpcli.records.text import one_line
 
 BUG = 3
@@ -131,6 +132,7 @@ class _Refused(click.ClickException):
 
 def _die_by(number: signal.Signals) -> None:
     """Ends by the signal itself, so that the shell sees it and stops its loop too."""
+    stop_waiting()
     let_go(sys.stdout)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -146,6 +148,32 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, evaluate, tune, status, configs, models, env, completion):
+@main.command("help")
+@click.argument("command", nargs=-1, shell_complete=lambda context, parameter, typed: _commands(context, typed))
+@click.pass_context
+def help_(context: click.Context, command: tuple[str, ...]) -> None:
+    """Show the help of a command, as --help does: lrp help models show."""
+    group, shown = context.find_root(), context.find_root().command
+    for name in command:
+        if not isinstance(shown, click.Group):
+            raise UsageError(f"{group.command_path!r} has no commands of its own, such as {name!r}.")
+        found = shown.get_command(group, name)
+        if found is None:
+            known = group.command_path
+            raise UsageError(f"There is no command {f'{known} {name}'!r}.{suggestion(name, shown.commands)} "
+                             f"`{known} --help` lists all.")  # fmt: skip
+        group, shown = click.Context(found, parent=group, info_name=name), found
+    say(shown.get_help(group))
+
+
+def _commands(context: click.Context, typed: str) -> list[str]:
+    """The commands that `lrp help` takes next, for a shell that completes it."""
+    shown = context.find_root().command
+    for name in context.params.get("command") or ():
+        shown = shown.commands.get(name, shown) if isinstance(shown, click.Group) else shown
+    return [name for name in shown.commands if name.startswith(typed)] if isinstance(shown, click.Group) else []
+
+
+for command in (explain, evaluate, tune, table, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -1,15 +1,16 @@
 """`lrp models`: named models, their layers, and their weights in the cache."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrpcli.cli.columns import wrapped
+from lrpcli.cli.completers import MODELS, MODELS_OR_FILES, one_of
 from lrpcli.cli.options import mirror_option, model_options, model_settings, verbosity
-from lrpcli.cli.table import cell_text, print_table
-from lrpcli.cli.terminal import note, say, say_json, say_path
+from lrpcli.cli.table import cell_text, print_facts, print_table
+from lrpcli.cli.terminal import columns, note, on_terminal, say, say_json, say_path
 from lrpcli.errors import StoppedError, UsageError, WeightsError
 from lrpcli.models.presets import PRESETS
 from lrpcli.records.text import one_line
@@ -31,7 +32,7 @@ def models() -> None:
 
 
 @models.command("list")
-@click.argument("zoo", required=False)
+@click.argument("zoo", required=False, shell_complete=one_of(lambda: ("torchvision", "timm")))
 @as_json_option
 @verbosity
 def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
@@ -49,13 +50,14 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
         }
         for entry in (list_entries() if zoo is None else list_zoo(zoo))
     ]
-    print_table(rows, as_json)
-    if zoo is None and not quiet and sys.stdout.isatty():
-        note("\n".join(["", "And by a prefix, which `lrp models list ZOO` lists:", *summaries()]))
+    print_table(rows, as_json, spare=("sources",))
+    if zoo is None and not (quiet or as_json) and on_terminal():
+        lines = ["And by a prefix, which `lrp models list ZOO` lists:", *summaries()]
+        note("\n".join(["", *(part for line in lines for part in wrapped(line, columns()))]))
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE|CODE")
+@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
 @as_json_option
 @model_options
 @verbosity
@@ -75,15 +77,38 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
     if as_json:
         say_json({**facts, "layers": layers}, indent=2)
         return
-    for heading, value in facts.items():
-        if value is not None and heading not in FOR_JSON:
-            say(one_line(f"{heading:{LABEL_WIDTH}} {cell_text(value)}"))
+    shown = {heading: value for heading, value in facts.items() if value is not None and heading not in FOR_JSON}
+    print_facts({heading: cell_text(value) for heading, value in shown.items()}, LABEL_WIDTH + 1)
     say()
-    print_table(layers, False)
+    print_table(layers, False, spare=("kind",))
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
+@click.argument("text", required=False)
+@as_json_option
+@model_options
+@verbosity
+def labels(model: str, text: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
+    """List the classes of a model: index, a tab, and name; with TEXT, those that have it in their name.
+
+    A named model's weights need not be here.
+    """
+    from lrpcli.models import load_architecture
+
+    chosen = model_settings(model, values, quiet=quiet)
+    loaded = load_architecture(chosen.name, **chosen.keywords())
+    found = loaded.search_labels(text or "")
+    if as_json:
+        say_json([{"index": index, "label": label.name, "synonyms": label.synonyms, "synset": label.synset}
+                  for index, label in found], indent=2)  # fmt: skip
+        return
+    for index, label in found:
+        say(f"{index}\t{one_line(label.text)}")
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=MODELS)
 @click.option("--all", "every", is_flag=True, help="All named models whose weights can be fetched, one by one.")
 @mirror_option
 @as_json_option
@@ -132,7 +157,7 @@ def _chosen(names: tuple[str, ...], every: bool, quiet: bool) -> "list[Entry]":
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...", shell_complete=MODELS_OR_FILES)
 @as_json_option
 @verbosity
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
@@ -173,7 +198,7 @@ def _verified(text: str, entry: "Entry | None") -> dict[str, str | None]:
 
 
 @models.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=MODELS)
 @verbosity
 def path(name: str | None, quiet: bool) -> None:
     """Print the cache folder, or where the weights of NAME lie or would lie."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import click
 
-from lrpcli.cli.terminal import note, results_apart
+from lrpcli.cli.completers import BY_FIELD, Completer, one_of
+from lrpcli.cli.terminal import note, results_apart, wait_for
+from lrpcli.cli.waiting import LOADING
 from lrpcli.models import names_code
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
 from lrpcli.records.text import one_line
@@ -116,7 +118,7 @@ def _option(item: Field[Any], details: Setting) -> Callable[[Decorated], Decorat
     shown = details.shown_default is None and default not in (None, ())
     return click.option(
         *flags, item.name, multiple=several, type=_type(item, details), default=default, metavar=details.metavar,
-        show_default=shown, help=text, shell_complete=_completer(details.choices),
+        show_default=shown, help=text, shell_complete=_completer(item.name, details.choices),
     )  # fmt: skip
 
 
@@ -148,10 +150,8 @@ def _in_words(choices: tuple[str, ...]) -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
 
 
-def _completer(choices: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]] | None:
-    if not choices:
-        return None
-    return lambda context, parameter, incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+def _completer(name: str, choices: tuple[str, ...]) -> Completer | None:
+    return one_of(lambda: choices) if choices else BY_FIELD.get(name)
 
 
 def _only(*names: str) -> Callable[[Decorated], Decorated]:
@@ -176,8 +176,15 @@ def model_settings(name: str, values: dict[str, Any], *, quiet: bool) -> ModelSe
         click.get_current_context().with_resource(results_apart())
         if not quiet:
             note(one_line(f"Runs the code of {name}."))
+    say_loading(name, quiet=quiet)
     preprocessing = from_options(PreprocessingSettings, values)
     return from_options(ModelSettings, {**values, "name": name}, preprocessing=preprocessing)
+
+
+def say_loading(name: str, *, quiet: bool) -> None:
+    """Says on a terminal that a model is loaded, before torch is imported, which takes seconds."""
+    if not quiet:
+        wait_for(LOADING.format(name))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lrpcli.cli.options import Decorated, Filled, grouped
+from lrpcli.cli.options import Decorated, FilledPath, grouped
 from lrpcli.cli.table import print_table
 from lrpcli.errors import UsageError, suggestion
 
@@ -85,7 +85,7 @@ class Configurable(click.Command):
 def settings_options(function: Decorated) -> Decorated:
     """--settings and --show-settings."""
     return grouped(
-        click.option("--settings", metavar="FILE", type=Filled(), is_eager=True, expose_value=False, callback=_read,
+        click.option("--settings", metavar="FILE", type=FilledPath(), is_eager=True, expose_value=False, callback=_read,
                      help="Options from a TOML file, such as batch-size = 8."),
         click.option("--show-settings", is_flag=True, expose_value=False, callback=_remember,
                      help="Show the value of every option and where it comes from, and do nothing."),

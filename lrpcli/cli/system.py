@@ -14,7 +14,7 @@ from lrpcli.errors import WeightsError
 from lrpcli.records.text import one_line
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "onnx", "timm",
-            "huggingface_hub", "click")  # fmt: skip
+            "huggingface_hub", "pyarrow", "click")  # fmt: skip
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -17,6 +17,7 @@ from lrpcli.cli.options import (
     model_options,
     model_settings,
     options_of_settings,
+    say_loading,
     verbosity,
 )
 from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
@@ -58,6 +59,7 @@ def tune(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     ABPC. Half of the images are held out, and say what is gained over the default. OUTPUT gets tuned.toml, a config;
     table.csv and tune.json have the search that led to it.
     """
+    say_loading(values["name"], quiet=values["quiet"])
     folder = require_folder(out)
     if not inputs and values["files_from"] is None:
         raise UsageError("No input is given. Name images or folders.")

@@ -24,10 +24,7 @@ from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, OK
 from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
-from lrpcli.records.text import json_text, printable
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What the cells begin with that spreadsheets compute."""
+from lrpcli.records.text import for_spreadsheets, json_text, printable
 
 
 class Collected:
@@ -126,13 +123,3 @@ def csv_bytes(summary: Summary) -> bytes:
                  for_spreadsheets(printable(image.label)), image.score, *numbers, image.area, image.mask_area]
             )  # fmt: skip
     return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def for_spreadsheets(text: str) -> str:
-    """A text for a cell of a table, with an apostrophe before one that a spreadsheet would take for a formula.
-
-    >>> from lrpcli.evaluation.results import for_spreadsheets
-    >>> for_spreadsheets("tabby"), for_spreadsheets("=1+1")
-    ('tabby', "'=1+1")
-    """
-    return f"'{text}" if text.startswith(FORMULAS) else text

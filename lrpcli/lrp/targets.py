@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lrpcli.errors import UsageError
+from lrpcli.lrp.names import STARTS
 
-STARTS = ("logit", "one", "probability", "softmax-gradient", "contrastive", "contrastive-positive")
 WHOLE_STARTS = ("logit", "one", "probability")
 """Starts that are a score of the class, of which the map's total is a share."""
 

@@ -142,6 +142,26 @@ class Model:
                 )
         raise ModelError(f"The model {self.name!r} has no class {text!r}.{_suggestions(text, labels)}")
 
+    def search_labels(self, text: str = "") -> list[tuple[int, Label]]:
+        """The outputs whose label or synset id holds a text, in any case, with their labels; all for an empty text.
+
+        Raises ModelError where no labels are known, or none holds the text.
+        """
+        if self.labels is None:
+            raise ModelError(
+                f"The class names of {self.name!r} are not known: its outputs have numbers alone. Give its names, one "
+                "a line, with --labels FILE."
+            )
+        labels = [parse_label(line) for line in self.labels]
+        wanted = text.strip().casefold()
+        found = [(index, label) for index, label in enumerate(labels) if wanted in label.text.casefold()
+                 or wanted == label.synset]  # fmt: skip
+        if not found:
+            close = _similar(text, labels)
+            offer = f"Did you mean {close}?" if close else "Without a text, `lrp models labels` lists all."
+            raise ModelError(f"No class of {self.name!r} has {text!r} in its name. {offer}")
+        return found
+
     def _check_index(self, index: int) -> int:
         if self.outputs is not None and index >= self.outputs:
             raise ModelError(f"The model {self.name!r} has no output {index}; its outputs are 0 to {self.outputs - 1}.")
@@ -208,10 +228,13 @@ def _synonym(label: Label, text: str) -> bool:
 
 
 def _suggestions(text: str, labels: Sequence[Label]) -> str:
-    """Names that are spelt alike, then names that hold the text as a word."""
+    close = _similar(text, labels)
+    return f" Did you mean {close}?" if close else " Give the index of the output, or one of its labels."
+
+
+def _similar(text: str, labels: Sequence[Label]) -> str:
+    """Names that are spelt alike, then names that hold the text as a word, quoted; empty if there are none."""
     names = {name.casefold(): name for label in labels for name in label.synonyms}
     close = difflib.get_close_matches(text.casefold(), names, n=4, cutoff=0.7)
     close += [key for key in names if text.casefold() in key.split() and key not in close]
-    if not close:
-        return " Give the index of the output, or one of its labels."
-    return f" Did you mean {', '.join(repr(names[key]) for key in close[:5])}?"
+    return ", ".join(repr(names[key]) for key in close[:5])

@@ -43,6 +43,10 @@ class Agenda(Generic[T, R]):
             self.needs.append(self.resume.look(source.path, source.name))
         self._settle()
 
+    def count_work(self) -> int:
+        """How many images need work."""
+        return sum(need == TODO or need >= SUSPECT for need in self.needs)
+
     def _settle(self) -> None:
         """Settles by their contents what unsure images need, reading as many of them at once as there are jobs."""
         unsure = (position for position, need in enumerate(self.needs) if need == UNSURE)

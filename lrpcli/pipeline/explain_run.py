@@ -17,6 +17,7 @@ from lrpcli.pictures.style import CROP
 from lrpcli.pipeline.agenda import Agenda
 from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
+from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH, RunSettings
@@ -53,6 +54,12 @@ class ExplainRun(Run[Answer, Explained]):
             load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
         resume.still_fits = writer.fits
         return stages
+
+    def sizes(self) -> list[KindSize]:
+        """What the files of one image will take, for each kind of them; those of all its maps together."""
+        writer = _writer_of(self.stages)
+        maps = writer.targets.count
+        return [size._replace(bytes=maps * size.bytes) for size in kind_sizes(writer.settings, writer.model)]
 
     def agree(self, agenda: ExplainAgenda) -> None:
         """See Run."""

@@ -1,7 +1,7 @@
 """A whole run, whatever its work is: settings and sources in; files, journal and records out."""
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,13 @@ class Run(Generic[T, R]):
         workers: Workers,
         stop: threading.Event | None = None,
         held: ExitStack | None = None,
+        announce: Callable[[int], None] = lambda count: None,
     ) -> Generator[R | Record, None, None]:
         """Works on the shard's share of the sources; a record for each, in order. StoppedError ends the run.
 
         What an earlier run finished is skipped unless the run is forced; UsageError if that was made with other
         settings. When `stop` is set, what is in the work is finished, and the rest dropped. No other run works on the
-        shard meanwhile, nor until `held` is closed.
+        shard meanwhile, nor until `held` is closed. `announce` is called once it is known how many images need work.
         """
         stop = stop or threading.Event()
         if not self.force:
@@ -59,6 +60,7 @@ class Run(Generic[T, R]):
             resume.begin_run(RunLine(self.shard.number, self.shard.count, len(sources), len(share)))
             agenda = Agenda(share, self.ready(share, resume), workers, resume, stop)
             agenda.look_up()
+            announce(agenda.count_work())
             agenda.try_suspects()
             self.agree(agenda)
             with closing(agenda.records()) as records:

@@ -14,6 +14,7 @@ from lrpcli.models.importers import suffixes_in_words
 from lrpcli.models.presets import PRESETS
 from lrpcli.pictures.encode import FORMATS, QUALITY
 from lrpcli.pictures.style import FIGURE, PictureStyle
+from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.pipeline.picture_checks import check_pictures
 from lrpcli.setting import require_choices, setting
@@ -24,7 +25,6 @@ MAP_TYPES = ("float32", "float16")
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
-DEFAULT_MODEL = "caffenet-small"
 BATCH = {"cpu": 16, "cuda": 64}
 """Images at once where nothing is said: larger batches are hardly faster and only take memory."""
 TIMEOUT = 60.0

@@ -116,6 +116,8 @@ class Writer:
                 float(summed.max()),
                 explanation.exploded,
                 None if explanation.kept is None else round(explanation.kept, 6),
+                float(summed.sum(dtype=np.float64, where=summed > 0)),
+                float(summed.sum(dtype=np.float64, where=summed < 0)),
             ),
             product.scale,
         )

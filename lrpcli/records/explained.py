@@ -26,12 +26,15 @@ class RelevanceRange:
     """Whether single relevances are over a million times the start."""
     kept: float | None = None
     """Share of the start that reached the pixels, total / start; None for starts that have no total of their own."""
+    positive: float | None = None
+    negative: float | None = None
+    """Sums of the pixels that speak for and against the class; early versions did not write them down."""
 
     def as_json(self) -> dict[str, object]:
-        """Four numbers, "kept" where it is known and "exploded" where it holds."""
+        """Four numbers, the others where they are known and "exploded" where it holds."""
         numbers: dict[str, object] = {"total": self.total, "start": self.start, "min": self.min, "max": self.max}
-        if self.kept is not None:
-            numbers["kept"] = self.kept
+        others = {"kept": self.kept, "positive": self.positive, "negative": self.negative}
+        numbers |= {name: number for name, number in others.items() if number is not None}
         if self.exploded:
             numbers["exploded"] = True
         return numbers
@@ -40,8 +43,10 @@ class RelevanceRange:
     def from_json(cls, fields: Fields) -> "RelevanceRange":
         """What as_json wrote; ValueError for anything else."""
         total, start, least, most = (fields.number(key) for key in ("total", "start", "min", "max"))
-        kept = None if fields.get("kept") is None else fields.number("kept")
-        return cls(total, start, least, most, fields.get("exploded") is True, kept)
+        kept, positive, negative = (
+            None if fields.get(key) is None else fields.number(key) for key in ("kept", "positive", "negative")
+        )
+        return cls(total, start, least, most, fields.get("exploded") is True, kept, positive, negative)
 
 
 @dataclass(frozen=True)

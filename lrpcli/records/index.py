@@ -159,6 +159,17 @@ class Index:
                 if line is not None:
                     yield self.journals[int(self._places[row]) >> _PLACE], line.name
 
+    def last_lines(self) -> Iterator[tuple[int, Line]]:
+        """What became of each image, and the last line about it; in the order in which journals first speak of them."""
+        last = np.flatnonzero(np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)])
+        if not len(last):
+            return
+        first = np.minimum.reduceat(self._places, np.append(0, last[:-1] + 1))
+        for row in last[np.argsort(first)]:
+            code, line = int(self._codes[row]), self._line(int(row))
+            if line is not None:
+                yield FAILED if code == _CRASHED else code, line
+
     def _line(self, row: int) -> Line | None:
         return self._line_at(int(self._places[row]))
 

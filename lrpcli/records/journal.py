@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from lrpcli.records.store import translate_os_error
 START, ALONE, DROPPED, FAILED, OK, SKIPPED, RUN, OUTDATED, CLASHED = range(9)
 """What a line says: begun, begun with nothing else under way, given up, failed, finished, found finished, a new run,
 finished by a run with other settings, left undone as another image has that name."""
+GLANCES, GLANCE = 5, 0.02
+"""How often and how many seconds a run waits for who only looks whether a journal is held."""
 UNFINISHED = (START, ALONE)
 FINISHED = (OK, OUTDATED)
 
@@ -76,7 +79,7 @@ class Journal:
             descriptor = open_regular(output, FOLDER, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             self._file = os.fdopen(descriptor, "a+b", buffering=0)
             self._require_one_name()
-            if alone and not locked(descriptor):
+            if alone and not _locked_soon(descriptor):
                 self._file.close()
                 raise UsageError(
                     f"Another run is at work on {os.fspath(output)!r} (it holds {name}). Wait for it, or give each run "
@@ -139,6 +142,15 @@ def locked(descriptor: int) -> bool:
     return True
 
 
+def _locked_soon(descriptor: int) -> bool:
+    """What `locked` says, also where it is only asked for a moment whether anybody has the file, see is_idle."""
+    for _ in range(GLANCES):
+        if locked(descriptor):
+            return True
+        time.sleep(GLANCE)
+    return locked(descriptor)
+
+
 def is_idle(output: Path, name: str) -> bool:
     """Whether no run holds a journal."""
     try:
@@ -167,20 +179,20 @@ def unusable(what: str, error: OSError, path: Path) -> OutputError:
     )
 
 
-def read_lines(output: Path, name: str, run: str | None = None) -> Iterator[Line]:
-    """The lines of a journal; torn ones are passed over. OutputError if it cannot be read.
+def read_lines(output: Path, name: str, run: str | None = None, start: int = 0) -> Iterator[Line]:
+    """The lines of a journal from a position on; torn ones are passed over. OutputError if it cannot be read.
 
     Of another `run`, what it finished is OUTDATED, and what failed or was skipped does not count.
     """
     try:
         with open_journal(output, name) as file:
-            yield from _lines(file, run)
+            file.seek(start)
+            yield from _lines(file, run, start)
     except OSError as error:
         raise unusable("read", error, output / FOLDER / name) from error
 
 
-def _lines(file: BinaryIO, run: str | None) -> Iterator[Line]:
-    position = 0
+def _lines(file: BinaryIO, run: str | None, position: int) -> Iterator[Line]:
     for data in file:
         line = parse_line(data, position)
         position += len(data)
@@ -200,11 +212,11 @@ def parse_line(data: bytes, position: int = 0) -> Line | None:
         code = _code(fields)
         begun = RunLine.from_json(fields) if code == RUN else None
         name = "" if begun else fields.path("name")
-        time = as_number(fields.get("time") or 0)
+        written = as_number(fields.get("time") or 0)
         run = "" if fields.get("run") is None else fields.text("run")
     except (ValueError, RecursionError):
         return None
-    return Line(code, time, position, name, run, begun, fields)
+    return Line(code, written, position, name, run, begun, fields)
 
 
 def _code(fields: Fields) -> int:

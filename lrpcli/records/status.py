@@ -1,10 +1,14 @@
-"""How far an output folder is, counted from its journals."""
+"""How far an output folder is, counted from its journals; and followed while runs write into them."""
 
+import os
+import stat
 from array import array
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +16,52 @@ from lrpcli.errors import UsageError
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
 from lrpcli.records.explained import Explained
 from lrpcli.records.index import Index, identity
-from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, RunLine, failure_kind
+from lrpcli.records.journal import (
+    CLASHED,
+    FAILED,
+    OK,
+    RUN,
+    SKIPPED,
+    UNFINISHED,
+    Line,
+    RunLine,
+    failure_kind,
+    is_idle,
+    open_journal,
+    parse_line,
+    read_lines,
+)
 from lrpcli.records.json_values import Fields
-from lrpcli.records.record import CLASH
+from lrpcli.records.record import CLASH, Outputs, Record
+
+BLOCK = 512
+"""Bytes of the blocks that a file's status counts."""
+
+
+class FailedImage(NamedTuple):
+    """An image that failed: its path as it was given, the kind of its failure, and the message."""
+
+    path: str
+    kind: str
+    message: str
+
+
+@dataclass
+class ShardStatus:
+    """What one journal says of the last run: its share of the images, and how many of them it reports.
+
+    `rate` is the images it worked on in each second, None where that cannot be told; `running`: it is at work.
+    """
+
+    share: int
+    told: int
+    rate: float | None = None
+    running: bool = False
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all of its share is told, if it goes on like this; None where nobody works on it."""
+        return (self.share - self.told) / self.rate if self.running and self.rate else None
 
 
 @dataclass
@@ -22,14 +69,15 @@ class Status:
     """`images` of the last run over all its shards; of these `done`, failed by kind in `errors`, and `missing`.
 
     Missing is what was not reached, was under way when a run was killed, or whose files are gone. `shards` is their
-    number; `journals` says for each that has begun which share of the images it has and how many of those it reports.
+    number, `journals` has those that have begun, and `disk` is the bytes that the files of what is done take there.
     """
 
     images: int
     done: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     shards: int = 1
-    journals: dict[str, dict[str, int]] = field(default_factory=dict)
+    journals: dict[str, ShardStatus] = field(default_factory=dict)
+    disk: int = 0
 
     @property
     def failed(self) -> int:
@@ -41,24 +89,60 @@ class Status:
         """Images without a result."""
         return max(0, self.images - self.done - self.failed)
 
+    @property
+    def running(self) -> bool:
+        """Whether a run is at work."""
+        return any(shard.running for shard in self.journals.values())
+
+    @property
+    def rate(self) -> float | None:
+        """Images a second of the shards together, while a run is at work of those that are; None if unknown."""
+        shards = [shard for shard in self.journals.values() if shard.running or not self.running]
+        return sum(shard.rate or 0 for shard in shards) or None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last of the shards that are at work is through; None if unknown."""
+        return max((left for shard in self.journals.values() if (left := shard.seconds_left) is not None), default=None)
+
 
 class _Shard:
-    """What one journal says of its last run: when that began, and which images it reported."""
+    """What one journal says of its last run: when that began, which images it reported, and when it worked."""
 
     def __init__(self) -> None:
         self.begun: RunLine | None = None
-        self.run, self.time = "", 0.0
+        self.run, self.time, self.position = "", 0.0, 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew."""
         self.reported, self.clashed = array("Q"), array("Q")
+        self.clashes = array("Q")
+        self.started: float | None = None
+        self.ended, self.worked = 0.0, 0
 
     def read(self, line: Line) -> None:
         """Takes in the next line."""
+        self.position = line.position
         if line.code == RUN:
             self.begun, self.run, self.time = line.begun, line.run, line.time
-            self.reported, self.clashed = array("Q"), array("Q")
+            self.forget()
+        elif line.code in UNFINISHED:
+            self.started = line.time if self.started is None else self.started
         elif line.code in (OK, FAILED, SKIPPED):
             self.reported.append(identity(line.name))
+            self.worked += line.code != SKIPPED
+            self.ended = line.time if line.code != SKIPPED else self.ended
         elif line.code == CLASHED:
             self.clashed.append(identity(line.name))
+            self.clashes.append(line.position)
+
+    @property
+    def rate(self) -> float | None:
+        """Images worked on a second, by the times in the journal; None where there are too few, or the clock jumped."""
+        if self.started is None or self.ended <= self.started:
+            return None
+        return self.worked / (self.ended - self.started)
 
     def is_part_of(self, other: "_Shard") -> bool:
         """Whether both belong to one run."""
@@ -68,62 +152,154 @@ class _Shard:
         return same and self.run == other.run
 
 
+class StatusReader:
+    """Reads the status of what was explained into a folder, or else evaluated, and follows it; to be closed.
+
+    UsageError if nothing ever was, OutputError if a journal cannot be read.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.files, self._index, self._shards = self._read(EXPLAIN_FILES) or self._read(EVALUATE_FILES) or _none(output)
+        read_description(output, self.files)
+        self._last = max(self._shards.values(), key=lambda shard: shard.time)
+        self._own = {name: shard for name, shard in self._shards.items() if shard.is_part_of(self._last)}
+        assert self._last.begun is not None
+        self._failed, self._since = array("Q"), dict[int, Line]()
+        self.status = Status(self._last.begun.images, shards=self._last.begun.count)
+        for image in _different(shard.reported for shard in self._own.values()):
+            self._count(image, self._index.last(image))
+        clashes = len(_different(shard.clashed for shard in self._own.values()))
+        self.status.errors += Counter({CLASH: clashes})
+        self._measure()
+
+    def _read(self, files: RunFiles) -> "tuple[RunFiles, Index, dict[str, _Shard]] | None":
+        """The journals of one kind of work; None if no run of it began."""
+        shards: dict[str, _Shard] = {}
+
+        def seen(journal: str, line: Line) -> None:
+            shards.setdefault(journal, _Shard()).read(line)
+
+        index = Index(self.output, files, None, seen=seen)
+        begun = {name: shard for name, shard in shards.items() if shard.begun is not None}
+        if not begun:
+            index.close()
+            return None
+        return files, index, begun
+
+    def _count(self, image: int, line: Line | None) -> None:
+        """Counts an image that was reported, by the last line about it; `image` is its identity."""
+        if line is not None and line.code == OK:
+            size = _size(line.fields, self.output)
+            self.status.done += size is not None
+            self.status.disk += size or 0
+        elif line is not None and line.code == FAILED:
+            self.status.errors[_kind(line)] += 1
+            self._failed.append(image)
+
+    def _measure(self) -> None:
+        """How fast the shards are, and which of them are at work."""
+        for name, shard in self._own.items():
+            assert shard.begun is not None
+            told = len(_different([shard.reported])) + len(_different([shard.clashed]))
+            running = not is_idle(self.output, name)
+            self.status.journals[self.files.shard(name)] = ShardStatus(shard.begun.share, told, shard.rate, running)
+
+    def follow(self) -> bool:
+        """Takes in what was written since; False where a run has begun meanwhile, so that all is to be read again."""
+        if self.files.journals_in(self.output) != self._index.journals:
+            return False
+        for name, shard in self._own.items():
+            for line in read_lines(self.output, name, start=shard.position):
+                if line.position == shard.position:  # read before
+                    continue
+                if line.code == RUN:
+                    return False
+                shard.read(line)
+                self._take(line)
+        self._measure()
+        return True
+
+    def _take(self, line: Line) -> None:
+        """Counts what a line says that was written since the journals were read."""
+        image = identity(line.name)
+        if line.code == FAILED:
+            self._since[image] = line
+        if line.code in (OK, FAILED, SKIPPED):
+            self._count(image, self._index.last(image) if line.code == SKIPPED else line)
+        self.status.errors += Counter({CLASH: int(line.code == CLASHED)})
+
+    def failed_images(self) -> Iterator[FailedImage]:
+        """The images of the last run that failed, shard by shard in the order in which they were reported."""
+        for image in self._failed:
+            yield from _failed(self._since.get(image) or self._index.last(image))
+        for name, shard in self._own.items():
+            if shard.clashes:
+                with open_journal(self.output, name) as journal:
+                    for place in shard.clashes:
+                        journal.seek(place)
+                        yield from _failed(parse_line(journal.readline()))
+
+    def close(self) -> None:
+        """Lets go of the journals."""
+        self._index.close()
+
+    def __enter__(self) -> "StatusReader":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
 def read_status(output: Path) -> Status:
-    """The status of what was explained into a folder, or else evaluated. UsageError if nothing ever was."""
-    for files in (EXPLAIN_FILES, EVALUATE_FILES):
-        status = _read_status(output, files)
-        if status is not None:
-            return status
+    """The status of a folder as it is now; errors as those of StatusReader."""
+    with StatusReader(output) as reader:
+        return reader.status
+
+
+def _none(output: Path) -> "tuple[RunFiles, Index, dict[str, _Shard]]":
     raise UsageError(
         f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained or evaluated into it."
     )
 
 
-def _read_status(output: Path, files: RunFiles) -> Status | None:
-    shards: dict[str, _Shard] = {}
-
-    def seen(journal: str, line: Line) -> None:
-        shards.setdefault(files.shard(journal), _Shard()).read(line)
-
-    with closing(Index(output, files, None, seen=seen)) as index:
-        begun = {name: shard for name, shard in shards.items() if shard.begun is not None}
-        if not begun:
-            return None
-        read_description(output, files)
-        last = max(begun.values(), key=lambda shard: shard.time)
-        assert last.begun is not None
-        status, reported, clashed = Status(last.begun.images, shards=last.begun.count), array("Q"), array("Q")
-        for name, shard in begun.items():
-            if shard.begun is not None and shard.is_part_of(last):
-                told = len(_different(shard.reported)) + len(_different(shard.clashed))
-                status.journals[name] = {"share": shard.begun.share, "told": told}
-                reported.extend(shard.reported)
-                clashed.extend(shard.clashed)
-        for image in _different(reported):
-            _count(index.last(image), output, status)
-        if clashed:
-            status.errors[CLASH] += len(_different(clashed))
-    return status
+def _different(images: "Iterable[array[int]]") -> list[int]:
+    """Each number once, in the order in which they first stand there."""
+    every = np.concatenate([np.asarray(part, np.uint64) for part in images] or [np.empty(0, np.uint64)])
+    numbers, first = np.unique(every, return_index=True)
+    return [int(number) for number in numbers[np.argsort(first)]]
 
 
-def _different(images: "array[int]") -> list[int]:
-    return [int(image) for image in np.unique(np.asarray(images))]
+def _kind(line: Line) -> str:
+    kind = failure_kind(line.fields) or ""
+    return kind if kind.isidentifier() else "unknown"
 
 
-def _count(line: Line | None, output: Path, status: Status) -> None:
-    """Counts an image that was reported, by the last line about it."""
-    if line is not None and line.code == OK:
-        status.done += _is_there(line.fields, output)
-    elif line is not None and line.code == FAILED:
-        kind = failure_kind(line.fields) or ""
-        status.errors[kind if kind.isidentifier() else "unknown"] += 1
+def _failed(line: Line | None) -> Iterator[FailedImage]:
+    """The failed image of a line; none where it is damaged."""
+    with suppress(ValueError):
+        if line is not None:
+            record = Record.from_json(line.fields)
+            yield FailedImage(record.input, _kind(line), "" if record.failure is None else record.failure.message)
 
 
-def _is_there(fields: Fields, output: Path) -> bool:
-    """Whether the files of an image are there; a record without files needs none."""
+def _size(fields: Fields, output: Path) -> int | None:
+    """Bytes on disk of the files of an image, None if one is gone; a record without files needs none."""
     try:
-        return fields.get("outputs") is None or all(
-            outputs.exist_in(output) for outputs in Explained.outputs_of(fields)
-        )
-    except ValueError:
-        return False
+        if fields.get("outputs") is None:
+            return 0
+        return sum(_size_of(outputs, output) for outputs in Explained.outputs_of(fields))
+    except (ValueError, OSError):
+        return None
+
+
+def _size_of(outputs: Outputs, output: Path) -> int:
+    """Bytes on disk; OSError if a file is gone, ValueError if it is none."""
+    return sum(_bytes_on_disk(os.path.join(output, path)) for path in outputs.paths.values())  # noqa: PTH118
+
+
+def _bytes_on_disk(path: str) -> int:
+    status = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path!r} is not a file")
+    return status.st_blocks * BLOCK if hasattr(status, "st_blocks") else status.st_size

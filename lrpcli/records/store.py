@@ -8,13 +8,15 @@ import re
 import secrets
 import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpcli.errors import ImageError, OutputError
+from lrpcli.errors import ImageError, OutputError, UsageError
+from lrpcli.paths import kind_of
 from lrpcli.records.folder import names_in, opened_folder
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
@@ -26,6 +28,7 @@ ADVICE: dict[int | None, str] = {
 }
 """What to do about failures that have nothing to do with the place; NumPy's have no number on a full disk."""
 TEMPORARY = ".lrp-{owner}-{unique}.tmp"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_whole(path: Path, data: bytes, owner: str = "0", root: Path | None = None) -> None:
@@ -44,15 +47,40 @@ def write_whole(path: Path, data: bytes, owner: str = "0", root: Path | None = N
 
 
 def _write_whole(folder: int, name: str, data: bytes, temporary: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+        with os.fdopen(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb") as file:
             file.write(data)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, owner: str = "0") -> Iterator[BinaryIO]:
+    """A file to be written piece by piece, which has its name only once the block ends without an error.
+
+    Its folders are made; what a link leads to is replaced, not the link. UsageError for anything else than a regular
+    file, OutputError if it cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{os.fspath(path)!r} is {kind_of(path.stat().st_mode)}. Name a file to be written.")
+    temporary = TEMPORARY.format(owner=owner, unique=secrets.token_hex(8))
+    try:
+        with opened_folder(path.parent, make=True) as folder:
+            try:
+                with os.fdopen(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb") as file:
+                    yield file
+                os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+    except OSError as error:
+        translated = translate_os_error(error, path)
+        raise translated if isinstance(translated, OutputError) else OutputError(str(translated)) from error
 
 
 def remove_leftovers(root: Path, owner: str, inner: str = "") -> int:

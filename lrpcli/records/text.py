@@ -1,9 +1,12 @@
-"""Text that may come from anywhere, made harmless for a terminal."""
+"""Text that may come from anywhere, made harmless for a terminal and for a spreadsheet."""
 
 import re
 
 # C0 but tab and line feed, DEL, C1 (a terminal takes U+009B for the start of a command), and what turns text round.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What the cells begin with that spreadsheets compute."""
 
 
 def printable(text: str) -> str:
@@ -24,6 +27,16 @@ def one_line(text: str) -> str:
 def json_text(text: str) -> str:
     """JSON with its remaining control characters as JSON escapes, which mean the same."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def for_spreadsheets(text: str) -> str:
+    """A text for a cell of a table, with an apostrophe before one that a spreadsheet would take for a formula.
+
+    >>> from lrpcli.records.text import for_spreadsheets
+    >>> for_spreadsheets("tabby"), for_spreadsheets("=1+1")
+    ('tabby', "'=1+1")
+    """
+    return f"'{text}" if text.startswith(FORMULAS) else text
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
 """Where a run is worked on: one line an executor. Imports nothing heavy."""
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -11,6 +11,7 @@ from lrpcli.pipeline.settings import FlowSettings
 
 if TYPE_CHECKING:
     from lrpcli.images.find import Source
+    from lrpcli.pipeline.expected_size import KindSize
     from lrpcli.pipeline.run import Run
     from lrpcli.records.record import Record
 
@@ -37,8 +38,13 @@ class Job:
 class Execution(Protocol):
     """A job whose run is ready to begin."""
 
-    def records(self, sources: "Sequence[Source]", stop: threading.Event) -> "Generator[Record, None, None]":
+    def records(
+        self, sources: "Sequence[Source]", stop: threading.Event, announce: Callable[[int], None]
+    ) -> "Generator[Record, None, None]":
         """See Run.records."""
+
+    def sizes(self) -> "list[KindSize]":
+        """See ExplainRun.sizes."""
 
 
 class Executor(Protocol):

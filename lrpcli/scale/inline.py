@@ -1,16 +1,19 @@
 """Works in this process, with processes beside it that decode."""
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrpcli.images.find import Source
 from lrpcli.pipeline.settings import FlowSettings
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.record import Record
 from lrpcli.scale import Job
+
+if TYPE_CHECKING:
+    from lrpcli.pipeline.expected_size import KindSize
 
 
 @dataclass
@@ -20,9 +23,16 @@ class InlineExecution:
     run: Any
     workers: Workers
 
-    def records(self, sources: Sequence[Source], stop: threading.Event) -> Generator[Record, None, None]:
+    def records(
+        self, sources: Sequence[Source], stop: threading.Event, announce: Callable[[int], None] = lambda count: None
+    ) -> Generator[Record, None, None]:
         """See Run.records."""
-        yield from self.run.records(sources, self.workers, stop)
+        yield from self.run.records(sources, self.workers, stop, announce=announce)
+
+    def sizes(self) -> "list[KindSize]":
+        """See ExplainRun.sizes."""
+        sizes: list[KindSize] = self.run.sizes()
+        return sizes
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from lrpcli.errors import ConfigError
 from lrpcli.lrp.composites.assign import assign_rules
-from lrpcli.lrp.composites.composite import Composite, builtin_names, load_composite
+from lrpcli.lrp.composites.composite import Composite, load_composite
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+from lrpcli.lrp.names import builtin_names
 from lrpcli.lrp.targets import WHOLE_STARTS
 from lrpcli.lrp.tracing.graph import Graph
 from lrpcli.tuning.space import Limits, Point, composite_at, drawn

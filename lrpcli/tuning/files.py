@@ -11,12 +11,11 @@ from pathlib import Path
 import lrpcli
 from lrpcli.errors import ImageError, OutputError, UsageError
 from lrpcli.evaluation.evaluator import Evaluator
-from lrpcli.evaluation.results import for_spreadsheets
 from lrpcli.lrp.composites.composite import Composite
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import Record
 from lrpcli.records.store import remove_leftovers, write_whole
-from lrpcli.records.text import json_text
+from lrpcli.records.text import for_spreadsheets, json_text
 from lrpcli.tuning.candidates import Candidate
 from lrpcli.tuning.guards import GUARDS, Scores
 from lrpcli.tuning.notes import notes_on

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import termios
@@ -479,24 +478,6 @@ def test_the_summary_warns_of_maps_that_do_not_depend_on_the_class(tmp_path):
     console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
     console.cosines.extend([0.97, 0.99])
     assert console.doubts() == ["these maps hardly depend on the class; see --start."]
-
-
-def test_a_terminal_shows_class_score_and_kept_share_behind_each_path(tmp_path):
-    folder_of_photos(tmp_path / "in", 3)
-    command = [sys.executable, "-m", "lrpcli", "explain", *TINY_OPTIONS, str(tmp_path / "in"), str(tmp_path / "out")]
-    main_end, other_end = os.openpty()
-    termios.tcsetwinsize(other_end, (40, 200))
-    done = subprocess.run(command, stdout=other_end, stderr=subprocess.DEVNULL, check=False, timeout=300)
-    os.close(other_end)
-    lines = os.read(main_end, 65536).decode().splitlines()
-    os.close(main_end)
-    assert done.returncode == 0 and len(lines) == 3
-    for line in lines:
-        path, rest = line.split(maxsplit=1)
-        assert Path(path).is_file()
-        assert re.fullmatch(r"class \d  \d+%  kept -?\d+%", rest)
-    short, other, _ = lines  # 0.png, 2.png and cats/1.png
-    assert short.index("class ") == other.index("class ")
 
 
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_vv(tmp_path, monkeypatch):

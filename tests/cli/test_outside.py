@@ -49,7 +49,7 @@ def test_an_error_from_outside_that_nobody_met_is_told_by_the_command(monkeypatc
     def fails(output):
         raise error
 
-    monkeypatch.setattr(status, "read_status", fails)
+    monkeypatch.setattr(status, "StatusReader", fails)
     result = lrp("status", "out")
     assert result.exit_code == code and text in result.stderr and "bug" not in result.stderr, result.stderr
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
@@ -63,7 +63,7 @@ def test_a_bug_is_called_one(monkeypatch, error):
         raise error
 
     assert known(error) is None
-    monkeypatch.setattr(status, "read_status", fails)
+    monkeypatch.setattr(status, "StatusReader", fails)
     result = lrp("status", "out", "-vv")
     assert result.exit_code == 3 and "This is a bug" in result.stderr and "Traceback" in result.stderr
 

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lrpcli
-from lrpcli.cli import table
 from lrpcli.cli.main import main
 from lrpcli.models.zoo import caffe, list_entries, onnx
 from lrpcli.models.zoo.registry import RegistryEntry
 from lrpcli.records.description import EXPLAIN_FILES
+from tests.cli.terminals import as_if_on_terminal
 from tests.models.test_download import names
 from tests.models.test_mirrors import SECRET
 from tests.photos import photo
@@ -189,21 +189,10 @@ def test_a_pipe_is_not_waited_for(mirror, cache, tmp_path) -> None:
 
 @pytest.mark.parametrize("width", [20, 60, 80, 200])
 def test_the_list_fits_terminals_of_any_width(monkeypatch, width) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(table.sys, "stdout", Terminal())
-    said: list[str] = []
-    monkeypatch.setattr(table, "say", said.append)
-    from lrpcli.cli.models import models
-
-    models.main(["list"], standalone_mode=False)
-    lines = "\n".join(said).splitlines()
+    as_if_on_terminal(monkeypatch, width)
+    lines = lrp("models", "list", "-q").stdout.splitlines()
     words = " ".join(lines).split()
     assert max(map(len, lines)) <= width
     for entry in list_entries():
         assert entry.name in words
         assert " ".join(entry.title.split()) in " ".join(words)
-
-
-class Terminal:
-    def isatty(self) -> bool:
-        return True

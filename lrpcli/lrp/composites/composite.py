@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import ConfigError, UsageError, suggestion
 from lrpcli.lrp.composites.entries import TABLES, Entry, check_keys, parse_entry
+from lrpcli.lrp.names import ALIASES, STARTS, builtin_names, config_folder
 from lrpcli.lrp.operation import BIASES, Parameter, word
 from lrpcli.lrp.rules import RULES
-from lrpcli.lrp.targets import STARTS, top_count
+from lrpcli.lrp.targets import top_count
 from lrpcli.small_files import UnusableFile, read_toml
-
-ALIASES = {"composite": "alpha2-beta1-epsilon"}
-"""Other names of built-in composites; a composite that is loaded by one bears it as its title."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,6 @@ class Composite:
 
 
 _WORDS: dict[str, Parameter] = {item.name: item.metadata["parameter"] for item in fields(Composite) if item.metadata}
-
-
-def config_folder() -> Path:
-    """Where the built-in composites lie: inside the installed package, or beside it in a source checkout."""
-    package = Path(__file__).resolve().parents[2]
-    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
-
-
-@lru_cache
-def builtin_names() -> tuple[str, ...]:
-    """Names of the built-in composites, aliases included, sorted."""
-    return tuple(sorted({*ALIASES, *(path.stem for path in config_folder().glob("*.toml"))}))
 
 
 def load_composite(config: "str | Path | Mapping[str, Any] | Composite") -> Composite:

@@ -162,6 +162,11 @@ def summaries() -> list[str]:
     return [zoo.summary for zoo in _zoos() if zoo.summary]
 
 
+def bare_names() -> list[str]:
+    """Names, with the prefix, of models that lists do not show, as far as they are known without importing anything."""
+    return [zoo.prefix + name for zoo in _zoos() if zoo.prefix for name in zoo.bare_names()]
+
+
 def meant_names(name: str) -> list[str]:
     """Whole names that a name without its prefix, or with a misspelt one, may stand for, or one that is spelt alike."""
     if ":" in name:

@@ -1,0 +1,64 @@
+"""What the files of a run will take on the disk: maps exactly, pictures by what photos usually take."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from lrpcli.models.layer_table import layer_table
+from lrpcli.models.model import Model
+from lrpcli.pipeline.kinds import KINDS, Kind
+from lrpcli.pipeline.settings import OutputSettings
+from lrpcli.records.store import npy_bytes
+
+PHOTO = (500, 375)
+"""Width and height that a photo is taken to have, where a map has its size; pictures have this shape."""
+BYTES_A_PIXEL = {"png": 1.4, "webp": 0.25, "jpeg": 0.4}
+"""Of overlays over photos, measured on 48 of them."""
+ENTRY = 30 + 46 + 2 * len(".npy")
+"""Bytes of a .npz file for each array beside its name, twice, and its content; and at the end of it:"""
+NPZ_END = 22
+
+
+class KindSize(NamedTuple):
+    """The bytes of one file of a kind, and what an estimate goes by; nothing where they are known."""
+
+    kind: str
+    bytes: float
+    estimated_by: str = ""
+
+
+def kind_sizes(settings: OutputSettings, model: Model) -> list[KindSize]:
+    """The sizes of the files of each map that a run writes."""
+    return [_size(KINDS[name], settings, model) for name in settings.save]
+
+
+def _size(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
+    if kind.picture:
+        return _picture(kind, settings, model)
+    return _layers(kind, settings, model) if kind.layers else _map(kind, settings, model)
+
+
+def _picture(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
+    longest = settings.overlay_size or max(model.input_shape[1:])
+    width, height = longest, round(longest * PHOTO[1] / PHOTO[0])
+    bytes_a_pixel = BYTES_A_PIXEL.get(getattr(settings, "picture_format", "png"), BYTES_A_PIXEL["png"])
+    by = f"at {bytes_a_pixel} bytes a pixel of {width} x {height}"
+    return KindSize(kind.name, bytes_a_pixel * width * height, by)
+
+
+def _map(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
+    channels, height, width = model.input_shape
+    by = ""
+    if settings.map_space == "image":
+        width, height = PHOTO
+        by = f"for photos of {width} x {height}"
+    shape = (channels, height, width) if settings.channels == "keep" else (height, width)
+    return KindSize(kind.name, len(npy_bytes(np.empty(shape, settings.dtype))), by)
+
+
+def _layers(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
+    size = np.dtype(settings.dtype).itemsize
+    header = len(npy_bytes(np.empty((1, 1, 1), settings.dtype))) - size
+    entries = (header + size * math.prod(row.output) + ENTRY + 2 * len(row.name.encode()) for row in layer_table(model))
+    return KindSize(kind.name, sum(entries) + NPZ_END)
