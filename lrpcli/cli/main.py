@@ -18,6 +18,7 @@ from lrpcli.cli.explain import explain
 from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
 from lrpcli.cli.outside import known
+from lrpcli.cli.report import report
 from lrpcli.cli.settings import check_variables, give_variables, with_origin
 from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
@@ -146,6 +147,6 @@ def main() -> None:
     """  # noqa: D301  (click reads the escape)
 
 
-for command in (explain, evaluate, tune, status, configs, models, env, completion):
+for command in (explain, report, evaluate, tune, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -1,0 +1,453 @@
+// The gallery of lrp report. What the records hold is put into the page as text and as parts of addresses, never as
+// markup. D is what columns.py packed: D.image and D.map are columns, the maps of an image lie side by side.
+"use strict";
+(async () => {
+const $ = (id) => document.getElementById(id), root = document.documentElement;
+const make = (tag, text, kind) => {
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
+};
+const percent = (share) => share === null ? "" : `${+(100 * share).toPrecision(3)}%`;
+
+async function read() {
+  const text = atob($("records").textContent), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  $("records").textContent = "";
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+// Dark and light: the system's, until somebody chooses.
+const stored = (value) => {
+  try { return value === undefined ? localStorage.getItem("lrp-theme") : localStorage.setItem("lrp-theme", value); }
+  catch { return null; }
+};
+if (["dark", "light"].includes(stored())) root.dataset.theme = stored();
+function switchTheme() {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  stored(root.dataset.theme);
+}
+
+let D;
+try { D = await read(); } catch {
+  $("tools").hidden = false;
+  $("tools").replaceChildren(make("p", "This browser cannot read the records; these are the first images alone."));
+  return;
+}
+const I = D.image, M = D.map, S = D.sparse, total = I.n.length, failing = new Set([2, 3, 4]);
+const end = (i) => i + 1 < total ? I.first[i + 1] : M.r.length;
+const maps = (i) => Array.from({length: end(i) - I.first[i]}, (_, at) => I.first[i] + at);
+const label = (m) => D.labels[M.l[m]];
+const escaped = (name) => name.split("/").map(encodeURIComponent).join("/");
+const address = (i) => S.address[i] ?? escaped(I.n[i]);
+const small = (name) => D.pictures[name] ?? `lrp-report/${name}`;
+const named = (i, kind) => small(`${I.id[i].slice(0, 2)}/${I.id[i].slice(2)}-${kind}.webp`);
+const thumb = (i, m) => M.pic[m] === 2 ? named(i, D.runs[M.r[m]].key + M.at[m]) : null;
+const photoThumb = (i) => I.pt[i] === 2 ? named(i, "p") : null;
+const photoFile = (i) => I.p[i] >= 0 ? D.roots[I.p[i]] + escaped(I.n[i]) : S.photo[i] ?? null;
+const states = ["The file is missing.", "No picture was saved.", "", "The file cannot be read."];
+function files(i, m) {
+  const at = D.runs[M.r[m]].at;
+  if (S.files[m]) return Object.entries(S.files[m]).map(([kind, path]) => [kind, at + path]);
+  return D.files[M.f[m]].map(([kind, suffix]) => [kind, at + address(i) + suffix]);
+}
+const shown = (i, m) => (files(i, m).find(([kind]) => kind === S.shown[m]) ?? [])[1] ?? null;
+
+// What is looked at: V.view, the choices of the tools, and of the list the current place.
+const V = {view: "gallery", photo: false, group: -1}, choices = ["q", "class", "s0", "s1", "k0", "k1", "status", "sort"];
+let list = [], now = 0, open = -1, cells = new Map(), columns = 1, height = 1, wide = 1, texts;
+
+function searched(i) {
+  texts ??= new Array(total);
+  return texts[i] ??= [I.n[i], ...maps(i).map(label), S.message[i] ?? "", I.e[i] < 0 ? "" : D.errors[I.e[i]]]
+    .join("\n").toLowerCase();
+}
+function choose() {
+  const words = $("q").value.toLowerCase().split(/\s+/).filter(Boolean), wanted = $("class").value.trim().toLowerCase();
+  const bound = (id, none) => $(id).value === "" ? none : $(id).valueAsNumber / 100;
+  const [s0, s1, k0, k1] = [bound("s0", -Infinity), bound("s1", Infinity), bound("k0", -Infinity), bound("k1", Infinity)];
+  const scored = $("s0").value + $("s1").value !== "", shared = $("k0").value + $("k1").value !== "";
+  const of = (m) => (!wanted || label(m).toLowerCase().includes(wanted))
+    && (!scored || M.s[m] >= s0 && M.s[m] <= s1) && (!shared || M.k[m] !== null && M.k[m] >= k0 && M.k[m] <= k1);
+  const some = wanted || scored || shared, status = $("status").value;
+  const pool = V.view === "groups" ? D.groups.keys() : V.group >= 0 ? D.groups[V.group][2] : I.n.keys();
+  list = [...pool];
+  if (V.view === "groups") {
+    list = list.filter((g) => words.every((word) => groupText(D.groups[g]).toLowerCase().includes(word)));
+  } else {
+    list = list.filter((i) => (V.view !== "failures" || failing.has(I.s[i])) && (!status || I.s[i] === +status)
+      && words.every((word) => searched(i).includes(word)) && (!some || maps(i).some(of)));
+    order();
+  }
+  now = 0;
+  scrollTo(0, 0);
+  layOut(true);
+}
+function order() {
+  const first = (i) => I.first[i] < end(i) ? I.first[i] : -1, rank = D.labels.map((text, l) => [text, l]);
+  rank.sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0).forEach(([, l], place) => { rank[l] = rank[l]; places[l] = place; });
+  const key = {
+    name: (i) => i, status: (i) => I.s[i], class: (i) => first(i) < 0 ? null : places[M.l[first(i)]],
+    score: (i) => first(i) < 0 ? null : M.s[first(i)], kept: (i) => first(i) < 0 ? null : M.k[first(i)],
+  }[$("sort").value];
+  const sign = $("down").ariaPressed === "true" ? -1 : 1, keys = new Map(list.map((i) => [i, key(i)]));
+  list.sort((a, b) => {
+    const x = keys.get(a), y = keys.get(b);
+    if (x === null || y === null) return (x === null) - (y === null) || a - b;
+    return sign * (x - y) || a - b;
+  });
+}
+const places = [];
+const groupText = ([t, p]) => t === p ? `${D.labels[t]}, found` : `${D.labels[t]} taken for ${D.labels[p]}`;
+
+// The list: as tall as all of it, with the cells that can be seen.
+const pane = $("list");
+function layOut(anew) {
+  const rows = V.view === "failures", room = pane.clientWidth;
+  columns = rows ? 1 : Math.max(2, Math.min(9, Math.floor(room / 172)));
+  const measure = () => {
+    wide = (room - 10 * (columns - 1)) / columns;
+    height = rows ? 66 : wide + 66;
+  };
+  for (measure(); columns > 2 && (Math.ceil(innerHeight / height) + 2) * columns > 64; measure()) columns--;
+  pane.className = rows ? "live rows" : "live";
+  pane.style.height = `${Math.ceil(list.length / columns) * height}px`;
+  if (anew) { pane.replaceChildren(); cells.clear(); }
+  $("count").textContent = V.view === "groups" ? `${list.length} of ${D.groups.length} groups`
+    : `${list.length.toLocaleString("en")} of ${total.toLocaleString("en")}`
+      + (V.group >= 0 ? `: ${groupText(D.groups[V.group])}` : "");
+  draw(anew);
+}
+function draw(anew) {
+  const top = pane.getBoundingClientRect().top, from = Math.max(0, Math.floor(-top / height) - 1);
+  const last = Math.min(list.length, (Math.ceil((innerHeight - top) / height) + 1) * columns), seen = new Map();
+  for (let at = from * columns; at < last; at++) {
+    const node = cells.get(at) ?? cell(at);
+    node.style.transform = `translate(${at % columns * (wide + 10)}px, ${Math.floor(at / columns) * height}px)`;
+    node.style.width = `${wide}px`;
+    node.style.height = `${height - 8}px`;
+    seen.set(at, node);
+    if (!node.isConnected) {
+      const before = cells.has(at) ? null : [...seen.keys()].length > 1 ? seen.get(at - 1)?.nextSibling : pane.firstChild;
+      pane.insertBefore(node, before ?? null);
+    }
+  }
+  for (const [at, node] of cells) if (!seen.has(at)) node.remove();
+  cells = seen;
+}
+function cell(at) {
+  const item = make("li"), link = make("a"), what = list[at];
+  item.ariaSetSize = list.length;
+  item.ariaPosInSet = at + 1;
+  link.tabIndex = at === now ? 0 : -1;
+  link.dataset.at = at;
+  (V.view === "groups" ? groupCell : V.view === "failures" ? failureCell : imageCell)(link, what);
+  item.append(link);
+  return item;
+}
+function picture(link, source, instead) {
+  if (!source) return link.append(make("i", instead));
+  const image = make("img");
+  image.alt = "";
+  image.src = source;
+  image.onerror = () => image.replaceWith(make("i", "The small picture is missing: keep lrp-report beside the page."));
+  link.append(image);
+}
+function imageCell(link, i) {
+  const m = I.first[i], some = m < end(i), count = end(i) - m;
+  link.href = `#image=${encodeURIComponent(I.n[i])}`;
+  if (V.photo) picture(link, photoThumb(i), "No photo.");
+  else picture(link, some ? thumb(i, m) : null, some ? states[M.pic[m]] : D.errors[I.e[i]] ?? "");
+  link.append(make("b", some ? label(m) : D.statuses[I.s[i]], some ? "" : "warn"));
+  link.append(make("span", some ? `${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`
+    + (count > 1 ? `, ${count} maps` : "") + (I.s[i] === 1 ? ", other settings" : "") : ""));
+  link.append(make("small", I.n[i]));
+}
+function failureCell(link, i) {
+  link.href = `#image=${encodeURIComponent(I.n[i])}`;
+  link.append(make("b", I.n[i]), " ", make("span", D.errors[I.e[i]] ?? D.statuses[I.s[i]]), make("small", S.message[i]));
+}
+function groupCell(link, g) {
+  const [t, p, images, name, state, of] = D.groups[g];
+  link.href = `#group=${g}`;
+  picture(link, state === 2 ? small(name) : null, "No mean map.");
+  link.append(make("b", `${D.labels[t]} → ${D.labels[p]}`, t === p ? "" : "warn"), make("span",
+    `${images.length} image${images.length > 1 ? "s" : ""}`), make("small", of ? `mean map of ${of}` : "several classes"));
+}
+function go(to, focus = true) {
+  if (!list.length) return;
+  now = Math.max(0, Math.min(list.length - 1, to));
+  const edge = $("tools").getBoundingClientRect().bottom, top = pane.getBoundingClientRect().top;
+  const y = top + Math.floor(now / columns) * height;
+  if (y < edge) scrollBy(0, y - edge - 4);
+  else if (y + height > innerHeight) scrollBy(0, y + height - innerHeight);
+  draw();
+  for (const [at, node] of cells) node.firstChild.tabIndex = at === now ? 0 : -1;
+  if (focus) cells.get(now)?.firstChild.focus({preventScroll: true});
+}
+
+// One image: its maps side by side, with one zoom, one place and one slider for all.
+const stage = $("stage"), Z = {z: 1, x: 0, y: 0, cut: 0};
+function zoom(z, px = 0.5, py = 0.5) {
+  const next = Math.max(1, Math.min(32, z)), ratio = next / Z.z;
+  [Z.z, Z.x, Z.y] = [next, px - (px - Z.x) * ratio, py - (py - Z.y) * ratio];
+  place();
+}
+function place() {
+  Z.x = Math.min(0, Math.max(1 - Z.z, Z.x));
+  Z.y = Math.min(0, Math.max(1 - Z.z, Z.y));
+  for (const [name, value] of [["--z", Z.z], ["--x", `${100 * Z.x}%`], ["--y", `${100 * Z.y}%`], ["--cut", `${Z.cut}%`]])
+    stage.style.setProperty(name, value);
+  stage.classList.toggle("zoomed", Z.z > 1);
+  stage.classList.toggle("fine", Z.z >= 4);
+  $("zoom").textContent = `${Math.round(100 * Z.z)}%`;
+  $("cut").value = Z.cut;
+}
+function cutTo(value) { Z.cut = Math.max(0, Math.min(100, value)); place(); }
+function figure(i, m, across) {
+  const node = make("figure"), frame = make("div", undefined, "frame"), move = make("div", undefined, "move");
+  const box = M.box[m], [w, h] = [I.w[i] || 1, I.h[i] || 1];
+  const [l, t, r, b] = box || [0, 0, 1, 1], ratio = (r - l) * w / ((b - t) * h);
+  const full = shown(i, m) ?? thumb(i, m), photo = box === null ? null : photoFile(i) ?? photoThumb(i);
+  frame.style.aspectRatio = ratio;
+  frame.style.width = `min(100%, calc((100dvh - 130px) / ${across.down} * ${ratio}), calc((100vw - 320px) / ${across.columns}))`;
+  if (innerWidth <= 760) frame.style.width = `min(100%, calc(52dvh * ${ratio}))`;
+  node.style.width = "100%";
+  if (photo) {
+    const under = image(photo, "", photoThumb(i));
+    [under.style.left, under.style.top] = [`${-100 * l / (r - l)}%`, `${-100 * t / (b - t)}%`];
+    [under.style.width, under.style.height] = [`${100 / (r - l)}%`, `${100 / (b - t)}%`];
+    move.append(under);
+  }
+  if (full) {
+    const over = image(full, photo ? "over" : "alone", thumb(i, m));
+    over.alt = `Relevance for ${label(m)}`;
+    move.append(over);
+  } else frame.append(make("p", states[M.pic[m]]));
+  if (photo && full) move.append(make("div", undefined, "edge"));
+  frame.prepend(move);
+  const run = D.runs.length > 1 ? `${D.runs[M.r[m]].name}: ` : "";
+  node.append(frame, make("figcaption", `${run}${label(m)} ${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`));
+  return node;
+}
+function image(source, kind, instead) {
+  const node = make("img", undefined, kind);
+  node.alt = "";
+  node.draggable = false;
+  node.onerror = () => { node.onerror = null; if (instead) node.src = instead; else node.remove(); };
+  node.src = source;
+  return node;
+}
+function facts(node, rows) {
+  const dl = make("dl");
+  for (const [name, value] of rows) {
+    if (value === null || value === undefined || value === "") continue;
+    const dd = make("dd");
+    dd.append(value);
+    dl.append(make("dt", name), dd);
+  }
+  node.append(dl);
+}
+function link(text, to) {
+  const node = make("a", text);
+  node.href = to;
+  return node;
+}
+function show(at) {
+  open = now = at;
+  const i = list[at], of = maps(i), side = $("facts"), columns = Math.ceil(Math.sqrt(of.length));
+  $("name").textContent = I.n[i];
+  $("place").textContent = `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
+  const across = innerWidth <= 760 ? 1 : columns;
+  stage.style.setProperty("--across", across);
+  stage.replaceChildren(...of.map((m) => figure(i, m, {columns: across, down: Math.ceil(of.length / across)})));
+  if (!of.length) stage.append(make("p", S.message[i] ?? ""));
+  side.replaceChildren();
+  const photo = photoFile(i), top = [];
+  for (let k = 0; k < I.top[i].length; k += 2) top.push(`${D.labels[I.top[i][k]]} ${percent(I.top[i][k + 1])}`);
+  facts(side, [
+    ["status", D.statuses[I.s[i]]], ["run", D.runs.length > 1 ? D.runs[I.r[i]].name : ""],
+    ["failure", I.e[i] < 0 ? "" : D.errors[I.e[i]]], ["message", S.message[i]],
+    ["photo", I.pt[i] < 0 ? "The file has changed since it was explained." : photo ? link("open", photo) : ""],
+    ["size", I.w[i] ? `${I.w[i]} x ${I.h[i]}` : ""], ["folder's class", I.true[i] < 0 ? "" : D.labels[I.true[i]]],
+    ["best classes", top.join(", ")], ["seconds", I.sec[i]], ["decoder", S.note[i]],
+  ]);
+  for (const m of of) {
+    side.append(make("h3", (D.runs.length > 1 ? `${D.runs[M.r[m]].name}: ` : "") + label(m)));
+    const links = make("span");
+    for (const [kind, path] of files(i, m)) links.append(link(kind, path), " ");
+    facts(side, [
+      ["class", M.c[m]], ["score", percent(M.s[m])], ["kept share", percent(M.k[m])],
+      ["relevance", `${M.total[m]} of ${M.start[m]}`], ["per pixel", `${M.min[m]} to ${M.max[m]}`],
+      ["full colour", M.scale[m]], ["warning", M.warn[m] ? "Relevances over a million times the start." : ""],
+      ["files", links.childNodes.length ? links : ""],
+    ]);
+  }
+  place();
+  if (!$("detail").open) { zoom(1); $("detail").showModal(); }
+  remember(`image=${encodeURIComponent(I.n[i])}`);
+}
+function remember(hash) {
+  try { history.replaceState(null, "", `#${hash}`); } catch { /* the address stays as it was */ }
+}
+
+// What the address names: a view, a group or an image.
+function visit() {
+  const [what, value] = decodeURIComponentSafe(location.hash.slice(1));
+  if (what === "image" && I.n.includes(value)) {
+    let at = list.findIndex((i) => I.n[i] === value);
+    if (at < 0) { reset(); turn("gallery"); at = list.findIndex((i) => I.n[i] === value); }
+    go(at, false);
+    return show(at);
+  }
+  if ($("detail").open) $("detail").close();
+  V.group = what === "group" && D.groups[value] ? +value : -1;
+  turn(["failures", "groups", "about"].includes(what) ? what : "gallery");
+}
+function decodeURIComponentSafe(text) {
+  const [what, value = ""] = text.split(/=(.*)/s);
+  try { return [what, decodeURIComponent(value)]; } catch { return [what, value]; }
+}
+function turn(view) {
+  V.view = view;
+  for (const node of document.querySelectorAll("nav a"))
+    if (node.dataset.view === view) node.ariaCurrent = "page"; else node.removeAttribute("aria-current");
+  $("about").hidden = view !== "about";
+  $("tools").hidden = $("pane").hidden = view === "about";
+  for (const id of ["class", "s0", "k0", "sort"]) ($(id).closest("label") ?? $(id)).hidden = view === "groups" || view === "failures";
+  for (const id of ["status", "down", "photo"]) $(id).hidden = view === "groups" || view === "failures";
+  $("pane").ariaLabel = {failures: "Failures", groups: "Groups"}[view] ?? "Gallery";
+  if (view !== "about") choose();
+}
+function reset() { $("tools").reset(); V.group = -1; $("down").ariaPressed = "false"; }
+function togglePhoto() {
+  if ($("detail").open) return cutTo(Z.cut < 50 ? 100 : 0);
+  V.photo = !V.photo;
+  $("photo").ariaPressed = V.photo;
+  layOut(true);
+}
+function suggest() {
+  const wanted = $("class").value.trim().toLowerCase(), counts = new Map();
+  for (const l of M.l) counts.set(l, (counts.get(l) ?? 0) + 1);
+  const found = [...counts].filter(([l]) => D.labels[l].toLowerCase().includes(wanted)).sort((a, b) => b[1] - a[1]);
+  $("classes").replaceChildren(...found.slice(0, 12).map(([l]) => { const one = make("option"); one.value = D.labels[l]; return one; }));
+}
+
+// Keys, pointer, tools.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const {key, target} = event, inside = $("detail").open, done = () => event.preventDefault();
+  if ($("help").open) return;
+  if (target.matches("input, select") && !(target.id === "cut" && !key.startsWith("Arrow") && key !== "Home" && key !== "End")) {
+    if (key === "Escape" && target.id === "q" && $("q").value) { done(); $("q").value = ""; choose(); }
+    else if (key === "Escape") target.blur();
+    return;
+  }
+  if (key === "?") { done(); return $("help").showModal(); }
+  if (key === "t") return switchTheme();
+  if (key === "c") return togglePhoto();
+  if (inside) {
+    const to = {ArrowLeft: open - 1, ArrowRight: open + 1, Home: 0, End: list.length - 1}[key];
+    if (to !== undefined) { done(); if (list[to] !== undefined) show(to); }
+    else if (key === "+" || key === "=") zoom(Z.z * 1.5);
+    else if (key === "-") zoom(Z.z / 1.5);
+    else if (key === "0") zoom(1);
+    return;
+  }
+  if (key === "/") { done(); if (V.view === "about") turn("gallery"); return $("q").focus(); }
+  if (key === "Escape" && V.group >= 0) { location.hash = "groups"; return; }
+  if (V.view === "about") return;
+  const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
+  if (step !== undefined) {
+    done();
+    go(document.activeElement.dataset?.at === undefined ? now : now + step < 0 || now + step >= list.length ? now : now + step);
+  } else if (key === "Home") { done(); go(0); } else if (key === "End") { done(); go(list.length - 1); }
+});
+pane.addEventListener("click", (event) => {
+  const cell = event.target.closest("a");
+  if (!cell || event.ctrlKey || event.metaKey || event.shiftKey || V.view === "groups") return;
+  event.preventDefault();
+  go(+cell.dataset.at);
+  show(+cell.dataset.at);
+});
+const points = new Map();
+let apart = 0;
+const frameOf = (event) => event.target.closest(".frame");
+const inFrame = (frame, {clientX, clientY}) => {
+  const area = frame.getBoundingClientRect();
+  return [(clientX - area.left) / area.width, (clientY - area.top) / area.height, area];
+};
+stage.addEventListener("wheel", (event) => {
+  const frame = frameOf(event);
+  if (!frame) return;
+  event.preventDefault();
+  const [x, y] = inFrame(frame, event);
+  zoom(Z.z * Math.exp(-event.deltaY / 400), x, y);
+}, {passive: false});
+stage.addEventListener("pointerdown", (event) => {
+  const frame = frameOf(event);
+  if (!frame || event.button) return;
+  frame.setPointerCapture(event.pointerId);
+  points.set(event.pointerId, event);
+  apart = 0;
+  if (Z.z === 1 && points.size === 1) cutTo(100 * inFrame(frame, event)[0]);
+});
+stage.addEventListener("pointermove", (event) => {
+  const frame = frameOf(event), before = points.get(event.pointerId);
+  if (!frame || !before) return;
+  const [x, y, area] = inFrame(frame, event);
+  points.set(event.pointerId, event);
+  if (points.size === 2) {
+    const [a, b] = [...points.values()], now = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+    if (apart) zoom(Z.z * now / apart, x, y);
+    apart = now;
+  } else if (Z.z > 1) {
+    Z.x += (event.clientX - before.clientX) / area.width;
+    Z.y += (event.clientY - before.clientY) / area.height;
+    place();
+  } else cutTo(100 * x);
+});
+for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, (event) => points.delete(event.pointerId));
+$("detail").addEventListener("close", () => {
+  remember(V.group >= 0 ? `group=${V.group}` : V.view);
+  go(open);
+  open = -1;
+});
+const clicks = {
+  back: () => open > 0 && show(open - 1), next: () => open + 1 < list.length && show(open + 1),
+  less: () => zoom(Z.z / 1.5), more: () => zoom(Z.z * 1.5), close: () => $("detail").close(),
+  theme: switchTheme, ask: () => $("help").showModal(), photo: togglePhoto,
+  down: () => { $("down").ariaPressed = $("down").ariaPressed !== "true"; choose(); },
+  clear: () => { reset(); choose(); },
+};
+for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", (event) => {
+  if (id === "clear") event.preventDefault();
+  act();
+});
+for (const id of choices) $(id).addEventListener("input", choose);
+$("class").addEventListener("input", suggest);
+$("class").addEventListener("focus", suggest);
+$("cut").addEventListener("input", () => cutTo(+$("cut").value));
+$("tools").addEventListener("submit", (event) => event.preventDefault());
+let waiting = false;
+const soon = (act) => () => {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => { waiting = false; act(); });
+};
+addEventListener("scroll", soon(() => draw()), {passive: true});
+addEventListener("resize", soon(() => V.view !== "about" && layOut(false)));
+addEventListener("hashchange", visit);
+
+$("status").append(...D.statuses.map((text, s) => [text, s]).filter(([, s]) => I.s.includes(s)).map(([text, s]) => {
+  const one = make("option", text);
+  one.value = s;
+  return one;
+}));
+$("theme").hidden = $("ask").hidden = false;
+$("none")?.remove();
+visit();
+root.dataset.ready = "";
+})();
