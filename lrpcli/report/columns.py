@@ -11,7 +11,7 @@ from lrpcli.records.text import one_line
 from lrpcli.report.addresses import SHOWN_BY_BROWSERS, address, file_address, folder_address
 from lrpcli.report.groups import Groups
 from lrpcli.report.plan import geometry, shown_picture
-from lrpcli.report.rows import STATUSES, ImageRow, MapRow, ReportedRun
+from lrpcli.report.rows import MISSING, PLAIN, STATUSES, ImageRow, MapRow, ReportedRun
 from lrpcli.report.thumbnails import picture_key
 
 T = TypeVar("T", bound=Hashable)
@@ -94,7 +94,7 @@ class Columns:
         """The number of the address before an image's name that leads to its photo; -1 where it is another, or none."""
         if self.single or row.file is None or row.changed or not row.file.path.lower().endswith(SHOWN_BY_BROWSERS):
             return -1
-        if row.photo == 0:  # MISSING
+        if row.photo == MISSING:
             return -1
         place = file_address(row.file.path, self.output)
         if place.endswith(f"/{address(row.name)}") and one_line(row.name) == row.name:
@@ -120,7 +120,7 @@ class Columns:
             for run in self.runs
         ]
         return {
-            "runs": runs, "statuses": STATUSES, "labels": self.labels.values, "errors": self.errors.values,
+            "runs": runs, "plain": PLAIN, "statuses": STATUSES, "labels": self.labels.values, "errors": self.errors.values,
             "roots": self.roots.values, "files": self.files.values, "image": self.images, "map": self.maps,
             "sparse": self.sparse, "pictures": pictures,
             "groups": [

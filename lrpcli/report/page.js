@@ -3,13 +3,9 @@
 "use strict";
 (async () => {
 const $ = (id) => document.getElementById(id), root = document.documentElement;
-const make = (tag, text, kind) => {
-  const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
-  if (kind) node.className = kind;
-  return node;
-};
-const percent = (share) => share === null ? "" : `${+(100 * share).toPrecision(3)}%`;
+const make = (tag, textContent = "", className = "") => Object.assign(document.createElement(tag), {textContent, className});
+const on = (node, kinds, act, how) => kinds.split(" ").forEach((kind) => node.addEventListener(kind, act, how));
+const percent = (share) => share === null ? "" : `${+(100 * share).toFixed(Math.abs(share) < 1 ? 1 : 0)}%`;
 
 async function read() {
   const text = atob($("records").textContent), bytes = new Uint8Array(text.length);
@@ -40,6 +36,8 @@ const I = D.image, M = D.map, S = D.sparse, total = I.n.length, failing = new Se
 const end = (i) => i + 1 < total ? I.first[i + 1] : M.r.length;
 const maps = (i) => Array.from({length: end(i) - I.first[i]}, (_, at) => I.first[i] + at);
 const label = (m) => D.labels[M.l[m]];
+const said = (m) => `${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`;
+const runOf = (r) => D.runs.length > 1 ? `${D.runs[r].name}: ` : "";
 const escaped = (name) => name.split("/").map(encodeURIComponent).join("/");
 const address = (i) => S.address[i] ?? escaped(I.n[i]);
 const small = (name) => D.pictures[name] ?? `lrp-report/${name}`;
@@ -47,7 +45,6 @@ const named = (i, kind) => small(`${I.id[i].slice(0, 2)}/${I.id[i].slice(2)}-${k
 const thumb = (i, m) => M.pic[m] === 2 ? named(i, D.runs[M.r[m]].key + M.at[m]) : null;
 const photoThumb = (i) => I.pt[i] === 2 ? named(i, "p") : null;
 const photoFile = (i) => I.p[i] >= 0 ? D.roots[I.p[i]] + escaped(I.n[i]) : S.photo[i] ?? null;
-const states = ["The file is missing.", "No picture was saved.", "", "The file cannot be read."];
 function files(i, m) {
   const at = D.runs[M.r[m]].at;
   if (S.files[m]) return Object.entries(S.files[m]).map(([kind, path]) => [kind, at + path]);
@@ -55,8 +52,11 @@ function files(i, m) {
 }
 const shown = (i, m) => (files(i, m).find(([kind]) => kind === S.shown[m]) ?? [])[1] ?? null;
 
+const ranks = [];
+[...D.labels.keys()].sort((a, b) => D.labels[a] < D.labels[b] ? -1 : 1).forEach((l, rank) => { ranks[l] = rank; });
+
 // What is looked at: V.view, the choices of the tools, and of the list the current place.
-const V = {view: "gallery", photo: false, group: -1}, choices = ["q", "class", "s0", "s1", "k0", "k1", "status", "sort"];
+const V = {view: "gallery", photo: false, group: -1};
 let list = [], now = 0, open = -1, cells = new Map(), columns = 1, height = 1, wide = 1, texts;
 
 function searched(i) {
@@ -66,12 +66,12 @@ function searched(i) {
 }
 function choose() {
   const words = $("q").value.toLowerCase().split(/\s+/).filter(Boolean), wanted = $("class").value.trim().toLowerCase();
-  const bound = (id, none) => $(id).value === "" ? none : $(id).valueAsNumber / 100;
-  const [s0, s1, k0, k1] = [bound("s0", -Infinity), bound("s1", Infinity), bound("k0", -Infinity), bound("k1", Infinity)];
-  const scored = $("s0").value + $("s1").value !== "", shared = $("k0").value + $("k1").value !== "";
-  const of = (m) => (!wanted || label(m).toLowerCase().includes(wanted))
-    && (!scored || M.s[m] >= s0 && M.s[m] <= s1) && (!shared || M.k[m] !== null && M.k[m] >= k0 && M.k[m] <= k1);
-  const some = wanted || scored || shared, status = $("status").value;
+  const bounds = (low, high) => {
+    const [from, to] = [$(low).valueAsNumber / 100, $(high).valueAsNumber / 100], any = isNaN(from) && isNaN(to);
+    return any ? null : (value) => value !== null && !(value < from) && !(value > to);
+  };
+  const score = bounds("s0", "s1"), kept = bounds("k0", "k1"), some = wanted || score || kept, status = $("status").value;
+  const of = (m) => label(m).toLowerCase().includes(wanted) && (!score || score(M.s[m])) && (!kept || kept(M.k[m]));
   const pool = V.view === "groups" ? D.groups.keys() : V.group >= 0 ? D.groups[V.group][2] : I.n.keys();
   list = [...pool];
   if (V.view === "groups") {
@@ -86,20 +86,15 @@ function choose() {
   layOut(true);
 }
 function order() {
-  const first = (i) => I.first[i] < end(i) ? I.first[i] : -1, rank = D.labels.map((text, l) => [text, l]);
-  rank.sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0).forEach(([, l], place) => { rank[l] = rank[l]; places[l] = place; });
-  const key = {
-    name: (i) => i, status: (i) => I.s[i], class: (i) => first(i) < 0 ? null : places[M.l[first(i)]],
-    score: (i) => first(i) < 0 ? null : M.s[first(i)], kept: (i) => first(i) < 0 ? null : M.k[first(i)],
-  }[$("sort").value];
-  const sign = $("down").ariaPressed === "true" ? -1 : 1, keys = new Map(list.map((i) => [i, key(i)]));
+  const by = $("sort").value, sign = $("down").ariaPressed === "true" ? -1 : 1;
+  const column = {class: M.l.map((l) => ranks[l]), score: M.s, kept: M.k}[by];
+  const key = (i) => !column ? (by === "name" ? i : I.s[i]) : I.first[i] < end(i) ? column[I.first[i]] : null;
+  const keys = new Map(list.map((i) => [i, key(i)]));
   list.sort((a, b) => {
     const x = keys.get(a), y = keys.get(b);
-    if (x === null || y === null) return (x === null) - (y === null) || a - b;
-    return sign * (x - y) || a - b;
+    return (x === null) - (y === null) || sign * (x - y) || a - b;  // what has no value comes last
   });
 }
-const places = [];
 const groupText = ([t, p]) => t === p ? `${D.labels[t]}, found` : `${D.labels[t]} taken for ${D.labels[p]}`;
 
 // The list: as tall as all of it, with the cells that can be seen.
@@ -123,16 +118,13 @@ function layOut(anew) {
 function draw(anew) {
   const top = pane.getBoundingClientRect().top, from = Math.max(0, Math.floor(-top / height) - 1);
   const last = Math.min(list.length, (Math.ceil((innerHeight - top) / height) + 1) * columns), seen = new Map();
-  for (let at = from * columns; at < last; at++) {
+  let after = null;
+  for (let at = last - 1; at >= from * columns; at--) {
     const node = cells.get(at) ?? cell(at);
     node.style.transform = `translate(${at % columns * (wide + 10)}px, ${Math.floor(at / columns) * height}px)`;
-    node.style.width = `${wide}px`;
-    node.style.height = `${height - 8}px`;
-    seen.set(at, node);
-    if (!node.isConnected) {
-      const before = cells.has(at) ? null : [...seen.keys()].length > 1 ? seen.get(at - 1)?.nextSibling : pane.firstChild;
-      pane.insertBefore(node, before ?? null);
-    }
+    [node.style.width, node.style.height] = [`${wide}px`, `${height - 8}px`];
+    if (!node.isConnected) pane.insertBefore(node, after);
+    seen.set(at, after = node);
   }
   for (const [at, node] of cells) if (!seen.has(at)) node.remove();
   cells = seen;
@@ -159,9 +151,9 @@ function imageCell(link, i) {
   const m = I.first[i], some = m < end(i), count = end(i) - m;
   link.href = `#image=${encodeURIComponent(I.n[i])}`;
   if (V.photo) picture(link, photoThumb(i), "No photo.");
-  else picture(link, some ? thumb(i, m) : null, some ? states[M.pic[m]] : D.errors[I.e[i]] ?? "");
+  else picture(link, some ? thumb(i, m) : null, some ? D.plain[M.pic[m]] : D.errors[I.e[i]] ?? "");
   link.append(make("b", some ? label(m) : D.statuses[I.s[i]], some ? "" : "warn"));
-  link.append(make("span", some ? `${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`
+  link.append(make("span", some ? said(m)
     + (count > 1 ? `, ${count} maps` : "") + (I.s[i] === 1 ? ", other settings" : "") : ""));
   link.append(make("small", I.n[i]));
 }
@@ -198,45 +190,46 @@ function zoom(z, px = 0.5, py = 0.5) {
 function place() {
   Z.x = Math.min(0, Math.max(1 - Z.z, Z.x));
   Z.y = Math.min(0, Math.max(1 - Z.z, Z.y));
-  for (const [name, value] of [["--z", Z.z], ["--x", `${100 * Z.x}%`], ["--y", `${100 * Z.y}%`], ["--cut", `${Z.cut}%`]])
-    stage.style.setProperty(name, value);
+  for (const [name, value] of [["z", Z.z], ["x", `${100 * Z.x}%`], ["y", `${100 * Z.y}%`], ["cut", `${Z.cut}%`]])
+    stage.style.setProperty(`--${name}`, value);
   stage.classList.toggle("zoomed", Z.z > 1);
+  stage.classList.toggle("whole", Z.cut === 0 || Z.cut === 100);
   stage.classList.toggle("fine", Z.z >= 4);
   $("zoom").textContent = `${Math.round(100 * Z.z)}%`;
   $("cut").value = Z.cut;
 }
 function cutTo(value) { Z.cut = Math.max(0, Math.min(100, value)); place(); }
-function figure(i, m, across) {
-  const node = make("figure"), frame = make("div", undefined, "frame"), move = make("div", undefined, "move");
+function figure(i, m, down) {
+  const node = make("figure"), frame = make("div", "", "frame"), move = make("div", "", "move");
   const box = M.box[m], [w, h] = [I.w[i] || 1, I.h[i] || 1];
   const [l, t, r, b] = box || [0, 0, 1, 1], ratio = (r - l) * w / ((b - t) * h);
   const full = shown(i, m) ?? thumb(i, m), photo = box === null ? null : photoFile(i) ?? photoThumb(i);
   frame.style.aspectRatio = ratio;
-  frame.style.width = `min(100%, calc((100dvh - 130px) / ${across.down} * ${ratio}), calc((100vw - 320px) / ${across.columns}))`;
-  if (innerWidth <= 760) frame.style.width = `min(100%, calc(52dvh * ${ratio}))`;
-  node.style.width = "100%";
+  node.style.width = `min(100%, calc((100dvh - 80px) / ${down} * ${ratio} - ${40 * ratio}px))`;
   if (photo) {
     const under = image(photo, "", photoThumb(i));
-    [under.style.left, under.style.top] = [`${-100 * l / (r - l)}%`, `${-100 * t / (b - t)}%`];
-    [under.style.width, under.style.height] = [`${100 / (r - l)}%`, `${100 / (b - t)}%`];
+    for (const [name, share] of [["left", -l / (r - l)], ["top", -t / (b - t)], ["width", 1 / (r - l)], ["height", 1 / (b - t)]])
+      under.style[name] = `${100 * share}%`;
     move.append(under);
   }
   if (full) {
     const over = image(full, photo ? "over" : "alone", thumb(i, m));
     over.alt = `Relevance for ${label(m)}`;
     move.append(over);
-  } else frame.append(make("p", states[M.pic[m]]));
-  if (photo && full) move.append(make("div", undefined, "edge"));
+  } else frame.append(make("p", D.plain[M.pic[m]]));
+  if (photo && full) move.append(make("div", "", "edge"));
   frame.prepend(move);
-  const run = D.runs.length > 1 ? `${D.runs[M.r[m]].name}: ` : "";
-  node.append(frame, make("figcaption", `${run}${label(m)} ${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`));
+  node.append(frame, make("figcaption", `${runOf(M.r[m])}${label(m)} ${said(m)}`));
   return node;
 }
 function image(source, kind, instead) {
   const node = make("img", undefined, kind);
   node.alt = "";
   node.draggable = false;
-  node.onerror = () => { node.onerror = null; if (instead) node.src = instead; else node.remove(); };
+  node.onerror = () => {
+    node.onerror = () => node.replaceWith(make("p", D.plain[0]));
+    if (instead) node.src = instead; else node.onerror();
+  };
   node.src = source;
   return node;
 }
@@ -250,32 +243,27 @@ function facts(node, rows) {
   }
   node.append(dl);
 }
-function link(text, to) {
-  const node = make("a", text);
-  node.href = to;
-  return node;
-}
+const link = (text, href) => Object.assign(make("a", text), {href});
 function show(at) {
   open = now = at;
-  const i = list[at], of = maps(i), side = $("facts"), columns = Math.ceil(Math.sqrt(of.length));
+  const i = list[at], of = maps(i), side = $("facts"), across = innerWidth <= 760 ? 1 : Math.ceil(Math.sqrt(of.length));
+  const down = innerWidth <= 760 ? 1.6 : Math.ceil(of.length / across);
   $("name").textContent = I.n[i];
   $("place").textContent = `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
-  const across = innerWidth <= 760 ? 1 : columns;
   stage.style.setProperty("--across", across);
-  stage.replaceChildren(...of.map((m) => figure(i, m, {columns: across, down: Math.ceil(of.length / across)})));
+  stage.replaceChildren(...of.map((m) => figure(i, m, down)));
   if (!of.length) stage.append(make("p", S.message[i] ?? ""));
   side.replaceChildren();
-  const photo = photoFile(i), top = [];
-  for (let k = 0; k < I.top[i].length; k += 2) top.push(`${D.labels[I.top[i][k]]} ${percent(I.top[i][k + 1])}`);
+  const photo = photoFile(i), best = I.top[i];
+  const top = best.map((l, k) => k % 2 ? "" : `${D.labels[l]} ${percent(best[k + 1])}`).filter(Boolean);
   facts(side, [
-    ["status", D.statuses[I.s[i]]], ["run", D.runs.length > 1 ? D.runs[I.r[i]].name : ""],
-    ["failure", I.e[i] < 0 ? "" : D.errors[I.e[i]]], ["message", S.message[i]],
+    ["status", runOf(I.r[i]) + D.statuses[I.s[i]]], ["failure", I.e[i] < 0 ? "" : D.errors[I.e[i]]], ["message", S.message[i]],
     ["photo", I.pt[i] < 0 ? "The file has changed since it was explained." : photo ? link("open", photo) : ""],
     ["size", I.w[i] ? `${I.w[i]} x ${I.h[i]}` : ""], ["folder's class", I.true[i] < 0 ? "" : D.labels[I.true[i]]],
     ["best classes", top.join(", ")], ["seconds", I.sec[i]], ["decoder", S.note[i]],
   ]);
   for (const m of of) {
-    side.append(make("h3", (D.runs.length > 1 ? `${D.runs[M.r[m]].name}: ` : "") + label(m)));
+    side.append(make("h3", runOf(M.r[m]) + label(m)));
     const links = make("span");
     for (const [kind, path] of files(i, m)) links.append(link(kind, path), " ");
     facts(side, [
@@ -289,26 +277,19 @@ function show(at) {
   if (!$("detail").open) { zoom(1); $("detail").showModal(); }
   remember(`image=${encodeURIComponent(I.n[i])}`);
 }
-function remember(hash) {
-  try { history.replaceState(null, "", `#${hash}`); } catch { /* the address stays as it was */ }
-}
+const step = (to) => list[to] !== undefined && show(to);
+const remember = (hash) => history.replaceState(null, "", `#${hash}`);
 
 // What the address names: a view, a group or an image.
 function visit() {
-  const [what, value] = decodeURIComponentSafe(location.hash.slice(1));
-  if (what === "image" && I.n.includes(value)) {
-    let at = list.findIndex((i) => I.n[i] === value);
-    if (at < 0) { reset(); turn("gallery"); at = list.findIndex((i) => I.n[i] === value); }
-    go(at, false);
-    return show(at);
+  const asked = new URLSearchParams(location.hash.slice(1)), name = asked.get("image"), i = I.n.indexOf(name);
+  if (i >= 0) {
+    if (!list.includes(i) || V.view === "groups") { reset(); turn("gallery"); }
+    return show(list.indexOf(i));
   }
   if ($("detail").open) $("detail").close();
-  V.group = what === "group" && D.groups[value] ? +value : -1;
-  turn(["failures", "groups", "about"].includes(what) ? what : "gallery");
-}
-function decodeURIComponentSafe(text) {
-  const [what, value = ""] = text.split(/=(.*)/s);
-  try { return [what, decodeURIComponent(value)]; } catch { return [what, value]; }
+  V.group = D.groups[asked.get("group")] ? +asked.get("group") : -1;
+  turn(["failures", "groups", "about"].find((view) => asked.has(view)) ?? "gallery");
 }
 function turn(view) {
   V.view = view;
@@ -316,41 +297,46 @@ function turn(view) {
     if (node.dataset.view === view) node.ariaCurrent = "page"; else node.removeAttribute("aria-current");
   $("about").hidden = view !== "about";
   $("tools").hidden = $("pane").hidden = view === "about";
-  for (const id of ["class", "s0", "k0", "sort"]) ($(id).closest("label") ?? $(id)).hidden = view === "groups" || view === "failures";
-  for (const id of ["status", "down", "photo"]) $(id).hidden = view === "groups" || view === "failures";
+  for (const id of ["class", "s0", "k0", "sort", "status", "down", "photo"])
+    ($(id).closest("label") ?? $(id)).hidden = view === "groups" || view === "failures";
   $("pane").ariaLabel = {failures: "Failures", groups: "Groups"}[view] ?? "Gallery";
   if (view !== "about") choose();
 }
-function reset() { $("tools").reset(); V.group = -1; $("down").ariaPressed = "false"; }
+function reset() {
+  for (const node of $("tools").querySelectorAll("input, select")) node.value = node.id === "sort" ? "name" : "";
+  V.group = -1;
+  $("down").ariaPressed = "false";
+}
 function togglePhoto() {
   if ($("detail").open) return cutTo(Z.cut < 50 ? 100 : 0);
   V.photo = !V.photo;
   $("photo").ariaPressed = V.photo;
   layOut(true);
 }
+const option = (text, value) => Object.assign(make("option", text), {value});
 function suggest() {
   const wanted = $("class").value.trim().toLowerCase(), counts = new Map();
   for (const l of M.l) counts.set(l, (counts.get(l) ?? 0) + 1);
   const found = [...counts].filter(([l]) => D.labels[l].toLowerCase().includes(wanted)).sort((a, b) => b[1] - a[1]);
-  $("classes").replaceChildren(...found.slice(0, 12).map(([l]) => { const one = make("option"); one.value = D.labels[l]; return one; }));
+  $("classes").replaceChildren(...found.slice(0, 12).map(([l]) => option("", D.labels[l])));
 }
 
 // Keys, pointer, tools.
-document.addEventListener("keydown", (event) => {
+on(document, "keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const {key, target} = event, inside = $("detail").open, done = () => event.preventDefault();
+  const {key, target} = event, done = () => event.preventDefault();
   if ($("help").open) return;
-  if (target.matches("input, select") && !(target.id === "cut" && !key.startsWith("Arrow") && key !== "Home" && key !== "End")) {
-    if (key === "Escape" && target.id === "q" && $("q").value) { done(); $("q").value = ""; choose(); }
-    else if (key === "Escape") target.blur();
+  if (target.matches(/^(Arrow|Home|End)/.test(key) ? "input, select" : "#tools input, #tools select")) {
+    if (key !== "Escape") return;
+    if ($("q").value) { done(); $("q").value = ""; choose(); } else target.blur();
     return;
   }
   if (key === "?") { done(); return $("help").showModal(); }
   if (key === "t") return switchTheme();
   if (key === "c") return togglePhoto();
-  if (inside) {
+  if ($("detail").open) {
     const to = {ArrowLeft: open - 1, ArrowRight: open + 1, Home: 0, End: list.length - 1}[key];
-    if (to !== undefined) { done(); if (list[to] !== undefined) show(to); }
+    if (to !== undefined) { done(); step(to); }
     else if (key === "+" || key === "=") zoom(Z.z * 1.5);
     else if (key === "-") zoom(Z.z / 1.5);
     else if (key === "0") zoom(1);
@@ -362,10 +348,10 @@ document.addEventListener("keydown", (event) => {
   const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
   if (step !== undefined) {
     done();
-    go(document.activeElement.dataset?.at === undefined ? now : now + step < 0 || now + step >= list.length ? now : now + step);
+    go(document.activeElement.dataset.at === undefined || !list[now + step] && list[now + step] !== 0 ? now : now + step);
   } else if (key === "Home") { done(); go(0); } else if (key === "End") { done(); go(list.length - 1); }
 });
-pane.addEventListener("click", (event) => {
+on(pane, "click", (event) => {
   const cell = event.target.closest("a");
   if (!cell || event.ctrlKey || event.metaKey || event.shiftKey || V.view === "groups") return;
   event.preventDefault();
@@ -379,14 +365,14 @@ const inFrame = (frame, {clientX, clientY}) => {
   const area = frame.getBoundingClientRect();
   return [(clientX - area.left) / area.width, (clientY - area.top) / area.height, area];
 };
-stage.addEventListener("wheel", (event) => {
+on(stage, "wheel", (event) => {
   const frame = frameOf(event);
   if (!frame) return;
   event.preventDefault();
   const [x, y] = inFrame(frame, event);
   zoom(Z.z * Math.exp(-event.deltaY / 400), x, y);
 }, {passive: false});
-stage.addEventListener("pointerdown", (event) => {
+on(stage, "pointerdown", (event) => {
   const frame = frameOf(event);
   if (!frame || event.button) return;
   frame.setPointerCapture(event.pointerId);
@@ -394,7 +380,7 @@ stage.addEventListener("pointerdown", (event) => {
   apart = 0;
   if (Z.z === 1 && points.size === 1) cutTo(100 * inFrame(frame, event)[0]);
 });
-stage.addEventListener("pointermove", (event) => {
+on(stage, "pointermove", (event) => {
   const frame = frameOf(event), before = points.get(event.pointerId);
   if (!frame || !before) return;
   const [x, y, area] = inFrame(frame, event);
@@ -409,43 +395,35 @@ stage.addEventListener("pointermove", (event) => {
     place();
   } else cutTo(100 * x);
 });
-for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, (event) => points.delete(event.pointerId));
-$("detail").addEventListener("close", () => {
+on(stage, "pointerup pointercancel", (event) => points.delete(event.pointerId));
+on($("detail"), "close", () => {
   remember(V.group >= 0 ? `group=${V.group}` : V.view);
   go(open);
   open = -1;
 });
 const clicks = {
-  back: () => open > 0 && show(open - 1), next: () => open + 1 < list.length && show(open + 1),
+  back: () => step(open - 1), next: () => step(open + 1),
   less: () => zoom(Z.z / 1.5), more: () => zoom(Z.z * 1.5), close: () => $("detail").close(),
   theme: switchTheme, ask: () => $("help").showModal(), photo: togglePhoto,
   down: () => { $("down").ariaPressed = $("down").ariaPressed !== "true"; choose(); },
   clear: () => { reset(); choose(); },
 };
-for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", (event) => {
-  if (id === "clear") event.preventDefault();
-  act();
-});
-for (const id of choices) $(id).addEventListener("input", choose);
-$("class").addEventListener("input", suggest);
-$("class").addEventListener("focus", suggest);
-$("cut").addEventListener("input", () => cutTo(+$("cut").value));
-$("tools").addEventListener("submit", (event) => event.preventDefault());
+for (const [id, act] of Object.entries(clicks)) on($(id), "click", act);
+on($("tools"), "input", choose);
+on($("class"), "input focus", suggest);
+on($("cut"), "input", () => cutTo(+$("cut").value));
+on($("tools"), "submit", (event) => event.preventDefault());
 let waiting = false;
 const soon = (act) => () => {
   if (waiting) return;
   waiting = true;
   requestAnimationFrame(() => { waiting = false; act(); });
 };
-addEventListener("scroll", soon(() => draw()), {passive: true});
-addEventListener("resize", soon(() => V.view !== "about" && layOut(false)));
-addEventListener("hashchange", visit);
+on(window, "scroll", soon(() => draw()), {passive: true});
+on(window, "resize", soon(() => V.view !== "about" && layOut(false)));
+on(window, "hashchange", visit);
 
-$("status").append(...D.statuses.map((text, s) => [text, s]).filter(([, s]) => I.s.includes(s)).map(([text, s]) => {
-  const one = make("option", text);
-  one.value = s;
-  return one;
-}));
+$("status").append(...[...D.statuses.keys()].filter((s) => I.s.includes(s)).map((s) => option(D.statuses[s], s)));
 $("theme").hidden = $("ask").hidden = false;
 $("none")?.remove();
 visit();

@@ -12,7 +12,7 @@ from lrpcli.report.about import About
 from lrpcli.report.addresses import address
 from lrpcli.report.groups import Groups
 from lrpcli.report.plan import shown_picture
-from lrpcli.report.rows import FAILURES, SMALL, ImageRow, ReportedRun
+from lrpcli.report.rows import FAILURES, PLAIN, SMALL, ImageRow, ReportedRun
 from lrpcli.report.settings import FOLDER
 from lrpcli.report.thumbnails import picture_name
 
@@ -20,8 +20,6 @@ FIRST = 24
 """Images, failures and groups that stand in the page itself, for readers without its script."""
 GENERATOR = "lrp report"
 """By which a page of this package is known from others of the same name."""
-PLAIN = {0: "file missing", 1: "no picture saved", 3: "file not readable"}
-"""What stands where a small picture is not, by its state in rows.py."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def _cell(row: ImageRow, runs: list[ReportedRun], picture_of: Callable[[str], st
     return Cell(
         one_line(row.name), one.label, f"{one.score:.0%}{kept}",
         picture_of(picture_name(row.name, f"{run.key}{one.place}")) if one.picture == SMALL else "",
-        PLAIN.get(one.picture, ""), "" if single or link is None or one.run else address(link),
+        PLAIN[one.picture], "" if single or link is None or one.run else address(link),
     )  # fmt: skip
 
 

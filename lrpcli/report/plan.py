@@ -75,7 +75,7 @@ def output_setting(run: ReportedRun, name: str) -> object:
 
 def _of_photo(row: ImageRow, side: int) -> Wanted | None:
     """The photo, if the file is still the one that was explained."""
-    if row.file is None:
+    if row.file is None or not os.path.isabs(row.file.path):  # noqa: PTH117
         return None
     row.photo = MISSING
     time = file_time(row.file.path)

@@ -10,7 +10,7 @@ from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunDescription, read_description
 from lrpcli.records.explained import Explained
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import CLASHED, FAILED, OK, OUTDATED, RUN, UNFINISHED, Line
+from lrpcli.records.journal import CLASHED, FAILED, RUN, UNFINISHED, Line
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
 from lrpcli.report import rows
@@ -99,32 +99,31 @@ def read_rows(run: ReportedRun, number: int) -> Iterator[ImageRow]:
     fingerprint = None if run.description is None else run.description.fingerprint
     with closing(Index(run.folder, EXPLAIN_FILES, fingerprint, seen=seen)) as index:
         for known in index.images():
-            row = _row(known, number)
+            row = _row(known, number, fingerprint)
             if row is not None:
                 yield row
     for found in clashes.values():
         yield from (ImageRow.of_failed(record, number) for record in found.values())
 
 
-def _row(known: Known, run: int) -> ImageRow | None:
+def _row(known: Known, run: int, fingerprint: str | None) -> ImageRow | None:
     """What is shown of an image; None for one that was given up, of which nothing is known."""
     if known.code == FAILED:
         record = _failed(known.line)
         return _unreadable(known.line, run) if record is None else ImageRow.of_failed(record, run)
     if known.finished is not None:
-        return _finished(known.finished, run)
+        return _finished(known.finished, run, outdated=fingerprint not in (None, known.finished.run))
     if known.code in UNFINISHED:
         return ImageRow(known.line.name, rows.UNFINISHED, run, rows.UNFINISHED, BEGUN)
     return None
 
 
-def _finished(line: Line, run: int) -> ImageRow:
+def _finished(line: Line, run: int, *, outdated: bool) -> ImageRow:
     try:
         record = Explained.from_json(line.fields)
     except (ValueError, KeyError, OverflowError):
         return _unreadable(line, run)
-    status = {OK: rows.OK, OUTDATED: rows.OUTDATED}[line.code]
-    return ImageRow.of_finished(record, run, status)
+    return ImageRow.of_finished(record, run, rows.OUTDATED if outdated else rows.OK)
 
 
 def _failed(line: Line) -> Record | None:

@@ -17,6 +17,8 @@ of a format that this version does not read."""
 FAILURES = (FAILED, UNFINISHED, UNREADABLE)
 MISSING, NO_PICTURE, SMALL, BROKEN = range(4)
 """Of the small picture of a map or photo: the file is not there; none was saved; it is made; it cannot be decoded."""
+PLAIN = ("The file is missing.", "No picture was saved.", "", "The file cannot be read.")
+"""What the page says in its place."""
 
 
 @dataclass(slots=True)
