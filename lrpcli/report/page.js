@@ -345,10 +345,10 @@ on(document, "keydown", (event) => {
   if (key === "/") { done(); if (V.view === "about") turn("gallery"); return $("q").focus(); }
   if (key === "Escape" && V.group >= 0) { location.hash = "groups"; return; }
   if (V.view === "about") return;
-  const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
-  if (step !== undefined) {
+  const by = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
+  if (by !== undefined) {
     done();
-    go(document.activeElement.dataset.at === undefined || !list[now + step] && list[now + step] !== 0 ? now : now + step);
+    go(document.activeElement.dataset.at === undefined || list[now + by] === undefined ? now : now + by);
   } else if (key === "Home") { done(); go(0); } else if (key === "End") { done(); go(list.length - 1); }
 });
 on(pane, "click", (event) => {
