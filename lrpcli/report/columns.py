@@ -3,9 +3,9 @@
 import base64
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Generic, Hashable, TypeVar
+from typing import Generic, TypeVar
 
 from lrpcli.records.text import one_line
 from lrpcli.report.addresses import SHOWN_BY_BROWSERS, address, file_address, folder_address
@@ -42,9 +42,13 @@ class Columns:
         self.output, self.runs, self.single = output, runs, single
         self.labels, self.errors, self.roots = Table[str](), Table[str](), Table[str]()
         self.files = Table[tuple[tuple[str, str], ...]]()
-        self.images: dict[str, list[object]] = {name: [] for name in "n id s e r p pt w h sec top true first".split()}
-        self.maps: dict[str, list[object]] = {name: [] for name in "r at c l s k total start min max scale f pic warn box".split()}
-        self.sparse: dict[str, dict[int, object]] = {name: {} for name in "address message note photo shown files".split()}
+        self.images = _empty("n", "id", "s", "e", "r", "p", "pt", "w", "h", "sec", "top", "true", "first")
+        self.maps = _empty(
+            "r", "at", "c", "l", "s", "k", "total", "start", "min", "max", "scale", "f", "pic", "warn", "box"
+        )  # fmt: skip
+        self.sparse: dict[str, dict[int, object]] = {
+            name: {} for name in ("address", "message", "note", "photo", "shown", "files")
+        }
 
     def add(self, row: ImageRow) -> None:
         """Adds an image and its maps."""
@@ -88,7 +92,8 @@ class Columns:
         if self.single or not all(path.startswith(row.name) for path in paths.values()):
             self.sparse["files"][number] = {} if self.single else {one_line(k): address(p) for k, p in paths.items()}
             return -1
-        return self.files.number(tuple((one_line(kind), address(path[len(row.name) :])) for kind, path in paths.items()))
+        behind = {one_line(kind): address(path[len(row.name) :]) for kind, path in paths.items()}
+        return self.files.number(tuple(behind.items()))
 
     def _photo(self, row: ImageRow, number: int) -> int:
         """The number of the address before an image's name that leads to its photo; -1 where it is another, or none."""
@@ -120,15 +125,19 @@ class Columns:
             for run in self.runs
         ]
         return {
-            "runs": runs, "plain": PLAIN, "statuses": STATUSES, "labels": self.labels.values, "errors": self.errors.values,
-            "roots": self.roots.values, "files": self.files.values, "image": self.images, "map": self.maps,
-            "sparse": self.sparse, "pictures": pictures,
+            "runs": runs, "plain": PLAIN, "statuses": STATUSES, "labels": self.labels.values,
+            "errors": self.errors.values, "roots": self.roots.values, "files": self.files.values,
+            "image": self.images, "map": self.maps, "sparse": self.sparse, "pictures": pictures,
             "groups": [
                 [self.labels.number(group.true), self.labels.number(group.predicted), group.images, group.name,
                  group.picture, group.label]
                 for group in groups.groups
             ],
         }  # fmt: skip
+
+
+def _empty(*names: str) -> dict[str, list[object]]:
+    return {name: [] for name in names}
 
 
 def _short(number: float) -> float:
@@ -139,8 +148,3 @@ def packed(values: Mapping[str, object]) -> str:
     """An object as JSON, gzipped, in base64; the same values give the same text."""
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("utf-8", "backslashreplace"), 9, mtime=0)).decode("ascii")
-
-
-def embedded(data: bytes) -> str:
-    """A picture as the address that holds it."""
-    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lrpcli.errors import ImageError
+from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.decode import decode
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.picture import draw, picture_scale
@@ -16,10 +16,6 @@ from lrpcli.pictures.style import PictureStyle
 from lrpcli.records.json_values import Fields
 from lrpcli.report.rows import ReportedRun
 
-SIDE = 256
-"""Longest side of a small picture in pixels."""
-LARGE = 512
-"""The same in a report that is a single file."""
 QUALITY = {"quality": 75, "method": 1}
 MOST_VALUES = 1 << 26
 """Values in a map that is drawn; one of a larger photo has no small picture."""
@@ -38,16 +34,13 @@ class MapLook:
 
 def picture_style(run: ReportedRun) -> PictureStyle:
     """The style of heatmaps in a run's own colours, or the usual one where its description does not hold one."""
+    if run.description is None:
+        return PLAIN
     try:
-        assert run.description is not None
         values = Fields(run.description.settings).inner("output").inner("picture")
         return replace(PLAIN, cmap=values.text("cmap"), smooth=min(max(values.number("smooth"), 0), 50))
-    except (ValueError, AssertionError, LookupError):
+    except (ValueError, UsageError):
         return PLAIN
-    except Exception as error:
-        if type(error).__name__ == "UsageError":
-            return PLAIN
-        raise
 
 
 def small_picture(path: str, side: int) -> bytes:

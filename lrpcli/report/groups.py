@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
@@ -12,7 +12,7 @@ from lrpcli.records.text import one_line
 from lrpcli.report.drawing import MapLook, mean_heatmap, picture_style
 from lrpcli.report.plan import on_photo
 from lrpcli.report.rows import FAILURES, NO_PICTURE, ImageRow, ReportedRun
-from lrpcli.report.thumbnails import Wanted, file_time, picture_name
+from lrpcli.report.thumbnails import Settled, Wanted, file_time, picture_name
 
 DRAWN = 200
 """Groups with a mean map: the largest."""
@@ -88,7 +88,7 @@ def _folder(row: ImageRow) -> str:
 
 def wanted_means(
     groups: Groups, rows: list[ImageRow], runs: list[ReportedRun], side: int
-) -> Iterator[tuple[Wanted, Callable[[int], None]]]:
+) -> Iterator[tuple[Wanted, Settled]]:
     """The picture of the mean map of each of the largest groups; none for maps on photos, which differ in size."""
     for group in groups.groups[:DRAWN]:
         first = rows[group.images[0]].maps[0].run
@@ -97,17 +97,13 @@ def wanted_means(
         paths = list(_maps_of(group, rows, runs[first], first))
         if not group.label or not paths or len(paths) < len(group.images):
             continue
-        times = [file_time(path) for path in paths]
-        if None in times:
+        times = [time for path in paths if (time := file_time(path)) is not None]
+        if len(times) < len(paths):
             continue
         state = hashlib.sha256("\0".join(map(repr, zip(paths, times, strict=True))).encode()).hexdigest()
         group.name = picture_name(state, "g")
-        look = MapLook(picture_style(runs[first]), None)
-        yield (
-            Wanted(group.name, paths[0], max(time for time in times if time is not None), mean_heatmap,
-                   (paths, look, side)),
-            partial(setattr, group, "picture"),
-        )  # fmt: skip
+        arguments = (paths, MapLook(picture_style(runs[first]), None), side)
+        yield Wanted(group.name, paths[0], max(times), mean_heatmap, arguments), partial(setattr, group, "picture")
 
 
 def _maps_of(group: Group, rows: list[ImageRow], run: ReportedRun, number: int) -> Iterator[str]:

@@ -1,39 +1,36 @@
-// The gallery of lrp report. What the records hold is put into the page as text and as parts of addresses, never as
-// markup. D is what columns.py packed: D.image and D.map are columns, the maps of an image lie side by side.
+// What the records hold becomes text and parts of addresses, never markup. D is what columns.py packed: D.image and
+// D.map are columns; the maps of an image lie side by side from I.first on.
 "use strict";
 (async () => {
 const $ = (id) => document.getElementById(id), root = document.documentElement;
 const make = (tag, textContent = "", className = "") => Object.assign(document.createElement(tag), {textContent, className});
 const on = (node, kinds, act, how) => kinds.split(" ").forEach((kind) => node.addEventListener(kind, act, how));
+const part = (share) => `${100 * share}%`;
+const many = (count) => count.toLocaleString("en");
 const percent = (share) => share === null ? "" : `${+(100 * share).toFixed(Math.abs(share) < 1 ? 1 : 0)}%`;
 
 async function read() {
-  const text = atob($("records").textContent), bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  const bytes = Uint8Array.from(atob($("records").textContent), (letter) => letter.charCodeAt(0));
   $("records").textContent = "";
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
 // Dark and light: the system's, until somebody chooses.
-const stored = (value) => {
-  try { return value === undefined ? localStorage.getItem("lrp-theme") : localStorage.setItem("lrp-theme", value); }
-  catch { return null; }
-};
-if (["dark", "light"].includes(stored())) root.dataset.theme = stored();
+const guarded = (act) => { try { act(); } catch { /* it keeps nothing */ } };
+guarded(() => { if (localStorage.lrpTheme) root.dataset.theme = localStorage.lrpTheme; });
 function switchTheme() {
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const dark = (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark";
   root.dataset.theme = dark ? "light" : "dark";
-  stored(root.dataset.theme);
+  guarded(() => { localStorage.lrpTheme = root.dataset.theme; });
 }
 
 let D;
 try { D = await read(); } catch {
   $("tools").hidden = false;
-  $("tools").replaceChildren(make("p", "This browser cannot read the records; these are the first images alone."));
-  return;
+  return $("tools").replaceChildren(make("p", "This browser cannot read the records; only the first images are here."));
 }
-const I = D.image, M = D.map, S = D.sparse, total = I.n.length, failing = new Set([2, 3, 4]);
-const end = (i) => i + 1 < total ? I.first[i + 1] : M.r.length;
+const I = D.image, M = D.map, S = D.sparse, total = I.n.length;
+const end = (i) => I.first[i + 1] ?? M.r.length;
 const maps = (i) => Array.from({length: end(i) - I.first[i]}, (_, at) => I.first[i] + at);
 const label = (m) => D.labels[M.l[m]];
 const said = (m) => `${percent(M.s[m])}${M.k[m] === null ? "" : `, kept ${percent(M.k[m])}`}`;
@@ -61,7 +58,7 @@ let list = [], now = 0, open = -1, cells = new Map(), columns = 1, height = 1, w
 
 function searched(i) {
   texts ??= new Array(total);
-  return texts[i] ??= [I.n[i], ...maps(i).map(label), S.message[i] ?? "", I.e[i] < 0 ? "" : D.errors[I.e[i]]]
+  return texts[i] ??= [I.n[i], ...maps(i).map(label), S.message[i], D.errors[I.e[i]]]
     .join("\n").toLowerCase();
 }
 function choose() {
@@ -71,13 +68,15 @@ function choose() {
     return any ? null : (value) => value !== null && !(value < from) && !(value > to);
   };
   const score = bounds("s0", "s1"), kept = bounds("k0", "k1"), some = wanted || score || kept, status = $("status").value;
-  const of = (m) => label(m).toLowerCase().includes(wanted) && (!score || score(M.s[m])) && (!kept || kept(M.k[m]));
+  const labels = D.labels.map((text) => text.toLowerCase()), whole = labels.includes(wanted);
+  const fits = labels.map((text) => whole ? text === wanted : text.includes(wanted));
+  const of = (m) => fits[M.l[m]] && (!score || score(M.s[m])) && (!kept || kept(M.k[m]));
   const pool = V.view === "groups" ? D.groups.keys() : V.group >= 0 ? D.groups[V.group][2] : I.n.keys();
   list = [...pool];
   if (V.view === "groups") {
     list = list.filter((g) => words.every((word) => groupText(D.groups[g]).toLowerCase().includes(word)));
   } else {
-    list = list.filter((i) => (V.view !== "failures" || failing.has(I.s[i])) && (!status || I.s[i] === +status)
+    list = list.filter((i) => (V.view !== "failures" || I.s[i] > 1) && (!status || I.s[i] === +status)
       && words.every((word) => searched(i).includes(word)) && (!some || maps(i).some(of)));
     order();
   }
@@ -110,19 +109,18 @@ function layOut(anew) {
   pane.className = rows ? "live rows" : "live";
   pane.style.height = `${Math.ceil(list.length / columns) * height}px`;
   if (anew) { pane.replaceChildren(); cells.clear(); }
-  $("count").textContent = V.view === "groups" ? `${list.length} of ${D.groups.length} groups`
-    : `${list.length.toLocaleString("en")} of ${total.toLocaleString("en")}`
-      + (V.group >= 0 ? `: ${groupText(D.groups[V.group])}` : "");
-  draw(anew);
+  $("count").textContent = V.view === "groups" ? `${many(list.length)} of ${many(D.groups.length)} groups`
+    : `${many(list.length)} of ${many(total)}${V.group >= 0 ? `: ${groupText(D.groups[V.group])}` : ""}`;
+  draw();
 }
-function draw(anew) {
+function draw() {
   const top = pane.getBoundingClientRect().top, from = Math.max(0, Math.floor(-top / height) - 1);
   const last = Math.min(list.length, (Math.ceil((innerHeight - top) / height) + 1) * columns), seen = new Map();
   let after = null;
   for (let at = last - 1; at >= from * columns; at--) {
     const node = cells.get(at) ?? cell(at);
-    node.style.transform = `translate(${at % columns * (wide + 10)}px, ${Math.floor(at / columns) * height}px)`;
-    [node.style.width, node.style.height] = [`${wide}px`, `${height - 8}px`];
+    const transform = `translate(${at % columns * (wide + 10)}px, ${(at - at % columns) / columns * height}px)`;
+    Object.assign(node.style, {transform, width: `${wide}px`, height: `${height - 8}px`});
     if (!node.isConnected) pane.insertBefore(node, after);
     seen.set(at, after = node);
   }
@@ -135,41 +133,33 @@ function cell(at) {
   item.ariaPosInSet = at + 1;
   link.tabIndex = at === now ? 0 : -1;
   link.dataset.at = at;
+  link.href = V.view === "groups" ? `#group=${what}` : `#image=${encodeURIComponent(I.n[what])}`;
   (V.view === "groups" ? groupCell : V.view === "failures" ? failureCell : imageCell)(link, what);
   item.append(link);
   return item;
 }
 function picture(link, source, instead) {
   if (!source) return link.append(make("i", instead));
-  const image = make("img");
-  image.alt = "";
-  image.src = source;
-  image.onerror = () => image.replaceWith(make("i", "The small picture is missing: keep lrp-report beside the page."));
-  link.append(image);
+  const node = make("img"), lost = "The small picture is missing: keep lrp-report beside the page.";
+  link.append(Object.assign(node, {alt: "", src: source, onerror: () => node.replaceWith(make("i", lost))}));
 }
 function imageCell(link, i) {
   const m = I.first[i], some = m < end(i), count = end(i) - m;
-  link.href = `#image=${encodeURIComponent(I.n[i])}`;
   if (V.photo) picture(link, photoThumb(i), "No photo.");
   else picture(link, some ? thumb(i, m) : null, some ? D.plain[M.pic[m]] : D.errors[I.e[i]] ?? "");
-  link.append(make("b", some ? label(m) : D.statuses[I.s[i]], some ? "" : "warn"));
-  link.append(make("span", some ? said(m)
-    + (count > 1 ? `, ${count} maps` : "") + (I.s[i] === 1 ? ", other settings" : "") : ""));
-  link.append(make("small", I.n[i]));
+  link.append(make("b", some ? label(m) : D.statuses[I.s[i]], some ? "" : "warn"), make("span", some ? said(m)
+    + (count > 1 ? `, ${count} maps` : "") + (I.s[i] ? `, ${D.statuses[I.s[i]]}` : "") : ""), make("small", I.n[i]));
 }
 function failureCell(link, i) {
-  link.href = `#image=${encodeURIComponent(I.n[i])}`;
   link.append(make("b", I.n[i]), " ", make("span", D.errors[I.e[i]] ?? D.statuses[I.s[i]]), make("small", S.message[i]));
 }
 function groupCell(link, g) {
   const [t, p, images, name, state, of] = D.groups[g];
-  link.href = `#group=${g}`;
   picture(link, state === 2 ? small(name) : null, "No mean map.");
   link.append(make("b", `${D.labels[t]} → ${D.labels[p]}`, t === p ? "" : "warn"), make("span",
     `${images.length} image${images.length > 1 ? "s" : ""}`), make("small", of ? `mean map of ${of}` : "several classes"));
 }
-function go(to, focus = true) {
-  if (!list.length) return;
+function go(to) {
   now = Math.max(0, Math.min(list.length - 1, to));
   const edge = $("tools").getBoundingClientRect().bottom, top = pane.getBoundingClientRect().top;
   const y = top + Math.floor(now / columns) * height;
@@ -177,11 +167,11 @@ function go(to, focus = true) {
   else if (y + height > innerHeight) scrollBy(0, y + height - innerHeight);
   draw();
   for (const [at, node] of cells) node.firstChild.tabIndex = at === now ? 0 : -1;
-  if (focus) cells.get(now)?.firstChild.focus({preventScroll: true});
+  cells.get(now)?.firstChild.focus({preventScroll: true});
 }
 
 // One image: its maps side by side, with one zoom, one place and one slider for all.
-const stage = $("stage"), Z = {z: 1, x: 0, y: 0, cut: 0};
+const detail = $("detail"), stage = $("stage"), Z = {z: 1, x: 0, y: 0, cut: 0};
 function zoom(z, px = 0.5, py = 0.5) {
   const next = Math.max(1, Math.min(32, z)), ratio = next / Z.z;
   [Z.z, Z.x, Z.y] = [next, px - (px - Z.x) * ratio, py - (py - Z.y) * ratio];
@@ -190,11 +180,9 @@ function zoom(z, px = 0.5, py = 0.5) {
 function place() {
   Z.x = Math.min(0, Math.max(1 - Z.z, Z.x));
   Z.y = Math.min(0, Math.max(1 - Z.z, Z.y));
-  for (const [name, value] of [["z", Z.z], ["x", `${100 * Z.x}%`], ["y", `${100 * Z.y}%`], ["cut", `${Z.cut}%`]])
+  for (const [name, value] of Object.entries({z: Z.z, x: part(Z.x), y: part(Z.y), cut: `${Z.cut}%`}))
     stage.style.setProperty(`--${name}`, value);
-  stage.classList.toggle("zoomed", Z.z > 1);
-  stage.classList.toggle("whole", Z.cut === 0 || Z.cut === 100);
-  stage.classList.toggle("fine", Z.z >= 4);
+  stage.className = [Z.z > 1 && "zoomed", Z.z >= 4 && "fine", Z.cut % 100 === 0 && "whole"].join(" ");
   $("zoom").textContent = `${Math.round(100 * Z.z)}%`;
   $("cut").value = Z.cut;
 }
@@ -208,8 +196,8 @@ function figure(i, m, down) {
   node.style.width = `min(100%, calc((100dvh - 80px) / ${down} * ${ratio} - ${40 * ratio}px))`;
   if (photo) {
     const under = image(photo, "", photoThumb(i));
-    for (const [name, share] of [["left", -l / (r - l)], ["top", -t / (b - t)], ["width", 1 / (r - l)], ["height", 1 / (b - t)]])
-      under.style[name] = `${100 * share}%`;
+    const [left, top] = [part(-l / (r - l)), part(-t / (b - t))];
+    Object.assign(under.style, {left, top, width: part(1 / (r - l)), height: part(1 / (b - t))});
     move.append(under);
   }
   if (full) {
@@ -223,23 +211,16 @@ function figure(i, m, down) {
   return node;
 }
 function image(source, kind, instead) {
-  const node = make("img", undefined, kind);
-  node.alt = "";
-  node.draggable = false;
-  node.onerror = () => {
-    node.onerror = () => node.replaceWith(make("p", D.plain[0]));
-    if (instead) node.src = instead; else node.onerror();
-  };
-  node.src = source;
-  return node;
+  const node = make("img", "", kind), give = () => node.replaceWith(make("p", D.plain[0]));
+  const onerror = () => instead ? Object.assign(node, {onerror: give, src: instead}) : give();
+  return Object.assign(node, {alt: "", draggable: false, onerror, src: source});
 }
 function facts(node, rows) {
   const dl = make("dl");
   for (const [name, value] of rows) {
-    if (value === null || value === undefined || value === "") continue;
-    const dd = make("dd");
-    dd.append(value);
-    dl.append(make("dt", name), dd);
+    if ((value ?? "") === "") continue;
+    dl.append(make("dt", name), make("dd"));
+    dl.lastChild.append(value);
   }
   node.append(dl);
 }
@@ -249,7 +230,7 @@ function show(at) {
   const i = list[at], of = maps(i), side = $("facts"), across = innerWidth <= 760 ? 1 : Math.ceil(Math.sqrt(of.length));
   const down = innerWidth <= 760 ? 1.6 : Math.ceil(of.length / across);
   $("name").textContent = I.n[i];
-  $("place").textContent = `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
+  $("place").textContent = `${many(at + 1)} of ${many(list.length)}`;
   stage.style.setProperty("--across", across);
   stage.replaceChildren(...of.map((m) => figure(i, m, down)));
   if (!of.length) stage.append(make("p", S.message[i] ?? ""));
@@ -257,9 +238,9 @@ function show(at) {
   const photo = photoFile(i), best = I.top[i];
   const top = best.map((l, k) => k % 2 ? "" : `${D.labels[l]} ${percent(best[k + 1])}`).filter(Boolean);
   facts(side, [
-    ["status", runOf(I.r[i]) + D.statuses[I.s[i]]], ["failure", I.e[i] < 0 ? "" : D.errors[I.e[i]]], ["message", S.message[i]],
+    ["status", runOf(I.r[i]) + D.statuses[I.s[i]]], ["failure", D.errors[I.e[i]]], ["message", S.message[i]],
     ["photo", I.pt[i] < 0 ? "The file has changed since it was explained." : photo ? link("open", photo) : ""],
-    ["size", I.w[i] ? `${I.w[i]} x ${I.h[i]}` : ""], ["folder's class", I.true[i] < 0 ? "" : D.labels[I.true[i]]],
+    ["size", I.w[i] ? `${I.w[i]} x ${I.h[i]}` : ""], ["folder's class", D.labels[I.true[i]]],
     ["best classes", top.join(", ")], ["seconds", I.sec[i]], ["decoder", S.note[i]],
   ]);
   for (const m of of) {
@@ -268,13 +249,13 @@ function show(at) {
     for (const [kind, path] of files(i, m)) links.append(link(kind, path), " ");
     facts(side, [
       ["class", M.c[m]], ["score", percent(M.s[m])], ["kept share", percent(M.k[m])],
-      ["relevance", `${M.total[m]} of ${M.start[m]}`], ["per pixel", `${M.min[m]} to ${M.max[m]}`],
+      ["relevance", `${M.total[m]} of ${M.start[m]} at the start`], ["per pixel", `${M.min[m]} to ${M.max[m]}`],
       ["full colour", M.scale[m]], ["warning", M.warn[m] ? "Relevances over a million times the start." : ""],
       ["files", links.childNodes.length ? links : ""],
     ]);
   }
   place();
-  if (!$("detail").open) { zoom(1); $("detail").showModal(); }
+  if (!detail.open) { zoom(1); detail.showModal(); }
   remember(`image=${encodeURIComponent(I.n[i])}`);
 }
 const step = (to) => list[to] !== undefined && show(to);
@@ -287,18 +268,17 @@ function visit() {
     if (!list.includes(i) || V.view === "groups") { reset(); turn("gallery"); }
     return show(list.indexOf(i));
   }
-  if ($("detail").open) $("detail").close();
+  if (detail.open) detail.close();
   V.group = D.groups[asked.get("group")] ? +asked.get("group") : -1;
   turn(["failures", "groups", "about"].find((view) => asked.has(view)) ?? "gallery");
 }
 function turn(view) {
   V.view = view;
-  for (const node of document.querySelectorAll("nav a"))
-    if (node.dataset.view === view) node.ariaCurrent = "page"; else node.removeAttribute("aria-current");
+  for (const node of document.querySelectorAll("nav a")) node.ariaCurrent = node.dataset.view === view ? "page" : null;
   $("about").hidden = view !== "about";
   $("tools").hidden = $("pane").hidden = view === "about";
   for (const id of ["class", "s0", "k0", "sort", "status", "down", "photo"])
-    ($(id).closest("label") ?? $(id)).hidden = view === "groups" || view === "failures";
+    ($(id).closest("label") ?? $(id)).hidden = view !== "gallery";
   $("pane").ariaLabel = {failures: "Failures", groups: "Groups"}[view] ?? "Gallery";
   if (view !== "about") choose();
 }
@@ -308,17 +288,18 @@ function reset() {
   $("down").ariaPressed = "false";
 }
 function togglePhoto() {
-  if ($("detail").open) return cutTo(Z.cut < 50 ? 100 : 0);
+  if (detail.open) return cutTo(Z.cut < 50 ? 100 : 0);
   V.photo = !V.photo;
   $("photo").ariaPressed = V.photo;
   layOut(true);
 }
 const option = (text, value) => Object.assign(make("option", text), {value});
 function suggest() {
-  const wanted = $("class").value.trim().toLowerCase(), counts = new Map();
-  for (const l of M.l) counts.set(l, (counts.get(l) ?? 0) + 1);
-  const found = [...counts].filter(([l]) => D.labels[l].toLowerCase().includes(wanted)).sort((a, b) => b[1] - a[1]);
-  $("classes").replaceChildren(...found.slice(0, 12).map(([l]) => option("", D.labels[l])));
+  const wanted = $("class").value.trim().toLowerCase(), counts = [];
+  for (const l of M.l) counts[l] = (counts[l] ?? 0) + 1;
+  const found = [...new Set(M.l)].filter((l) => D.labels[l].toLowerCase().includes(wanted));
+  found.sort((a, b) => counts[b] - counts[a]);
+  $("classes").replaceChildren(...found.slice(0, 12).map((l) => option("", D.labels[l])));
 }
 
 // Keys, pointer, tools.
@@ -326,30 +307,26 @@ on(document, "keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const {key, target} = event, done = () => event.preventDefault();
   if ($("help").open) return;
-  if (target.matches(/^(Arrow|Home|End)/.test(key) ? "input, select" : "#tools input, #tools select")) {
+  if (target.matches("#tools input, select") || target.id === "cut" && /^(Arrow|Home|End)/.test(key)) {
     if (key !== "Escape") return;
-    if ($("q").value) { done(); $("q").value = ""; choose(); } else target.blur();
-    return;
-  }
-  if (key === "?") { done(); return $("help").showModal(); }
-  if (key === "t") return switchTheme();
-  if (key === "c") return togglePhoto();
-  if ($("detail").open) {
-    const to = {ArrowLeft: open - 1, ArrowRight: open + 1, Home: 0, End: list.length - 1}[key];
-    if (to !== undefined) { done(); step(to); }
-    else if (key === "+" || key === "=") zoom(Z.z * 1.5);
-    else if (key === "-") zoom(Z.z / 1.5);
-    else if (key === "0") zoom(1);
-    return;
-  }
-  if (key === "/") { done(); if (V.view === "about") turn("gallery"); return $("q").focus(); }
-  if (key === "Escape" && V.group >= 0) { location.hash = "groups"; return; }
-  if (V.view === "about") return;
-  const by = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
-  if (by !== undefined) {
+    if (target.type !== "search" || !target.value) return target.blur();
     done();
-    go(document.activeElement.dataset.at === undefined || list[now + by] === undefined ? now : now + by);
-  } else if (key === "Home") { done(); go(0); } else if (key === "End") { done(); go(list.length - 1); }
+    target.value = "";
+    return choose();
+  }
+  if (key === "c") return togglePhoto();
+  const inside = {ArrowLeft: "back", ArrowRight: "next", "+": "more", "=": "more", "-": "less", 0: "once"};
+  const press = {"?": "ask", t: "theme", ...detail.open && inside}[key], last = list.length - 1;
+  if (press) { done(); return $(press).click(); }
+  if (key === "Home" || key === "End") { done(); return (detail.open ? step : go)(key === "Home" ? 0 : last); }
+  if (detail.open) return;
+  if (key === "Escape" && V.group >= 0) location.hash = "groups";
+  if (V.view === "about") return;
+  if (key === "/") { done(); $("q").focus(); }
+  const by = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[key];
+  if (!by) return;
+  done();
+  go(document.activeElement.dataset.at === undefined || list[now + by] === undefined ? now : now + by);
 });
 on(pane, "click", (event) => {
   const cell = event.target.closest("a");
@@ -360,30 +337,25 @@ on(pane, "click", (event) => {
 });
 const points = new Map();
 let apart = 0;
-const frameOf = (event) => event.target.closest(".frame");
-const inFrame = (frame, {clientX, clientY}) => {
-  const area = frame.getBoundingClientRect();
-  return [(clientX - area.left) / area.width, (clientY - area.top) / area.height, area];
+// Calls `act` with an event on a map, where that is in shares of its sides, and its area on the screen.
+const inFrame = (act) => (event) => {
+  const frame = event.target.closest(".frame"), area = frame?.getBoundingClientRect();
+  if (frame) act(event, (event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height, area, frame);
 };
-on(stage, "wheel", (event) => {
-  const frame = frameOf(event);
-  if (!frame) return;
+on(stage, "wheel", inFrame((event, x, y) => {
   event.preventDefault();
-  const [x, y] = inFrame(frame, event);
   zoom(Z.z * Math.exp(-event.deltaY / 400), x, y);
-}, {passive: false});
-on(stage, "pointerdown", (event) => {
-  const frame = frameOf(event);
-  if (!frame || event.button) return;
+}), {passive: false});
+on(stage, "pointerdown", inFrame((event, x, y, area, frame) => {
+  if (event.button) return;
   frame.setPointerCapture(event.pointerId);
   points.set(event.pointerId, event);
   apart = 0;
-  if (Z.z === 1 && points.size === 1) cutTo(100 * inFrame(frame, event)[0]);
-});
-on(stage, "pointermove", (event) => {
-  const frame = frameOf(event), before = points.get(event.pointerId);
-  if (!frame || !before) return;
-  const [x, y, area] = inFrame(frame, event);
+  if (Z.z === 1 && points.size === 1) cutTo(100 * x);
+}));
+on(stage, "pointermove", inFrame((event, x, y, area) => {
+  const before = points.get(event.pointerId);
+  if (!before) return;
   points.set(event.pointerId, event);
   if (points.size === 2) {
     const [a, b] = [...points.values()], now = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
@@ -394,16 +366,16 @@ on(stage, "pointermove", (event) => {
     Z.y += (event.clientY - before.clientY) / area.height;
     place();
   } else cutTo(100 * x);
-});
+}));
 on(stage, "pointerup pointercancel", (event) => points.delete(event.pointerId));
-on($("detail"), "close", () => {
+on(detail, "close", () => {
   remember(V.group >= 0 ? `group=${V.group}` : V.view);
   go(open);
   open = -1;
 });
 const clicks = {
   back: () => step(open - 1), next: () => step(open + 1),
-  less: () => zoom(Z.z / 1.5), more: () => zoom(Z.z * 1.5), close: () => $("detail").close(),
+  less: () => zoom(Z.z / 1.5), more: () => zoom(Z.z * 1.5), once: () => zoom(1), close: () => detail.close(),
   theme: switchTheme, ask: () => $("help").showModal(), photo: togglePhoto,
   down: () => { $("down").ariaPressed = $("down").ariaPressed !== "true"; choose(); },
   clear: () => { reset(); choose(); },
@@ -413,13 +385,9 @@ on($("tools"), "input", choose);
 on($("class"), "input focus", suggest);
 on($("cut"), "input", () => cutTo(+$("cut").value));
 on($("tools"), "submit", (event) => event.preventDefault());
-let waiting = false;
-const soon = (act) => () => {
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => { waiting = false; act(); });
-};
-on(window, "scroll", soon(() => draw()), {passive: true});
+let asked;
+const soon = (act) => () => { cancelAnimationFrame(asked); asked = requestAnimationFrame(act); };
+on(window, "scroll", soon(draw), {passive: true});
 on(window, "resize", soon(() => V.view !== "about" && layOut(false)));
 on(window, "hashchange", visit);
 

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from lrpcli.report.addresses import address
 from lrpcli.report.groups import Groups
 from lrpcli.report.plan import shown_picture
 from lrpcli.report.rows import FAILURES, PLAIN, SMALL, ImageRow, ReportedRun
-from lrpcli.report.settings import FOLDER
-from lrpcli.report.thumbnails import picture_name
+from lrpcli.report.thumbnails import Album, picture_name
 
 FIRST = 24
 """Images, failures and groups that stand in the page itself, for readers without its script."""
@@ -52,29 +51,21 @@ class Content:
         return sum(self.counts[status] for status in FAILURES)
 
 
-def first_cells(
-    rows: list[ImageRow], runs: list[ReportedRun], picture_of: Callable[[str], str], *, single: bool
-) -> list[Cell]:
-    """The cells of the first finished images; `picture_of` gives the address of a small picture."""
-    finished = [row for row in rows if row.maps][:FIRST]
-    return [_cell(row, runs, picture_of, single=single) for row in finished]
+def first_cells(rows: list[ImageRow], runs: list[ReportedRun], album: Album) -> list[Cell]:
+    """The cells of the first finished images."""
+    return [_cell(row, runs, album) for row in [row for row in rows if row.maps][:FIRST]]
 
 
-def _cell(row: ImageRow, runs: list[ReportedRun], picture_of: Callable[[str], str], *, single: bool) -> Cell:
+def _cell(row: ImageRow, runs: list[ReportedRun], album: Album) -> Cell:
     one = row.maps[0]
     run = runs[one.run]
     link = shown_picture(one.outputs)
     kept = "" if one.kept is None else f", kept {one.kept:.0%}"
     return Cell(
         one_line(row.name), one.label, f"{one.score:.0%}{kept}",
-        picture_of(picture_name(row.name, f"{run.key}{one.place}")) if one.picture == SMALL else "",
-        PLAIN[one.picture], "" if single or link is None or one.run else address(link),
+        album.address(picture_name(row.name, f"{run.key}{one.place}")) if one.picture == SMALL else "",
+        PLAIN[one.picture], "" if album.single or link is None or one.run else address(link),
     )  # fmt: skip
-
-
-def file_of(name: str) -> str:
-    """The address of a small picture that is a file."""
-    return f"{FOLDER}/{name}"
 
 
 def render(content: Content) -> bytes:

@@ -1,7 +1,7 @@
 """Which small pictures a report needs, and of which files: overlays first, maps where there are none, and photos."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from lrpcli.pictures.style import PictureStyle
@@ -9,9 +9,8 @@ from lrpcli.records.identity import FileState, read_content
 from lrpcli.records.json_values import Fields
 from lrpcli.report.drawing import MapLook, picture_style, small_map, small_picture
 from lrpcli.report.rows import MISSING, NO_PICTURE, ImageRow, MapRow, ReportedRun
-from lrpcli.report.thumbnails import Wanted, file_time, picture_name
+from lrpcli.report.thumbnails import Settled, Wanted, file_time, picture_name
 
-Settled = Callable[[int], None]
 RASTER = (".png", ".webp", ".jpg", ".jpeg")
 """Suffixes of pictures that are shown as they are; of others, such as PDF, the page has links alone."""
 PICTURES = ("overlay", "heatmap")

@@ -61,9 +61,9 @@ def _nothing_explained(folder: Path) -> UsageError:
 
 def _run(folder: Path, output: Path, *, alone: bool) -> ReportedRun:
     description, problem = _described(folder)
-    place = os.path.relpath(folder, output)
+    place = os.fsencode(os.path.relpath(folder, output))
     name = _named(folder, description, alone=alone)
-    return ReportedRun(folder, name, description, problem, hashlib.blake2b(os.fsencode(place), digest_size=3).hexdigest())
+    return ReportedRun(folder, name, description, problem, hashlib.blake2b(place, digest_size=3).hexdigest())
 
 
 def _named(folder: Path, description: RunDescription | None, *, alone: bool) -> str:
@@ -80,7 +80,8 @@ def _described(folder: Path) -> tuple[RunDescription | None, str]:
     except (UsageError, OutputError) as error:
         return None, one_line(str(error))
     if description is None:
-        return None, f"{one_line(str(folder))} holds no {FOLDER}/{EXPLAIN_FILES.description}: the settings are not known."
+        missing = f"{FOLDER}/{EXPLAIN_FILES.description}"
+        return None, f"{one_line(str(folder))} holds no {missing}, so that the settings are not known."
     return description, ""
 
 

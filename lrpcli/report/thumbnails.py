@@ -1,5 +1,7 @@
-"""The small pictures of a report as files beside it: made in parallel, kept while what they show stays the same."""
+"""The small pictures of a report: made in parallel, and kept while what they show stays the same."""
 
+import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -7,16 +9,17 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from lrpcli.errors import ImageError
+from lrpcli.errors import ImageError, OutputError
 from lrpcli.images.find import REPORT
 from lrpcli.pipeline.workers import Workers
-from lrpcli.records.folder import names_in, opened_folder
-from lrpcli.records.store import write_whole
+from lrpcli.records.folder import names_in, open_regular, opened_folder
+from lrpcli.records.journal import locked
+from lrpcli.records.store import remove_leftovers, write_whole
 from lrpcli.report.rows import BROKEN, SMALL
 from lrpcli.report.settings import FOLDER
 
@@ -24,8 +27,8 @@ OWNER = "report"
 """In the names of temporary files."""
 RECIPE = 1
 """Raised when the same file gives another small picture than before: all are made anew."""
-AHEAD = 4
-"""Pictures per process that are asked for before the first of them is there."""
+SIDE, LARGE = 256, 512
+"""Longest side of a small picture in pixels, as a file and within a page."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +71,51 @@ def picture_key(name: str) -> str:
 
 
 class Album:
-    """The report's folder in `output`. A picture in it has the time of the file that it shows, and so is known again."""
+    """Where the small pictures of a report go; `side` is their longest side in pixels. This one is the page itself."""
+
+    side = LARGE
+    single = True
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.kept: set[str] = set()
+        self.addresses: dict[str, str] = {}
+        """Of pictures that are no files: what stands for them in the page."""
+        self.shown: set[str] = set()
         """The pictures that this report shows."""
 
-    def prepare(self) -> None:
-        """Marks the folder as one of results, which a walk for images passes over."""
-        content = json.dumps({"made_by": "lrp report", "recipe": RECIPE}).encode() + b"\n"
-        with suppress(OSError), opened_folder(self.output, f"{FOLDER}/.lrp") as folder:
-            descriptor = os.open(Path(REPORT).name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-            with os.fdopen(descriptor, "rb") as file:
-                if file.read(len(content) + 1) == content:
-                    return
-        self._remove_all()
-        write_whole(self.output / FOLDER / REPORT, content, OWNER, self.output)
+    def address(self, name: str) -> str:
+        """The address of a picture that was made."""
+        return self.addresses[name]
 
     def has(self, wanted: Wanted) -> bool:
         """Whether a picture is there, of the file as it is now."""
+        return False
+
+    def put(self, wanted: Wanted, data: bytes) -> None:
+        """Takes in a picture. OutputError if nothing can be written."""
+        self.addresses[wanted.name] = "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+
+    def remove_others(self) -> None:
+        """Removes the pictures that no image of this report has."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While it lasts, no other report changes the pictures."""
+        yield
+
+
+class FolderAlbum(Album):
+    """Files in OUTPUT/lrp-report. A picture has the time of the file that it shows, and so is known again."""
+
+    side = SIDE
+    single = False
+
+    def address(self, name: str) -> str:
+        """See Album."""
+        return f"{FOLDER}/{name}"
+
+    def has(self, wanted: Wanted) -> bool:
+        """See Album."""
         try:
             status = os.lstat(os.path.join(self.output, FOLDER, wanted.name))  # noqa: PTH118
         except OSError:
@@ -95,30 +123,25 @@ class Album:
         return stat.S_ISREG(status.st_mode) and status.st_mtime_ns == wanted.mtime_ns
 
     def put(self, wanted: Wanted, data: bytes) -> None:
-        """Writes a picture. OutputError if nothing can be written."""
-        write_whole(self.output / FOLDER / wanted.name, data, OWNER, self.output)
+        """See Album."""
+        self._write(wanted.name, data)
         inner, name = f"{FOLDER}/{wanted.name}".rsplit("/", 1)
         with suppress(OSError), opened_folder(self.output, inner) as folder:
             os.utime(name, ns=(wanted.mtime_ns, wanted.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            write_whole(self.output / FOLDER / name, data, OWNER, self.output)
+        except ImageError as error:  # it is this one name, but no image's
+            raise OutputError(str(error)) from error
+
     def remove_others(self) -> None:
-        """Removes the pictures that no image of this report has."""
-        for inner, name in self._pictures():
-            if f"{inner}/{name}" not in self.kept:
-                self._remove(inner, name)
-
-    def _remove_all(self) -> None:
-        for inner, name in self._pictures():
-            self._remove(inner, name)
-
-    def _remove(self, inner: str, name: str) -> None:
-        with suppress(OSError), opened_folder(self.output, f"{FOLDER}/{inner}") as folder:
-            os.unlink(name, dir_fd=folder)
-
-    def _pictures(self) -> Iterator[tuple[str, str]]:
+        """See Album."""
         for inner in self._names():
-            if len(inner) == 2:
-                yield from ((inner, name) for name in self._names(inner) if name.endswith(".webp"))
+            for name in self._names(inner) if len(inner) == 2 else []:
+                if name.endswith(".webp") and f"{inner}/{name}" not in self.shown:
+                    with suppress(OSError), opened_folder(self.output, f"{FOLDER}/{inner}") as folder:
+                        os.unlink(name, dir_fd=folder)
 
     def _names(self, inner: str = "") -> list[str]:
         try:
@@ -126,43 +149,66 @@ class Album:
         except OSError:
             return []
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """See Album; another report of this folder that is at work is waited for."""
+        self._mark()
+        with open_marker(self.output) as marker:
+            if not locked(marker.fileno()):
+                fcntl.flock(marker, fcntl.LOCK_EX)
+            remove_leftovers(self.output, OWNER)
+            yield
+
+    def _mark(self) -> None:
+        """Marks the folder as one of results, which a walk for images passes over; pictures of old recipes go."""
+        content = json.dumps({"made_by": "lrp report", "recipe": RECIPE}).encode() + b"\n"
+        if self._marked() == content:
+            return
+        self.remove_others()
+        self._write(REPORT, content)
+
+    def _marked(self) -> bytes:
+        with suppress(OSError), open_marker(self.output) as file:
+            return file.read(1024)
+        return b""
+
+
+def open_marker(output: Path) -> BinaryIO:
+    """What says of a folder that it holds a report's pictures. OSError if it is not there."""
+    return os.fdopen(open_regular(output, f"{FOLDER}/{Path(REPORT).parent}", Path(REPORT).name, os.O_RDONLY), "rb")
+
+
+Settled = Callable[[int], None]
+"""Is called with SMALL once a picture is there, or with BROKEN where it cannot be made."""
+
 
 def make_pictures(
-    wanted: Iterable[tuple[Wanted, Callable[[int], None]]],
-    workers: Workers,
-    count: int,
-    take: Callable[[Wanted, bytes], None],
-    has: Callable[[Wanted], bool],
-    step: Callable[[], None],
+    every: Iterable[tuple[Wanted, Settled]], album: Album, workers: Workers, ahead: int, step: Callable[[], None]
 ) -> int:
-    """Makes the pictures that are not there, `count` at a time; how many.
-
-    `take` gets each; what is with a picture is called with SMALL, or with BROKEN where it cannot be made. `step` is
-    called after each.
-    """
-    made, under_way = 0, deque[tuple[Wanted, Callable[[int], None], Future[tuple[bytes, str]]]]()
+    """Makes the pictures that an album lacks; how many. `step` is called after each, `ahead` of them are under way."""
+    made, under_way = 0, deque[tuple[Wanted, Settled, Future[tuple[bytes, str]]]]()
 
     def finish() -> int:
-        one, settle, future = under_way.popleft()
+        wanted, settled, future = under_way.popleft()
+        step()
         try:
             data, _ = future.result()
         except ImageError:
-            settle(BROKEN)
+            settled(BROKEN)
             return 0
-        finally:
-            step()
-        take(one, data)
-        settle(SMALL)
+        album.put(wanted, data)
+        settled(SMALL)
         return 1
 
-    for one, settle in wanted:
-        if has(one):
-            settle(SMALL)
+    for wanted, settled in every:
+        album.shown.add(wanted.name)
+        if album.has(wanted):
+            settled(SMALL)
             step()
             continue
-        if len(under_way) >= AHEAD * count:
+        if len(under_way) >= ahead:
             made += finish()
-        under_way.append((one, settle, workers.submit(one.make, one.source, *one.arguments)))
+        under_way.append((wanted, settled, workers.submit(wanted.make, wanted.source, *wanted.arguments)))
     while under_way:
         made += finish()
     return made

@@ -1,6 +1,7 @@
 """Output folders of any size, written through the project's own records: no net is run."""
 
 import os
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,21 @@ class Results:
         self.output.mkdir(parents=True, exist_ok=True)
         self.description.write(self.output, EXPLAIN_FILES)
         self.number = 0
+        self.journal = None
         Journal(self.output, JOURNAL).close()
 
     def begin(self, images):
         self.append(RunLine(1, 1, images, images).as_json())
 
+    @contextmanager
+    def held(self):
+        """While it lasts the journal stays open, which is quicker for many lines."""
+        with Journal(self.output, JOURNAL) as self.journal:
+            yield
+        self.journal = None
+
     def append(self, values):
-        with Journal(self.output, JOURNAL) as journal:
+        with nullcontext(self.journal) if self.journal else Journal(self.output, JOURNAL) as journal:
             journal.append({"run": self.fingerprint, "time": 1000.0 + self.number, **values})
 
     def add(self, name, *, label=None, score=None, kept=None, targets=1, files=True, predicted=None, **changes):
@@ -101,7 +110,7 @@ class Results:
         return record
 
     def path_of(self, name):
-        return os.path.join(self.photos or "/nowhere", name)
+        return os.path.join(self.photos or "/nowhere", name)  # noqa: PTH118
 
     def content_of(self, name):
         content = read_content(self.path_of(name)) if self.photos else None
@@ -129,6 +138,11 @@ class Results:
 
     def add_many(self, count, *, folders=None, failed=0, **each):
         """Images with photos, in folders by turns; `failed` more that failed."""
+        with self.held():
+            self._add_many(count, folders, failed, each)
+        return self
+
+    def _add_many(self, count, folders, failed, each):
         self.begin(count + failed)
         for number in range(count):
             name = f"{folders[number % len(folders)]}/{number:06}.png" if folders else f"{number:06}.png"
@@ -137,4 +151,3 @@ class Results:
             self.add(name, **each)
         for number in range(failed):
             self.fail(f"failed/{number:03}.jpg", ("decode", "timeout")[number % 2], f"Image {number} is damaged.")
-        return self

@@ -22,7 +22,9 @@ from PIL import Image
 from lrpcli.cli import main
 from lrpcli.images.find import Discovery
 from lrpcli.records.store import npy_bytes
+from lrpcli.report.drawing import MapLook, heatmap, mean_map, picture_style
 from lrpcli.report.page import _own
+from lrpcli.report.read import find_runs
 from lrpcli.report.thumbnails import picture_name
 from tests.photos import TINY, folder_of_photos
 from tests.report.results import GRID, JOURNAL, SIZE, Results, photo, photo_colour, relevance
@@ -202,7 +204,8 @@ def test_torn_and_hostile_lines_are_passed_over_and_named_where_an_image_is_know
         results.append({**record, "type": "done", "name": f"{next(iter(lie))}.png", **lie})
     out = results.output
     with (out / ".lrp" / JOURNAL).open("ab") as file:
-        file.write(b'null\n[1]\n{"type": "done", "name": {"bytes": "@"}}\n' + b"[" * 100_000 + b'\n{"type": "done", "na')
+        file.write(b'null\n[1]\n{"type": "done", "name": {"bytes": "@"}}\n')
+        file.write(b"[" * 100_000 + b'\n{"type": "done", "na')
     data = report(out)
     names = dict(zip(data["image"]["n"], (data["statuses"][number] for number in data["image"]["s"]), strict=True))
     assert names.pop("good.png") == names.pop("first.png") == "ok"
@@ -224,7 +227,9 @@ def test_settings_that_cannot_be_read_are_said_on_the_page(tmp_path, content):
     assert "the settings are not known" in (out / "index.html").read_text()
 
 
-@pytest.mark.parametrize("picture", [{"cmap": "evil"}, {"cmap": 3, "smooth": "x"}, "no object", {"cmap": "bwr", "smooth": 9e9}])
+@pytest.mark.parametrize(
+    "picture", [{"cmap": "evil"}, {"cmap": 3, "smooth": "x"}, "no object", {"cmap": "bwr", "smooth": 9e9}]
+)
 def test_hostile_settings_of_pictures_fall_back_to_the_usual_ones(tmp_path, picture):
     results = Results(tmp_path / "out", save=["map"], picture=picture)
     results.add("a.png")
@@ -336,7 +341,8 @@ def test_the_policy_of_the_page_allows_its_own_script_and_style_alone(tmp_path):
     text = (tmp_path / "out" / "index.html").read_text()
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)[1].replace("&#39;", "'")
     assert policy.startswith("default-src 'none'; img-src 'self' file: data:; script-src 'sha256-")
-    assert "unsafe" not in policy and "*" not in policy and text.index("Content-Security-Policy") < text.index("<style>")
+    assert "unsafe" not in policy and "*" not in policy
+    assert text.index("Content-Security-Policy") < text.index("<style>")
 
 
 def test_the_script_is_small_and_of_our_own():
@@ -386,8 +392,8 @@ def test_links_in_the_place_of_the_small_pictures_are_not_followed(tmp_path):
 
 
 def test_a_walk_for_images_passes_over_the_small_pictures(tmp_path):
-    Results(tmp_path / "all" / "one", tmp_path / "photos").add_many(2).output
-    Results(tmp_path / "all" / "two", tmp_path / "photos").add_many(2).output
+    Results(tmp_path / "all" / "one", tmp_path / "photos").add_many(2)
+    Results(tmp_path / "all" / "two", tmp_path / "photos").add_many(2)
     report(tmp_path / "all")
     assert pictures(tmp_path / "all")
     found = Discovery([str(tmp_path / "all")])
@@ -396,7 +402,7 @@ def test_a_walk_for_images_passes_over_the_small_pictures(tmp_path):
 
 def test_folders_below_and_others_are_shown_beside_each_other(tmp_path):
     for name, config in (("one", "epsilon"), ("two", "gamma")):
-        Results(tmp_path / "all" / name, tmp_path / "photos", config=config).add_many(3, targets=2).output
+        Results(tmp_path / "all" / name, tmp_path / "photos", config=config).add_many(3, targets=2)
     below = report(tmp_path / "all")
     assert [run["name"] for run in below["runs"]] == ["one", "two"]
     assert [run["at"] for run in below["runs"]] == ["one/", "two/"]
@@ -418,15 +424,10 @@ def test_groups_are_those_of_folders_that_name_classes_with_the_mean_of_their_ma
     groups = [(data["labels"][t], data["labels"][p], images, label) for t, p, images, _, _, label in data["groups"]]
     assert groups == [("cat", "cat", [0, 1], "cat"), ("cat", "dog", [2], "dog")]
     assert "misc (1)" in (out / "index.html").read_text()
-    from lrpcli.report.drawing import MapLook, mean_map, picture_style
-    from lrpcli.report.read import find_runs
-
     paths = [str(out / "Cat" / "0.png.npy"), str(out / "cat" / "1.png.npy")]
     mean = sum(np.load(path).astype(float) for path in paths) / 2
     assert np.abs(mean_map(paths) - mean).max() < 1e-7
     look = MapLook(picture_style(find_runs(out, ())[0]), None)
-    from lrpcli.report.drawing import heatmap
-
     drawn = np.asarray(Image.open(io.BytesIO(heatmap(mean.astype(np.float32), look, 256))).convert("RGB"), int)
     stored = np.asarray(Image.open(out / "lrp-report" / data["groups"][0][3]).convert("RGB"), int)
     assert np.abs(drawn - stored).max() <= 1
@@ -520,7 +521,7 @@ def test_a_report_does_not_load_torch(tmp_path):
         "import sys\n"
         "from lrpcli.cli import main\n"
         f"try: main(['report', {str(out)!r}], prog_name='lrp')\n"
-        "except SystemExit: sys.exit(' '.join(m for m in ('torch', 'torchvision', 'matplotlib') if m in sys.modules) or 0)\n"
+        "except SystemExit: sys.exit(' '.join({'torch', 'torchvision', 'matplotlib'} & set(sys.modules)) or 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
