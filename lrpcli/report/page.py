@@ -71,12 +71,11 @@ def _cell(row: ImageRow, runs: list[ReportedRun], album: Album) -> Cell:
 def render(content: Content) -> bytes:
     """The page as the content of its file."""
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
     own = {name: _own(f"page.{name}") for name in ("js", "css", "html")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     values: Mapping[str, object] = {
-        "page": content, "script": Markup(own["js"]), "style": Markup(own["css"]), "generator": GENERATOR,
+        "page": content, "script": own["js"], "style": own["css"], "generator": GENERATOR,
         "policy": _policy(own["js"], own["css"]), "first": FIRST, "one_line": one_line,
     }  # fmt: skip
     return environment.from_string(own["html"]).render(**values).encode("utf-8", "backslashreplace")
