@@ -1,8 +1,9 @@
-"""What a report of many images costs: python -m benchmarks.report [--images N] [--folder DIR]
+"""What a report of many images costs: python -m benchmarks.report [--images N] [--side PIXELS] [--folder DIR]
 
-Records of N images (10,000) are written without a net; of their pictures and photos, which have 512 x 384 pixels, a few
-are linked again and again. Printed are time and memory of the first and of the second report, the weight of the page,
-and, where there is a Chromium and playwright, its nodes, the time to the first picture and that of a search.
+Records of N images (10,000) are written without a net; of their pictures and photos, which have 512 x 384 pixels unless
+--side says otherwise (0: there are none), a few are linked again and again. Printed are time and memory of the first
+and of the second report, the weight of the page, and, where there is a Chromium and playwright, its nodes, the time to
+the first picture and that of a search.
 """
 
 import argparse
@@ -26,12 +27,13 @@ CLASSES = 1000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--folder", type=Path, help="where to write, and to find again what was written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = options.folder or Path(temporary)
         if not (place / "out").exists():
-            write(place, options.images)
+            write(place, options.images, options.side)
         for which in ("first", "second"):
             seconds, peak = report(place / "out")
             print(f"{which} report: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
@@ -40,16 +42,17 @@ def main() -> None:
         look(page)
 
 
-def write(place: Path, images: int) -> None:
+def write(place: Path, images: int, side: int) -> None:
     """Names, labels, scores and kept shares are as different as those of photos from the web."""
     random = np.random.default_rng(0)
     sources = [place / f"source-{number}.jpg" for number in range(KINDS)]
-    for source in sources:
+    for source in sources if side else []:
         small = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        small.resize((512, 384), Image.Resampling.BICUBIC).save(source)
+        small.resize((side, side * 3 // 4), Image.Resampling.BICUBIC).save(source)
         Image.open(source).save(source.with_suffix(".png"))
     labels = ["".join(map(chr, random.integers(97, 123, 9))) for _ in range(CLASSES)]
-    results = Results(place / "out", place / "photos", save=["overlay"])
+    photos = place / "photos" if side else None
+    results = Results(place / "out", photos, save=["overlay"] if side else [])
     results.begin(images)
 
     def link(paths: dict[str, str], number: int) -> None:
@@ -58,9 +61,12 @@ def write(place: Path, images: int) -> None:
     with results.held():
         for number in range(images):
             name = f"n{number % CLASSES:08}/{random.integers(2**40):012x}.jpg"
-            linked(place / "photos" / name, sources[number % KINDS])
+            if photos:
+                linked(photos / name, sources[number % KINDS])
             score, kept = round(float(random.random()), 6), round(float(random.random()), 6)
-            results.add(name, label=labels[number % CLASSES], score=score, kept=kept, files=link)
+            results.add(
+                name, label=labels[number % CLASSES], target=number % CLASSES, score=score, kept=kept, files=link
+            )
 
 
 def linked(path: Path, source: Path) -> None:
@@ -84,7 +90,7 @@ def look(page: Path) -> None:
         for attempt in range(3):
             viewer = Viewer(browser, page)
             first = viewer.value(
-                "Math.min(...performance.getEntriesByType('resource')"
+                "Math.min(performance.now(), ...performance.getEntriesByType('resource')"
                 ".filter((entry) => entry.name.endsWith('.webp')).map((entry) => entry.responseEnd))"
             )
             ready = viewer.value("performance.now()")

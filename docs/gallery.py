@@ -1,4 +1,6 @@
-"""Takes the pictures of docs/report.md, of the sample images explained by the bundled net: python docs/gallery.py
+"""Takes the pictures of docs/report.md, of the sample images explained by the bundled net.
+
+python docs/gallery.py
 
 Needs Chromium and playwright, as the tests of the page do.
 """

@@ -129,8 +129,8 @@ class Columns:
             "errors": self.errors.values, "roots": self.roots.values, "files": self.files.values,
             "image": self.images, "map": self.maps, "sparse": self.sparse, "pictures": pictures,
             "groups": [
-                [self.labels.number(group.true), self.labels.number(group.predicted), group.images, group.name,
-                 group.picture, group.label]
+                [self.labels.number(group.true.label), self.labels.number(group.predicted.label), group.images,
+                 group.name, group.picture, group.label, int(group.true.index == group.predicted.index)]
                 for group in groups.groups
             ],
         }  # fmt: skip

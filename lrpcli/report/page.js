@@ -94,7 +94,7 @@ function order() {
     return (x === null) - (y === null) || sign * (x - y) || a - b;  // what has no value comes last
   });
 }
-const groupText = ([t, p]) => t === p ? `${D.labels[t]}, found` : `${D.labels[t]} taken for ${D.labels[p]}`;
+const groupText = ([t, p, , , , , found]) => found ? `${D.labels[t]}, found` : `${D.labels[t]} taken for ${D.labels[p]}`;
 
 // The list: as tall as all of it, with the cells that can be seen.
 const pane = $("list");
@@ -154,9 +154,9 @@ function failureCell(link, i) {
   link.append(make("b", I.n[i]), " ", make("span", D.errors[I.e[i]] ?? D.statuses[I.s[i]]), make("small", S.message[i]));
 }
 function groupCell(link, g) {
-  const [t, p, images, name, state, of] = D.groups[g];
+  const [t, p, images, name, state, of, found] = D.groups[g];
   picture(link, state === 2 ? small(name) : null, "No mean map.");
-  link.append(make("b", `${D.labels[t]} → ${D.labels[p]}`, t === p ? "" : "warn"), make("span",
+  link.append(make("b", `${D.labels[t]} → ${D.labels[p]}`, found ? "" : "warn"), make("span",
     `${images.length} image${images.length > 1 ? "s" : ""}`), make("small", of ? `mean map of ${of}` : "several classes"));
 }
 function go(to) {

@@ -14,7 +14,7 @@ from lrpcli.records.store import write_whole
 from lrpcli.records.text import one_line
 from lrpcli.report.about import about
 from lrpcli.report.columns import Columns, packed
-from lrpcli.report.groups import DRAWN, Groups, find_groups, wanted_means
+from lrpcli.report.groups import DRAWN, Groups, find_groups, require_labels, wanted_means
 from lrpcli.report.page import GENERATOR, Content, first_cells, render
 from lrpcli.report.plan import wanted_pictures
 from lrpcli.report.read import find_runs, merged
@@ -56,13 +56,14 @@ def build_report(output: Path, settings: ReportSettings, jobs: int, progress: Pr
     """
     runs = find_runs(output, settings.others)
     require_own_page(output)
+    labels = () if settings.labels is None else require_labels(settings.labels, runs)
     rows = merged(runs)
     if settings.single_file and len(rows) > SINGLE:
         raise UsageError(
             f"{os.fspath(output)!r} has {len(rows)} images, and a report in a single file holds at most {SINGLE}. "
             "Leave --single-file out: pictures then lie in files beside the page."
         )
-    groups = find_groups(rows, runs)
+    groups = find_groups(rows, runs, labels)
     album = Album(output) if settings.single_file else FolderAlbum(output)
     with album.held():
         made = _make_pictures(rows, runs, groups, album, jobs, progress)

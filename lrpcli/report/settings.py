@@ -21,6 +21,11 @@ class ReportSettings:
         help="Also show what another run made of each image, found by its name in OTHER, the output folder of that "
         "run. Can be given several times.",
     )  # fmt: skip
+    labels: str | None = setting(
+        None, metavar="FILE",
+        help="The model's class names, one a line, as lrp explain takes them: groups then also know folders called by "
+        "synset ids or other names of a class.",
+    )  # fmt: skip
     single_file: bool = setting(
         False, help=f"Put all pictures into {PAGE} itself, for up to {SINGLE} images: one file to pass on."
     )

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from lrpcli.errors import ImageError, OutputError
 from lrpcli.images.find import REPORT
+from lrpcli.images.formats import MAX_PIXELS
+from lrpcli.pipeline.decode import BYTES_PER_IMAGE, BYTES_PER_PIXEL
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.folder import names_in, open_regular, opened_folder
 from lrpcli.records.journal import locked
@@ -27,6 +29,8 @@ OWNER = "report"
 """In the names of temporary files."""
 RECIPE = 1
 """Raised when the same file gives another small picture than before: all are made anew."""
+MEMORY = BYTES_PER_IMAGE + BYTES_PER_PIXEL * MAX_PIXELS
+"""Bytes that making one may take."""
 SIDE, LARGE = 256, 512
 """Longest side of a small picture in pixels, as a file and within a page."""
 
@@ -208,7 +212,9 @@ def make_pictures(
             continue
         if len(under_way) >= ahead:
             made += finish()
-        under_way.append((wanted, settled, workers.submit(wanted.make, wanted.source, *wanted.arguments)))
+        under_way.append(
+            (wanted, settled, workers.submit(wanted.make, wanted.source, *wanted.arguments, memory=MEMORY))
+        )
     while under_way:
         made += finish()
     return made

@@ -33,9 +33,15 @@ def description(**changes):
         "explain": {"config": changes.pop("config", "epsilon"), "lrn": None, "targets": changes.pop("targets", []),
                     "start": None, "precision": "float32"},
         "rules": {"conv1": "alpha-beta beta=0.0", "fc2": "epsilon epsilon=0.01"},
+        "labels_sha256": changes.pop("labels_sha256", None),
         "output": {**output, **changes},
     }  # fmt: skip
     return RunDescription("toy", "ab" * 32, {"size": list(GRID)}, settings, "0.1.0")
+
+
+def index_of(label):
+    """The output of the net that a label stands for."""
+    return CLASSES.index(label) if label in CLASSES else 10 + sum(label.encode()) % 80
 
 
 def photo_colour(number):
@@ -84,25 +90,29 @@ class Results:
         with nullcontext(self.journal) if self.journal else Journal(self.output, JOURNAL) as journal:
             journal.append({"run": self.fingerprint, "time": 1000.0 + self.number, **values})
 
-    def add(self, name, *, label=None, score=None, kept=None, targets=1, files=True, predicted=None, **changes):
+    def add(
+        self, name, *, label=None, score=None, kept=None, targets=1, files=True, predicted=None, target=None, **changes
+    ):
         """A finished image; its files are written unless `files` is a function that writes them, or False."""
         number, self.number = self.number, self.number + 1
         label = CLASSES[number % len(CLASSES)] if label is None else label
         score = round(1 - number % 97 / 100, 4) if score is None else score
         kept = round(number % 89 / 80, 4) if kept is None else kept
+        target = index_of(label) if target is None else target
+        best = index_of(predicted) if predicted else target
         classes = []
         for place in range(targets):
             suffix = "" if targets == 1 else f".top{place + 1}"
             paths = {kind: name + suffix + {"overlay": ".png", "map": ".npy"}[kind] for kind in self.save}
             classes.append(ExplainedClass(
-                Outputs(paths), number % 10 + place, label if place == 0 else f"{label}-{place}", score / (place + 1),
+                Outputs(paths), target + place, label if place == 0 else f"{label}-{place}", score / (place + 1),
                 RelevanceRange(2 * kept, 2.0, -0.5, 1.5, kept=kept), 1.5,
             ))  # fmt: skip
             if files:
                 (files if callable(files) else self.write_files)(paths, number)
         record = Explained(
             input=self.path_of(name), name=name, seconds=0.25, classes=tuple(classes),
-            top=(TopClass(number % 10, predicted or label, score), TopClass(99, "other", 0.01)),
+            top=(TopClass(best, predicted or label, score), TopClass(99, "other", 0.01)),
             placement={"image_size": SIZE, "box": BOX, "size": GRID},
             content=self.content_of(name), **changes,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 import base64
 import errno
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -421,7 +422,7 @@ def test_groups_are_those_of_folders_that_name_classes_with_the_mean_of_their_ma
         results.add(f"{folder}/{number}.png", label=predicted)
     out = results.output
     data = report(out)
-    groups = [(data["labels"][t], data["labels"][p], images, label) for t, p, images, _, _, label in data["groups"]]
+    groups = [(data["labels"][t], data["labels"][p], images, label) for t, p, images, _, _, label, _ in data["groups"]]
     assert groups == [("cat", "cat", [0, 1], "cat"), ("cat", "dog", [2], "dog")]
     assert "misc (1)" in (out / "index.html").read_text()
     paths = [str(out / "Cat" / "0.png.npy"), str(out / "cat" / "1.png.npy")]
@@ -431,6 +432,33 @@ def test_groups_are_those_of_folders_that_name_classes_with_the_mean_of_their_ma
     drawn = np.asarray(Image.open(io.BytesIO(heatmap(mean.astype(np.float32), look, 256))).convert("RGB"), int)
     stored = np.asarray(Image.open(out / "lrp-report" / data["groups"][0][3]).convert("RGB"), int)
     assert np.abs(drawn - stored).max() <= 1
+
+
+def test_groups_know_folders_by_synset_ids_with_the_labels_of_the_run(tmp_path):
+    lines = ["n02012849 crane", "n03126707 crane", "n01440764 tench, Tinca tinca"]
+    (tmp_path / "names.txt").write_text("\n".join(lines) + "\n")
+    results = Results(tmp_path / "out", labels_sha256=hashlib.sha256("\n".join(lines).encode()).hexdigest())
+    for folder, index, label in [
+        ("n02012849", 0, "crane"), ("N02012849", 1, "crane"), ("Tinca_tinca", 2, "tench"), ("crane", 0, "crane"),
+    ]:  # fmt: skip
+        results.add(f"{folder}/a.png", label=label, target=index)
+    out = results.output
+
+    def groups(*options):
+        data = report(out, *options)
+        return {
+            (data["labels"][t], data["labels"][p], found): len(images)
+            for t, p, images, _, _, _, found in data["groups"]
+        }
+
+    # Two classes are called crane: a folder of that name is neither, and one taken for the other is no hit.
+    assert groups() == {}
+    assert groups("--labels", tmp_path / "names.txt") == {
+        ("crane", "crane", 1): 1, ("crane", "crane", 0): 1, ("tench", "tench", 1): 1,
+    }  # fmt: skip
+    (tmp_path / "names.txt").write_text("other\n")
+    done = lrp("report", out, "--labels", tmp_path / "names.txt")
+    assert done.exit_code == 2 and "is not that of the model" in done.stderr
 
 
 def test_targets_from_the_folder_are_the_true_classes(tmp_path):
