@@ -89,11 +89,9 @@ def look(page: Path) -> None:
     with chromium() as browser:
         for attempt in range(3):
             viewer = Viewer(browser, page)
-            first = viewer.value(
-                "Math.min(performance.now(), ...performance.getEntriesByType('resource')"
-                ".filter((entry) => entry.name.endsWith('.webp')).map((entry) => entry.responseEnd))"
-            )
             ready = viewer.value("performance.now()")
+            viewer.wait("window.firstPicture || !document.querySelector('#list img')")
+            first = viewer.value("window.firstPicture ?? NaN")
             searched = timed(lambda: viewer.page.fill("#q", f"{attempt}a"))  # noqa: B023
             ordered = timed(lambda: viewer.page.select_option("#sort", "score"))  # noqa: B023
             print(

@@ -25,7 +25,6 @@ class About:
     """A run for people: its settings as names and values, the rule of each layer, a bar of its colours or nothing."""
 
     name: str
-    folder: str
     problem: str
     settings: tuple[tuple[str, str], ...]
     rules: str
@@ -37,13 +36,13 @@ def about(run: ReportedRun) -> About:
     """What is said of a run."""
     folder = one_line(str(run.folder))
     if run.description is None:
-        return About(run.name, folder, run.problem, (), "", "", "")
+        return About(run.name, run.problem, (("folder", folder),), "", "", "")
     settings = run.description.settings
     rules = settings.get("rules")
     others = {key: value for key, value in run.description.as_json().items() if key != "rules"}
     lines = [f"{layer}  {rule}" for layer, rule in rules.items()] if isinstance(rules, dict) else []
     return About(
-        run.name, folder, "", tuple(_flat(others)), "\n".join(map(one_line, lines)), _colour_bar(settings),
+        run.name, "", (("folder", folder), *_flat(others)), "\n".join(map(one_line, lines)), _colour_bar(settings),
         _scale(settings),
     )  # fmt: skip
 

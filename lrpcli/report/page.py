@@ -46,6 +46,21 @@ class Content:
     packed: str
 
     @property
+    def key(self) -> About | None:
+        """The run whose colours and scale are those of all; None where runs differ, or colours are not known."""
+        first = self.abouts[0]
+        same = all((one.colours, one.scale) == (first.colours, first.scale) for one in self.abouts)
+        return first if same and first.colours else None
+
+    @property
+    def settings(self) -> list[tuple[str, list[str]]]:
+        """Each setting with its value in each run, empty where it has none."""
+        known = [dict(one.settings) for one in self.abouts]
+        return [
+            (name, [one.get(name, "") for one in known]) for name in dict.fromkeys(key for one in known for key in one)
+        ]
+
+    @property
     def failed(self) -> int:
         """Images without a result."""
         return sum(self.counts[status] for status in FAILURES)

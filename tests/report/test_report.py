@@ -415,6 +415,17 @@ def test_folders_below_and_others_are_shown_beside_each_other(tmp_path):
     assert len(report(tmp_path / "all" / "one")["map"]["r"]) == 6
 
 
+def test_the_key_of_the_colours_stands_at_the_top_only_where_it_is_that_of_all_runs(tmp_path):
+    for name, scale in (("one", "image"), ("two", "image"), ("three", 0.5)):
+        Results(tmp_path / name, scale=scale).add("a.png")
+    for others, shown in ((["two"], True), (["two", "three"], False)):
+        report(tmp_path / "one", *(part for name in others for part in ("--with", tmp_path / name)))
+        text = (tmp_path / "one" / "index.html").read_text()
+        assert ("full colour: of each picture its own" in text.partition("<form")[0]) == shown
+        assert text.count("full colour:", text.index('id="about"')) == len(others) + 1
+    assert '<tr class="differs"><th scope="row">output scale</th>' in text
+
+
 def test_groups_are_those_of_folders_that_name_classes_with_the_mean_of_their_maps(tmp_path):
     results = Results(tmp_path / "out", tmp_path / "photos")
     for number, (folder, predicted) in enumerate([("Cat", "cat"), ("cat", "cat"), ("cat", "dog"), ("misc", "cat")]):
