@@ -65,7 +65,12 @@ def write(place: Path, images: int, side: int) -> None:
                 linked(photos / name, sources[number % KINDS])
             score, kept = round(float(random.random()), 6), round(float(random.random()), 6)
             results.add(
-                name, label=labels[number % CLASSES], target=number % CLASSES, score=score, kept=kept, files=link
+                name,
+                label=labels[number % CLASSES],
+                target=number % CLASSES,
+                score=score,
+                kept=kept,
+                files=link if side else False,
             )
 
 

@@ -37,7 +37,7 @@ def few(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """10,000 images, of which each has a photo and its own numbers."""
+    """10,000 images, those of the first of seven folders with pictures."""
     place = tmp_path_factory.mktemp("many")
     results = Results(place / "out", save=["overlay"])
     source = place / "overlay.png"
@@ -45,6 +45,8 @@ def many(tmp_path_factory):
 
     def link(paths, number):
         target = results.output / paths["overlay"]
+        if number % 7:
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         target.hardlink_to(source)
 
