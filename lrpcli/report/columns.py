@@ -130,7 +130,7 @@ class Columns:
             "image": self.images, "map": self.maps, "sparse": self.sparse, "pictures": pictures,
             "groups": [
                 [self.labels.number(group.true.label), self.labels.number(group.predicted.label), group.images,
-                 group.name, group.picture, group.label, int(group.true.index == group.predicted.index)]
+                 group.name, group.picture, group.label, int(group.true.number == group.predicted.number)]
                 for group in groups.groups
             ],
         }  # fmt: skip

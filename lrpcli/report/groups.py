@@ -26,7 +26,7 @@ NAMED = 12
 class Class(NamedTuple):
     """One output of the net, and what people call it; several may be called the same."""
 
-    index: int
+    number: int
     label: str
 
 
@@ -67,7 +67,7 @@ def find_groups(rows: list[ImageRow], runs: list[ReportedRun], labels: Sequence[
             others[one_line(_folder(row))] += 1
             continue
         row.true, predicted = true.label, Class(*row.top[0][:2])
-        found.setdefault((true.index, predicted.index), Group(true, predicted)).images.append(number)
+        found.setdefault((true.number, predicted.number), Group(true, predicted)).images.append(number)
     for group in found.values():
         targets = {(rows[number].maps[0].target, rows[number].maps[0].label) for number in group.images}
         group.label = targets.pop()[1] if len(targets) == 1 else ""
