@@ -77,6 +77,7 @@ class _Explain(Configurable):
 @output_options
 @options_of_settings(RunSettings)
 @options_of_settings(FlowSettings)
+@click.option("--report", is_flag=True, help="Make a gallery at the end, OUTPUT/index.html; see lrp report.")
 @options_of_settings(ConsoleSettings)
 @click.option(
     "--csv",
@@ -104,6 +105,8 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
 
     flow = from_options(FlowSettings, values)
     shard = parse_shard(flow.shard, os.environ)
+    if values["report"]:
+        _require_place_for_report(output)
     said = from_options(ConsoleSettings, values, quiet=values["quiet"])
     share = shard.share(sources)
     console = ExplainConsole(len(share), output, skipped, said, share)
@@ -116,8 +119,27 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
         from lrpcli.records.table import Records
 
         write_table(Records(output), Path(values["table_file"]))
+    if values["report"]:
+        _report(output, flow, quiet=values["quiet"])
     if console.failed:
         click.get_current_context().exit(1)
+
+
+def _require_place_for_report(output: Path) -> None:
+    """UsageError if the page cannot be put there, before anything is computed."""
+    from lrpcli.report.run import require_own_page
+
+    require_own_page(output)
+
+
+def _report(output: Path, flow: FlowSettings, *, quiet: bool) -> None:
+    """Makes the gallery of what the folder holds now; none of a folder into which nothing was ever explained."""
+    from lrpcli.cli.report import make_report
+    from lrpcli.records.description import EXPLAIN_FILES
+    from lrpcli.report.settings import ReportSettings
+
+    if EXPLAIN_FILES.journals_in(output):
+        make_report(output, ReportSettings(jobs=flow.jobs), quiet=quiet)
 
 
 def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", settings: RunSettings) -> None:

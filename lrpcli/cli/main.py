@@ -19,6 +19,7 @@ from lrpcli.cli.models import models
 from lrpcli.cli.options import VERBOSE
 from lrpcli.cli.outside import known
 from lrpcli.cli.records_table import table
+from lrpcli.cli.report import report
 from lrpcli.cli.settings import check_variables, give_variables, with_origin
 from lrpcli.cli.signals import Interrupted
 from lrpcli.cli.status import status
@@ -174,6 +175,6 @@ def _commands(context: click.Context, typed: str) -> list[str]:
     return [name for name in shown.commands if name.startswith(typed)] if isinstance(shown, click.Group) else []
 
 
-for command in (explain, evaluate, tune, table, status, configs, models, env, completion):
+for command in (explain, report, evaluate, tune, table, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -12,8 +12,9 @@ from lrpcli.images.formats import IMAGE_SUFFIXES
 from lrpcli.images.streams import stream_of
 from lrpcli.paths import STDIN
 
-RESULTS = (".lrp/run.json", ".lrp/evaluate.json")
-"""What a folder of results holds."""
+REPORT = ".lrp/report.json"
+RESULTS = (".lrp/run.json", ".lrp/evaluate.json", REPORT)
+"""What a folder of results holds, REPORT the one with a report's small pictures."""
 
 Identity = tuple[int, int]  # device and inode
 

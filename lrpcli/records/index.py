@@ -108,6 +108,19 @@ class Index:
         line = self._line(end - 1) if end else None
         if line is None or line.name != name:
             return None
+        return self._known(end, line)
+
+    def images(self) -> Iterator[Known]:
+        """What is known of every image, in the order in which the last lines about them lie in the journals."""
+        last = np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)]
+        rows = np.flatnonzero(last)
+        for row in rows[np.argsort(self._places[rows], kind="stable")].tolist():
+            line = self._line(row)
+            if line is not None:
+                yield self._known(row + 1, line)
+
+    def _known(self, end: int, line: Line) -> Known:
+        """What is known of an image, of whose lines the last one is before `end`."""
         code = int(self._codes[end - 1])
         if code in FINISHED:  # the usual case, and there may be millions
             return Known(code, 0, 0, line, line)

@@ -1,0 +1,103 @@
+"""Small pictures for the page, drawn in processes of their own: what the files hold may hang or kill a decoder."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lrpcli.errors import ImageError, UsageError
+from lrpcli.images.decode import decode
+from lrpcli.images.formats import DecodePolicy
+from lrpcli.pictures.picture import draw, picture_scale
+from lrpcli.pictures.style import PictureStyle
+from lrpcli.records.json_values import Fields
+from lrpcli.report.rows import ReportedRun
+
+QUALITY = {"quality": 75, "method": 1}
+MOST_VALUES = 1 << 26
+"""Values in a map that is drawn; one of a larger photo has no small picture."""
+POLICY = DecodePolicy(truncated="accept")
+"""Whether a photo is damaged was the business of the run that explained it."""
+PLAIN = PictureStyle(style="heatmap")
+
+
+@dataclass(frozen=True)
+class MapLook:
+    """How a map is drawn: its style, and the relevance per value that gets the full colour, None for its own."""
+
+    style: PictureStyle
+    scale: float | None
+
+
+def picture_style(run: ReportedRun) -> PictureStyle:
+    """The style of heatmaps in a run's own colours, or the usual one where its description does not hold one."""
+    if run.description is None:
+        return PLAIN
+    try:
+        values = Fields(run.description.settings).inner("output").inner("picture")
+        return replace(PLAIN, cmap=values.text("cmap"), smooth=min(max(values.number("smooth"), 0), 50))
+    except (ValueError, UsageError):
+        return PLAIN
+
+
+def small_picture(path: str, side: int) -> bytes:
+    """The picture or photo in a file, small, as WEBP. ImageError if it cannot be decoded."""
+    picture = decode(path, POLICY)
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return _webp(picture)
+
+
+def small_map(path: str, look: MapLook, side: int) -> bytes:
+    """The heatmap of a .npy file, small, as WEBP. ImageError if that does not hold a map."""
+    return heatmap(read_map(path), look, side)
+
+
+def heatmap(relevance: NDArray[np.float32], look: MapLook, side: int) -> bytes:
+    """A map (h, w) in colours as WEBP, its longer side `side` pixels long."""
+    height, width = relevance.shape
+    stretch = side / max(height, width)
+    size = (max(1, round(width * stretch)), max(1, round(height * stretch)))
+    scale = picture_scale(relevance, look.style) if look.scale is None else look.scale
+    ground = Image.new("RGB", size, "white")
+    return _webp(draw(ground, relevance, (0, 0, *size), look.style, scale))
+
+
+def mean_heatmap(paths: list[str], look: MapLook, side: int) -> bytes:
+    """The mean of maps of one shape in colours, its scale its own. ImageError if one cannot be read, or differs."""
+    return heatmap(mean_map(paths), look, side)
+
+
+def mean_map(paths: list[str]) -> NDArray[np.float32]:
+    """The mean (h, w) of the maps in .npy files, summed in float64."""
+    total: NDArray[np.float64] | None = None
+    for path in paths:
+        relevance = read_map(path)
+        if total is not None and total.shape != relevance.shape:
+            raise ImageError("unsupported", "The maps have several sizes, so that they have no mean.")
+        total = relevance.astype(np.float64) if total is None else total + relevance
+    if total is None:
+        raise ImageError("io", "There is no map.")
+    return (total / len(paths)).astype(np.float32)
+
+
+def read_map(path: str) -> NDArray[np.float32]:
+    """The relevance (h, w) in a .npy file, channels summed; ImageError if it holds anything else."""
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)  # a file that is too short is refused, not allocated
+        if not isinstance(stored, np.ndarray) or stored.dtype.kind != "f" or stored.ndim not in (2, 3):
+            raise ValueError("it does not hold a map")
+        if not 0 < stored.size <= MOST_VALUES:
+            raise ValueError("it is empty or too large")
+        summed = stored if stored.ndim == 2 else stored.sum(0, dtype=np.float64)
+        return np.nan_to_num(np.asarray(summed, np.float32), posinf=0.0, neginf=0.0)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise ImageError("decode", f"The map {Path(path).name!r} cannot be read: {error}.") from error
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", **QUALITY)
+    return buffer.getvalue()
