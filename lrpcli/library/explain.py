@@ -28,8 +28,9 @@ from lrpcli.lrp.exploded import EXPLODED_ADVICE
 from lrpcli.models.description import PreprocessingChoice
 from lrpcli.models.model import Model
 from lrpcli.pipeline.decode import Preparation
+from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.explain import Answer, Engine, Explanation
-from lrpcli.pipeline.settings import BATCH, DEFAULT_MODEL, OutputSettings
+from lrpcli.pipeline.settings import BATCH, OutputSettings
 from lrpcli.pipeline.stages import even_batch
 from lrpcli.pipeline.targets import FROM_FOLDER, choose_targets
 from lrpcli.records.explained import TopClass
