@@ -14,6 +14,8 @@ EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items(
 DECLARED = [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 """Modules whose distribution has another name."""
+OF_CALLERS = ("IPython",)
+"""Modules that are there whenever what imports them runs: a notebook shows a plot."""
 
 
 def imported_modules(path):
@@ -27,7 +29,7 @@ def imported_modules(path):
 
 def test_every_package_that_is_imported_is_declared():
     modules = {name.partition(".")[0] for path in (ROOT / "lrpcli").rglob("*.py") for name in imported_modules(path)}
-    outside = modules - set(sys.stdlib_module_names) - {"lrpcli"}
+    outside = modules - set(sys.stdlib_module_names) - {"lrpcli", *OF_CALLERS}
     declared = {line.partition(">")[0] for line in DECLARED}
     assert {DISTRIBUTIONS.get(name, name) for name in outside} <= declared
 

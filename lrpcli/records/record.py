@@ -17,7 +17,7 @@ OK, SKIPPED, FAILED = "ok", "skipped", "failed"
 """Status of an image: done by this run, found done, failed."""
 CLASH = "clash"
 """Kind of failure of an image whose name belongs to the finished result of another."""
-PRINTED = ("overlay", "heatmap", "map", "layers")
+PRINTED = ("overlay", "heatmap", "map", "layers", "layer-table")
 """Kinds of files by which one stands for the image on standard output, whatever the order they were asked for in."""
 R = TypeVar("R", bound="Record")
 

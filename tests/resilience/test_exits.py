@@ -31,11 +31,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB."""
+    """A file system of 1,200 kB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", folder], check=False, capture_output=True
     )
     if mounted.returncode != 0:
         pytest.skip("nothing can be mounted here")
