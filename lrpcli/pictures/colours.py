@@ -21,8 +21,8 @@ STEPS = 255
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Shares of linear red, green and blue in the lightness of a colour."""
-LEAST = float(_LUMINANCE[0])
-"""Luminance of pure red, which is seen on black and on white: a colour with less vanishes on dark photos."""
+LEAST = 0.63 * float(_LUMINANCE[0])
+"""Of pure red's luminance: a colour with less vanishes on dark photos, and one with more is pale on grey ones."""
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -45,11 +45,11 @@ def lookup_table(name: str) -> Bytes:
 def end_colours(name: str) -> Bytes:
     """RGB colours (2, 3) of the strongest negative and positive relevance on a photo, which is dark in some places.
 
-    Those of the lookup table, but made as bright as pure red where they are darker: bwr's blue is lighter here.
+    Those of the lookup table, but made nearly as bright as pure red where they are darker: bwr's blue is lighter here.
 
     >>> from lrpcli.pictures.colours import end_colours
     >>> end_colours("bwr").tolist()
-    [[60, 119, 255], [255, 0, 0]]
+    [[20, 82, 255], [255, 0, 0]]
     """
     return np.stack([_brightened(colour) for colour in lookup_table(name)[[0, -1]]])
 

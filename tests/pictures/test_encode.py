@@ -16,7 +16,7 @@ def picture(size=(64, 48)):
     """Red and blue spots on smooth grey, as overlays have them."""
     ground = np.linspace(0, 255, size[0])[None, :, None] * np.ones((size[1], 1, 3))
     ground[8:16, 8:16] = (255, 0, 0)
-    ground[24:32, 40:48] = (60, 119, 255)
+    ground[24:32, 40:48] = (20, 82, 255)
     return Image.fromarray(ground.astype(np.uint8))
 
 
