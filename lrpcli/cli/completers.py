@@ -43,11 +43,11 @@ MODELS, CONFIGS = one_of(named_models), one_of(builtin_names)
 MODELS_OR_FILES, CONFIGS_OR_FILES = one_of(named_models, or_file=True), one_of(builtin_names, or_file=True)
 LRN = one_of(lambda: LRN_RULES)
 BY_FIELD: dict[str, Completer] = {
-    "name": MODELS_OR_FILES,
+    **dict.fromkeys(("name", "models"), MODELS_OR_FILES),
     "config": CONFIGS_OR_FILES,
     "configs": CONFIGS_OR_FILES,
     "lrn": LRN,
-    "start": one_of(lambda: STARTS),
+    **dict.fromkeys(("start", "starts"), one_of(lambda: STARTS)),
     "targets": one_of(lambda: ("top", "top3", "top5", "from-folder")),
     "save": _kinds,
     "scale": one_of(lambda: ("image", "run")),

@@ -12,6 +12,9 @@ from lrpcli.records.text import one_line
 if TYPE_CHECKING:
     from lrpcli.pipeline.expected_size import KindSize
 
+LARGE = 10_000
+"""What more images than these take is said before they are begun."""
+
 
 def expected_size(images: int, sizes: "Sequence[KindSize]", folder: Path) -> str:
     """What so many images will take in a folder, in all and by kind of file; a second line where it will not fit."""

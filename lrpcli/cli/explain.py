@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrpcli.cli.expected_size import expected_size
+from lrpcli.cli.expected_size import LARGE, expected_size
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
@@ -50,8 +50,6 @@ output_options = grouped(
 
 USUAL_OUTPUT = "lrp-out"
 """Where the results of a single input go, if no folder is named."""
-LARGE = 10_000
-"""What more images than these take is said before they are begun."""
 
 
 class _Explain(Configurable):
@@ -62,8 +60,8 @@ class _Explain(Configurable):
         _, _, order = self.make_parser(context).parse_args(list(args))
         if sum(parameter.name == "config" for parameter in order) > 1 and not context.resilient_parsing:
             raise UsageError(
-                "--config is given twice, but lrp explain makes maps of one config. Explain into one folder each, or "
-                "measure which is better with lrp evaluate, which takes several."
+                "--config is given twice, but lrp explain makes maps of one config. Show several side by side with lrp "
+                "compare, or measure which is better with lrp evaluate."
             )
         return super().parse_args(context, args)
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 import click
 
 import lrpcli
+from lrpcli.cli.compare import compare
 from lrpcli.cli.configs import configs
 from lrpcli.cli.evaluate import evaluate
 from lrpcli.cli.explain import explain
@@ -175,6 +176,6 @@ def _commands(context: click.Context, typed: str) -> list[str]:
     return [name for name in shown.commands if name.startswith(typed)] if isinstance(shown, click.Group) else []
 
 
-for command in (explain, report, evaluate, tune, table, status, configs, models, env, completion):
+for command in (explain, compare, report, evaluate, tune, table, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -10,7 +10,7 @@ from lrpcli.pipeline.default import DEFAULT_MODEL
 
 LOADING = "loading {} ..."
 PROGRAMS = ("lrp", "__main__.py")
-COMMANDS = ("explain", "evaluate", "tune")
+COMMANDS = ("explain", "evaluate", "compare", "tune")
 """Those that always load a model."""
 SILENT = ("-h", "--help", "-q", "--quiet", "--show-settings")
 COMPLETION = "_LRP_COMPLETE"

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 
 from lrpcli.evaluation.filmstrip import filmstrip_picture
@@ -19,9 +19,8 @@ from lrpcli.pictures.drawing import plain_matplotlib
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers
-from lrpcli.records.identity import OTHER, SAME, relation
-from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import FAILED, OK
+from lrpcli.records.ended import ended_record, is_clash
+from lrpcli.records.index import Index
 from lrpcli.records.record import Record
 from lrpcli.records.store import write_whole
 from lrpcli.records.text import for_spreadsheets, json_text, printable
@@ -53,9 +52,9 @@ class Collected:
         with closing(Index(self.run.folder, self.run.files, self.run.description.fingerprint)) as index:
             for source in sources:
                 known = index.of(source.name)
-                record = _ended(known, source.path)
+                record = ended_record(known, source.path, Measurement)
                 if record is None:
-                    self.ended += _is_clash(known, source.path)
+                    self.ended += is_clash(known, source.path)
                 elif not isinstance(record, Measurement) or self.run.evaluator.fits(record, source.path):
                     self._add(replace(record, input=source.path))
 
@@ -90,22 +89,6 @@ class Collected:
             for name in ("curves.png", "strip.png"):
                 (run.folder / name).unlink(missing_ok=True)
         return results
-
-
-def _ended(known: Known | None, path: str) -> Record | None:
-    """The record of an image that was measured or failed; None for others, and where the line is damaged."""
-    with suppress(ValueError):
-        if known is None or known.code not in (OK, FAILED) or relation(known.line.fields, path) != SAME:
-            return None
-        return (Measurement if known.code == OK else Record).from_json(known.line.fields)
-    return None
-
-
-def _is_clash(known: Known | None, path: str) -> bool:
-    """Whether the name of an image belongs to a measurement of another."""
-    with suppress(ValueError):
-        return known is not None and known.finished is not None and relation(known.finished.fields, path) == OTHER
-    return False
 
 
 def csv_bytes(summary: Summary) -> bytes:

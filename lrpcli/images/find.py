@@ -13,7 +13,7 @@ from lrpcli.images.streams import stream_of
 from lrpcli.paths import STDIN
 
 REPORT = ".lrp/report.json"
-RESULTS = (".lrp/run.json", ".lrp/evaluate.json", REPORT)
+RESULTS = (".lrp/run.json", ".lrp/evaluate.json", ".lrp/compare.json", REPORT)
 """What a folder of results holds, REPORT the one with a report's small pictures."""
 
 Identity = tuple[int, int]  # device and inode

@@ -25,10 +25,13 @@ LONGEST = 400
 
 @dataclass(frozen=True)
 class ColourBar:
-    """What colours mean: those of a style, the relevance that gets the full colour, and what it is measured in."""
+    """What colours mean: those of a style, the relevance that gets the full colour, and what it is measured in.
+
+    `scale` is None where each map has its own, which then stands elsewhere.
+    """
 
     style: PictureStyle
-    scale: float
+    scale: float | None
     unit: str = "logits"
 
 
@@ -64,7 +67,7 @@ def colour_bar(axes: "Axes", bar: ColourBar) -> None:
     axes.imshow(bar_colours(bar.style), interpolation="none", aspect="auto", extent=(0, 1, -1, 1))
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    axes.set_yticks([-1, 0, 1] if bar.scale > 0 else [0], _ends(bar.scale) if bar.scale > 0 else ["0"])
+    axes.set_yticks([0] if bar.scale == 0 else [-1, 0, 1], _ticks(bar.scale))
     axes.tick_params(labelsize=BAR_TEXT, length=2, pad=2)
     axes.yaxis.set_label_position("right")
     axes.set_ylabel(f"relevance per input pixel\n({plain(bar.unit)})", fontsize=BAR_TEXT, parse_math=False)
@@ -72,8 +75,12 @@ def colour_bar(axes: "Axes", bar: ColourBar) -> None:
         spine.set_linewidth(0.5)
 
 
-def _ends(scale: float) -> list[str]:
-    """What stands at -scale, 0 and scale; more than that has the same colour."""
+def _ticks(scale: float | None) -> list[str]:
+    """What stands at -scale, 0 and scale, and more than that has the same colour; of a scale of 0, at 0 alone."""
+    if scale is None:
+        return ["against", "0", "for"]
+    if scale == 0:
+        return ["0"]
     return [f"\N{LESS-THAN OR EQUAL TO} \N{MINUS SIGN}{scale:.2g}", "0", f"\N{GREATER-THAN OR EQUAL TO} {scale:.2g}"]
 
 

@@ -40,14 +40,15 @@ class Panel:
 
 
 def sheet(
-    rows: Sequence[Sequence[Panel]], *, title: str = "", note: str = "", bar: ColourBar | None = None,
+    rows: Sequence[Sequence[Panel | None]], *, title: str = "", note: str = "", bar: ColourBar | None = None,
     side: float = SIDE, figure: "Figure | None" = None,
 ) -> "Figure":  # fmt: skip
     """A white page with rows of pictures, each `side` inches long, under a title and a note; texts may be any.
 
     It is a new figure, or an empty one that is given, such as pyplot's, which gets its size and resolution.
 
-    At its own resolution it holds the very pixels of the largest pictures, or those enlarged by a whole factor.
+    A place without a panel stays empty. At its own resolution the page holds the very pixels of the largest pictures,
+    or those enlarged by a whole factor.
 
     >>> from PIL import Image
     >>> from lrpcli.pictures.sheet import Panel, sheet
@@ -55,19 +56,20 @@ def sheet(
     >>> len(page.axes), page.dpi
     (2, 100.0)
     """
-    cells = [[_Cell.of(panel, side) for panel in row] for row in rows]
+    cells = [[_Cell.of(panel, side) if panel else None for panel in row] for row in rows]
     lefts, width = _places([max(cell.width for cell in column if cell) for column in zip_longest(*cells)])
-    tops, height = _places([max(cell.height for cell in line) for line in cells])
+    tops, height = _places([max(cell.height for cell in line if cell) for line in cells])
     inner = max(width if bar is None else width + GAP + BAR_ROOM, NARROWEST)
     head, said = fitted(title, inner, TITLE, 3), fitted(note, inner, NOTE, 2)
     above = head.height + said.height + (GAP if head.text or said.text else 0)
     height = height if bar is None else max(height, BAR_SIDE)
-    page = _page(inner, above + height, [panel.picture for row in rows for panel in row], side, figure)
+    page = _page(inner, above + height, [panel.picture for row in rows for panel in row if panel], side, figure)
     page.write(head, 0, 0)
     page.write(said, 0, head.height, "0.35")
     for line, top in zip(cells, tops, strict=True):
         for cell, left in zip(line, lefts, strict=False):
-            cell.put(page, left, above + top)
+            if cell:
+                cell.put(page, left, above + top)
     if bar is not None:
         colour_bar(page.axes(width + GAP, above, BAR, height), bar)
     return page.figure

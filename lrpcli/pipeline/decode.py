@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Prepared:
     placement: Placement
     photo: Image.Image | None
     box: Box
-    seconds: float
+    seconds: float = 0.0
     note: str = ""
     content: str | None = None
 
@@ -77,7 +77,12 @@ class Preparation:
         started = time.perf_counter()
         pixels, placement = self.preprocessing.apply(image)
         photo, box = self._picture(image, placement) if self.pictures else (None, placement.box)
-        return Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)
+        prepared = Prepared(source, pixels, placement, photo, box, time.perf_counter() - started)
+        return self.completed(prepared, image)
+
+    def completed(self, prepared: Prepared, image: Image.Image) -> Prepared:
+        """What else is kept of an image, which is at its full size here."""
+        return prepared
 
     def _picture(self, image: Image.Image, placement: Placement) -> tuple[Image.Image, Box]:
         """The photo at picture size, and the model's part of it."""

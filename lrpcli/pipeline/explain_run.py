@@ -1,7 +1,7 @@
 """A run of `lrp explain`: the engine's stages, what the results depend on, and one colour scale for all pictures."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -19,16 +19,16 @@ from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
+from lrpcli.pipeline.first_pass import first_pass, look_again
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
-from lrpcli.pipeline.stream import run_stages
 from lrpcli.pipeline.targets import choose_targets
 from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
-from lrpcli.records.resume import CLASHED, CRASHED, ENDED, Resume
+from lrpcli.records.resume import Resume
 
 ExplainStages = Stages[Answer, Explained]
 ExplainAgenda = Agenda[Answer, Explained]
@@ -67,10 +67,7 @@ class ExplainRun(Run[Answer, Explained]):
             return
         agenda.stages = _with_scale(agenda.stages, _largest_scale(agenda))
         agenda.resume.still_fits = _writer_of(agenda.stages).fits
-        for position, need in enumerate(agenda.needs):
-            if need == ENDED:
-                source = agenda.sources[position]
-                agenda.needs[position] = agenda.resume.look_again(source.path, source.name)
+        look_again(agenda)
 
 
 def _largest_scale(agenda: ExplainAgenda) -> float:
@@ -79,24 +76,8 @@ def _largest_scale(agenda: ExplainAgenda) -> float:
     writer = _writer_of(stages)
     silent = replace(writer, settings=replace(writer.settings, save=()))
     blind = replace(stages, decode=replace(stages.decode, pictures=False), write=silent)
-    finished: set[str] = set()
-    """Of those that are in the work; a line in the journal would say that they are not."""
-
-    def usable() -> Iterator[Source]:
-        for position, need in enumerate(agenda.needs):
-            if need == ENDED:
-                finished.add(agenda.sources[position].name)
-            if need not in (CRASHED, CLASHED):
-                yield agenda.sources[position]
-
-    def begin(source: Source) -> None:
-        if source.name not in finished:
-            agenda.resume.begin(source.name)
-
     largest = 0.0
-    for record in run_stages(usable(), blind, agenda.workers, agenda.stop, begin):
-        finished.discard(record.name)
-        agenda.resume.survive(record.name)
+    for record in first_pass(agenda, blind):
         if isinstance(record, Explained):
             largest = max(largest, *(one.scale for one in record.classes))
     return largest
@@ -167,7 +148,7 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
         model.known_preprocessing().fingerprint(),
         {
             **model.choices(),
-            "labels_sha256": _labels_hash(model.labels),
+            "labels_sha256": labels_hash(model.labels),
             "explain": asdict(settings.explain),
             "rules": {
                 assignment.layer.name: f"{assignment.rule_name} {assignment.parameters}".strip()
@@ -179,5 +160,6 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
     )
 
 
-def _labels_hash(labels: Sequence[str] | None) -> str | None:
+def labels_hash(labels: Sequence[str] | None) -> str | None:
+    """What stands for the labels of a model in the description of a run."""
     return None if labels is None else hashlib.sha256("\n".join(labels).encode()).hexdigest()

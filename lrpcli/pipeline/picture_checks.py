@@ -15,7 +15,7 @@ FIGURE_SIDE = 2048
 
 def check_pictures(settings: "OutputSettings") -> None:
     """UsageError if the format of pictures does not go with their quality or what is drawn, or they are too large."""
-    _check_quality(settings.quality, settings.picture_format)
+    check_quality(settings.quality, settings.picture_format)
     style, name = settings.picture.style, settings.picture_format
     if name in VECTOR and style != FIGURE:
         raise UsageError(
@@ -34,7 +34,8 @@ def check_pictures(settings: "OutputSettings") -> None:
         )
 
 
-def _check_quality(quality: int | None, name: str) -> None:
+def check_quality(quality: int | None, name: str) -> None:
+    """UsageError for a quality of a format that has none, or out of its range."""
     if quality is None:
         return
     if name not in LOSSY:

@@ -61,6 +61,7 @@ class RunFiles:
 
 EXPLAIN_FILES = RunFiles("run.json", "journal")
 EVALUATE_FILES = RunFiles("evaluate.json", "evaluate", "evaluate-", at_top=True, named=False)
+COMPARE_FILES = RunFiles("compare.json", "compare", "compare-", at_top=True)
 
 
 @dataclass(frozen=True)

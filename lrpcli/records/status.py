@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrpcli.errors import UsageError
-from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
+from lrpcli.records.description import COMPARE_FILES, EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
 from lrpcli.records.explained import Explained
 from lrpcli.records.index import Index, identity
 from lrpcli.records.journal import (
@@ -153,14 +153,14 @@ class _Shard:
 
 
 class StatusReader:
-    """Reads the status of what was explained into a folder, or else evaluated, and follows it; to be closed.
+    """Reads the status of what was explained, or else evaluated or compared, into a folder, and follows it; to be closed.
 
     UsageError if nothing ever was, OutputError if a journal cannot be read.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.files, self._index, self._shards = self._read(EXPLAIN_FILES) or self._read(EVALUATE_FILES) or _none(output)
+        self.files, self._index, self._shards = self._read_any() or _none(output)
         read_description(output, self.files)
         self._last = max(self._shards.values(), key=lambda shard: shard.time)
         self._own = {name: shard for name, shard in self._shards.items() if shard.is_part_of(self._last)}
@@ -172,6 +172,10 @@ class StatusReader:
         clashes = len(_different(shard.clashed for shard in self._own.values()))
         self.status.errors += Counter({CLASH: clashes})
         self._measure()
+
+    def _read_any(self) -> "tuple[RunFiles, Index, dict[str, _Shard]] | None":
+        kinds = (EXPLAIN_FILES, EVALUATE_FILES, COMPARE_FILES)
+        return next((found for files in kinds if (found := self._read(files)) is not None), None)
 
     def _read(self, files: RunFiles) -> "tuple[RunFiles, Index, dict[str, _Shard]] | None":
         """The journals of one kind of work; None if no run of it began."""
@@ -259,7 +263,8 @@ def read_status(output: Path) -> Status:
 
 def _none(output: Path) -> "tuple[RunFiles, Index, dict[str, _Shard]]":
     raise UsageError(
-        f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained or evaluated into it."
+        f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained, evaluated "
+        "or compared into it."
     )
 
 
