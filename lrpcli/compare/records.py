@@ -11,14 +11,18 @@ from lrpcli.records.record import Outputs, Record
 
 SHEET, MAPS = "sheet", "maps"
 """Kinds of files of an image."""
+PALE_BELOW = 0.1
+"""A map whose own scale is less than this share of the one that it is drawn on is hardly to be seen."""
+PALE = "a map is pale, as another one on its scale is ten times stronger; --scale map gives each its own"
 
 
 @dataclass(frozen=True)
 class ComparedMap:
     """One map: its column, the class and its probability, and what `lrp explain` would say of its relevance.
 
-    `start` names what the backward pass began with, and `began` is its total; `scale` is the relevance that got the
-    full colour, and `cosine` that of the map and the first one, None where they lie on different grids or one is zero.
+    `start` names what the backward pass began with, and `began` is its total. `scale` is the relevance that got the
+    full colour, `own` what would have it if the map stood alone. `cosine` is that of the map and the first one, None
+    where they lie on different grids or one is zero.
     """
 
     column: str
@@ -30,6 +34,7 @@ class ComparedMap:
     total: float
     kept: float | None
     scale: float
+    own: float
     cosine: float | None
     placement: Placement
     exploded: bool = False
@@ -51,8 +56,8 @@ class ComparedMap:
         return cls(
             fields.text("column"), fields.whole("target"), fields.text("label"),
             as_share(fields.get("score"), "score"), fields.text("start"), fields.number("began"),
-            fields.number("total"), kept, fields.number("scale"), cosine, _placement(fields.inner("placement")),
-            fields.get("exploded") is True,
+            fields.number("total"), kept, fields.number("scale"), fields.number("own"), cosine,
+            _placement(fields.inner("placement")), fields.get("exploded") is True,
         )  # fmt: skip
 
 
@@ -75,7 +80,8 @@ class Compared(Record):
     @property
     def warnings(self) -> tuple[str, ...]:
         """See Record."""
-        return (EXPLODED_ADVICE,) if any(one.exploded for one in self.maps) else ()
+        said = (EXPLODED_ADVICE,) if any(one.exploded for one in self.maps) else ()
+        return (*said, PALE) if any(one.own < PALE_BELOW * one.scale for one in self.maps) else said
 
     def below(self, folder: str) -> "Compared":
         """See Record."""

@@ -158,6 +158,10 @@ def _check(settings: CompareRunSettings, models: tuple[Model, ...], ways: tuple[
     count = sum(len(way.columns) for way in ways)
     if count > MOST:
         raise UsageError(f"These configs ask for {count} maps of each image, and a sheet has room for {MOST}.")
+    names = [column for way in ways for column in way.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two columns are called {twice!r}, as they are asked for twice. Leave one out.")
     _require_different(settings, ways)
     units = [(way.engine.explainer.start, models[way.model].input_shape[1:]) for way in ways]
     if not isinstance(settings.sheet.scale, str) and not shared(units):

@@ -42,48 +42,44 @@ class SheetMaker:
 
     def of_image(self, image: Drawable) -> "Figure":
         """The sheet of one image, under its name."""
-        scales = None if self.settings.scale == "map" else _scales([image.record])
-        said = [_class_of(image.record), self.settled]
-        return self._sheet([image], image.record.name, said, scales, SIDE)
+        colours = _Colours.of([image.record], own=self.settings.scale == "map")
+        rows = self._rows(image, Panel(self._photo(image), "photo"), colours)
+        return self._sheet(rows, image.record.name, _class_of(image.record), colours, SIDE)
 
     def page(self, images: Sequence[Drawable], title: str) -> "Figure":
         """A page with a row for each image, all on the largest of their scales."""
-        scales = None if self.settings.scale == "map" else _scales([image.record for image in images])
-        return self._sheet(images, title, [self.settled], scales, SMALL_SIDE)
+        colours = _Colours.of([image.record for image in images], own=self.settings.scale == "map")
+        rows = []
+        for image in images:
+            photo = Panel(self._photo(image), image.record.name, _class_of(image.record))
+            rows += self._rows(image, photo, colours)
+        return self._sheet(rows, title, "", colours, SMALL_SIDE)
 
     def _sheet(
-        self, images: Sequence[Drawable], title: str, said: Sequence[str], scales: Scales | None, side: float
+        self, rows: list[list[Panel | None]], title: str, said: str, colours: "_Colours", side: float
     ) -> "Figure":
-        units = list(dict.fromkeys(one.unit for image in images for one in image.record.maps))
-        stated = scales is not None and shared(units)
-        unit = UNITS.get(units[0][0], units[0][0]) if len({start for start, _ in units}) == 1 else "full colour: below"
-        named = len(images) > 1 or side == SMALL_SIDE
-        rows = [row for image in images for row in self._rows(image, scales, stated, named=named)]
-        bar = ColourBar(self.settings.picture, scales[units[0]] if scales is not None and stated else None, unit)
-        how = "" if stated else "each map has the scale that stands below it"
+        how = "" if colours.one else "each map has the scale that stands below it"
         how += ", differences have that of the first" if how and self.settings.difference else ""
-        return sheet(rows, title=title, note="; ".join(text for text in (*said, how) if text), bar=bar, side=side)
+        note = "; ".join(text for text in (said, self.settled, how) if text)
+        bar = ColourBar(self.settings.picture, colours.one, colours.unit or "full colour: below each map")
+        return sheet(rows, title=title, note=note, bar=bar, side=side)
 
-    def _rows(self, image: Drawable, scales: Scales | None, stated: bool, *, named: bool) -> list[list[Panel | None]]:
+    def _rows(self, image: Drawable, photo: Panel, colours: "_Colours") -> list[list[Panel | None]]:
         """The photo and its maps, and with --difference what is left of these without the first."""
-        record, common = image.record, _class_of(image.record)
-        photo = self._photo(image)
-        left = Panel(photo, record.name, common) if named else Panel(photo)
-        places = list(zip(image.maps, record.maps, strict=True))
-        scale_of = {id(one): one.scale if scales is None else scales[one.unit] for one in record.maps}
+        classes = not _class_of(image.record)
+        places = list(zip(image.maps, image.record.maps, strict=True))
         maps = [
-            Panel(self._drawn(image, values, one, scale_of[id(one)]), one.column,
-                  _below(one, None if stated else scale_of[id(one)], classes=not common))
+            Panel(self._drawn(image, values, one, colours.scale(one)), one.column, colours.below(one, classes=classes))
             for values, one in places
-        ]  # fmt: skip
+        ]
         if not self.settings.difference:
-            return [[left, *maps]]
+            return [[photo, *maps]]
+        scale = colours.scale(image.record.maps[0])
         differences = [
-            Panel(self._drawn(image, values - image.maps[0], one, scale_of[id(record.maps[0])]),
-                  f"{one.column} minus first", "" if one.cosine is None else f"cosine {one.cosine:.2f}")
+            Panel(self._drawn(image, values - image.maps[0], one, scale), "minus the first", _likeness(one))
             for values, one in places[1:]
-        ]  # fmt: skip
-        return [[left, *maps], [None, None, *differences]]
+        ]
+        return [[photo, *maps], [None, None, *differences]]
 
     def _photo(self, image: Drawable) -> Image.Image:
         """The photo; cropped as the maps are, if they all are in the same way."""
@@ -96,8 +92,39 @@ class SheetMaker:
         return draw(image.photo, relevance, box_on(image.photo, one.placement), self.settings.picture, scale)
 
 
-def _scales(records: Sequence[Compared]) -> Scales:
-    return largest((one.unit, one.scale) for record in records for one in record.maps)
+@dataclass(frozen=True)
+class _Colours:
+    """What gets the full colour on a sheet: `scales` by unit, None where each map has its own.
+
+    `one` is the only scale of the sheet, if there is one, and `unit` what all its maps are measured in, or nothing.
+    """
+
+    scales: Scales | None
+    one: float | None
+    unit: str
+
+    @classmethod
+    def of(cls, records: Sequence[Compared], *, own: bool) -> "_Colours":
+        """The largest scale of each unit over some images."""
+        scales = largest((one.unit, one.scale) for record in records for one in record.maps)
+        starts = {start for start, _ in scales}
+        one = next(iter(scales.values())) if shared(list(scales)) and not own else None
+        return cls(None if own else scales, one, _unit(starts.pop()) if len(starts) == 1 else "")
+
+    def scale(self, one: ComparedMap) -> float:
+        """That of a map."""
+        return one.scale if self.scales is None else self.scales[one.unit]
+
+    def below(self, one: ComparedMap, *, classes: bool) -> str:
+        """What stands below a map: the kept share first, as what is too long is cut at its end."""
+        said = ["no kept share" if one.kept is None else f"kept {100 * one.kept:.0f}%"]
+        if self.one is None:
+            said.append(f"full colour {self.scale(one):.2g}" + ("" if self.unit else f" {_unit(one.start)}"))
+        return ", ".join([*said, *([_class(one)] if classes else [])])
+
+
+def _unit(start: str) -> str:
+    return UNITS.get(start, start)
 
 
 def _class_of(record: Compared) -> str:
@@ -107,15 +134,8 @@ def _class_of(record: Compared) -> str:
 
 
 def _class(one: ComparedMap) -> str:
-    return f"{one.label}, score {100 * one.score:.0f} %"
+    return f"{one.label} {100 * one.score:.0f}%"
 
 
-def _below(one: ComparedMap, scale: float | None, *, classes: bool) -> str:
-    """The kept share first, as what is too long is cut at its end."""
-    said = ["no kept share" if one.kept is None else f"kept {100 * one.kept:.0f} %"]
-    said += [] if scale is None else [f"full colour {scale:.2g} {_unit(one)}"]
-    return ", ".join([*said, *([_class(one)] if classes else [])])
-
-
-def _unit(one: ComparedMap) -> str:
-    return {"logit": "logits"}.get(one.start, one.start)
+def _likeness(one: ComparedMap) -> str:
+    return "" if one.cosine is None else f"cosine with the first {one.cosine:.2f}"

@@ -57,6 +57,9 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _target_in_words(target: str) -> str:
+    """Nothing for the best classes: each of them has a name of its own."""
+    if _classes(target) > 1:
+        return ""
     return IN_WORDS.get(target) or (f"class {target}" if target.isdecimal() else target)
 
 

@@ -90,7 +90,7 @@ class SheetWriter:
     def _describe(
         self, item: PreparedForModels, way: Way, column: str, one: ColumnMap, likeness: float | None
     ) -> ComparedMap:
-        explanation = one.explanation
+        explanation, own = one.explanation, picture_scale(one.relevance, self.settings.picture)
         return ComparedMap(
             column,
             explanation.target,
@@ -100,7 +100,8 @@ class SheetWriter:
             explanation.start,
             float(one.relevance.sum(dtype=np.float64)),
             None if explanation.kept is None else round(explanation.kept, 6),
-            picture_scale(one.relevance, self.settings.picture),
+            own,
+            own,
             likeness,
             item.inputs[way.model][1],
             explanation.exploded,

@@ -22,8 +22,8 @@ PAGE = 30000
 """Dots of a page's longer side at most; matplotlib can draw twice as many."""
 MARGIN, GAP, NARROWEST = 0.15, 0.12, 4.0
 """Inches around the page, between pictures, and of the least width of what is on it."""
-BAR, BAR_ROOM, BAR_SIDE = 0.14, 1.1, 1.5
-"""Inches of a colour bar's width, of that with its numbers, and of its least height."""
+BAR, BAR_ROOM, BAR_SIDE, BAR_MOST = 0.14, 1.1, 1.5, 4.0
+"""Inches of a colour bar's width, of that with its numbers, and of its least and its greatest height."""
 CAPTION_ROOM = 1.2
 """Inches that a picture with a caption has at least."""
 TITLE, NOTE, CAPTION = 12, 9, 8
@@ -32,7 +32,7 @@ TITLE, NOTE, CAPTION = 12, 9, 8
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a sheet, with a line above it and up to two below."""
+    """One picture of a sheet, with a line above it and up to three below."""
 
     picture: Image.Image
     above: str = ""
@@ -71,7 +71,7 @@ def sheet(
             if cell:
                 cell.put(page, left, above + top)
     if bar is not None:
-        colour_bar(page.axes(width + GAP, above, BAR, height), bar)
+        colour_bar(page.axes(width + GAP, above, BAR, min(height, BAR_MOST)), bar)
     return page.figure
 
 
@@ -96,7 +96,7 @@ class _Cell:
         width, height = (side * pixels / longest for pixels in panel.picture.size)
         room = max(width, CAPTION_ROOM)
         return cls(
-            panel.picture, (width, height), fitted(panel.above, room, CAPTION, 1), fitted(panel.below, room, CAPTION, 2)
+            panel.picture, (width, height), fitted(panel.above, room, CAPTION, 1), fitted(panel.below, room, CAPTION, 3)
         )
 
     @property

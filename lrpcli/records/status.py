@@ -153,7 +153,7 @@ class _Shard:
 
 
 class StatusReader:
-    """Reads the status of what was explained, or else evaluated or compared, into a folder, and follows it; to be closed.
+    """Reads how far what was explained, evaluated or compared into a folder is, and follows it; to be closed.
 
     UsageError if nothing ever was, OutputError if a journal cannot be read.
     """
