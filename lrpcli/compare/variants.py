@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePath
+from typing import TypeVar
 
+T = TypeVar("T")
 MOST = 8
 """Maps beside a photo: a page with more is wider than any screen or paper."""
 IN_WORDS = {"top": "predicted class", "from-folder": "class of the folder"}
@@ -35,19 +37,22 @@ def variants_of(
     >>> [variant.name for variant in variants_of(["cifar10"], ["epsilon", "composite"], ["identity"], [], ["cat", "3"])]
     ['epsilon, cat', 'epsilon, class 3', 'composite, cat', 'composite, class 3']
     """
-    names = (
-        _short(models), _short(configs), [f"LRN {rule}" for rule in lrn], [f"start {start}" for start in starts],
-        [_target_in_words(target) for target in targets],
-    )  # fmt: skip
-    given = (range(len(models)), configs, lrn, starts, targets)
-    dimensions = [
-        [(value, name if len(named) > 1 else "") for value, name in zip(values, named, strict=True)] or [(None, "")]
-        for values, named in zip(given, names, strict=True)
-    ]
-    return tuple(
-        Variant(*(value for value, _ in chosen), name=", ".join(name for _, name in chosen if name))  # type: ignore[arg-type]
-        for chosen in product(*dimensions)
+    parts = product(
+        _named(range(len(models)), _short(models)),
+        _named(configs, _short(configs)),
+        _named(lrn or (None,), [f"LRN {rule}" for rule in lrn]),
+        _named(starts or (None,), [f"start {start}" for start in starts]),
+        _named(targets or (None,), [_target_in_words(target) for target in targets]),
     )
+    return tuple(
+        Variant(model, config, rule, start, target, ", ".join(filter(None, (m, c, r, s, t))))
+        for (model, m), (config, c), (rule, r), (start, s), (target, t) in parts
+    )
+
+
+def _named(values: Sequence[T], names: Sequence[str]) -> list[tuple[T, str]]:
+    """Each value with its name, and without one where it is the only one."""
+    return list(zip(values, names if len(values) > 1 else [""], strict=True))
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ def even_batch(images: int, most: int) -> int:
 
 
 class Work(Protocol[T_co]):
-    """What is computed of prepared images, many at once: relevance for `explain`, measures for `evaluate`."""
+    """What is computed of prepared images, many at once: relevance for `explain`, several maps for `compare`."""
 
     def sized(self, size: int) -> "Work[T_co]":
         """The same for batches of `size` images; smaller ones are filled up, as last digits depend on the size."""

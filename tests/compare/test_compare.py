@@ -18,6 +18,7 @@ from lrpcli.pictures.style import PictureStyle
 from tests.photos import TINY, folder_of_photos, photo
 
 NET = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
+FLOW = ("--timeout", "0", "--jobs", "1")
 CONFIGS = ("--config", "epsilon", "--config", "beta-1")
 
 
@@ -28,7 +29,7 @@ def lrp(*arguments, code=0):
 
 
 def compare(*arguments, code=0, net=NET):
-    return lrp("compare", *net, *arguments, code=code)
+    return lrp("compare", *net, *FLOW, *arguments, code=code)
 
 
 def rows(result):
@@ -54,7 +55,7 @@ def test_maps_and_numbers_are_those_of_explain(tmp_path):
     folder = folder_of_photos(tmp_path / "in", 3)
     shown = rows(compare(folder, "-o", tmp_path / "out", *CONFIGS, "--json"))
     for column, config in enumerate(("epsilon", "beta-1")):
-        explained = rows(lrp("explain", *NET, folder, tmp_path / config, "--config", config, "--json"))
+        explained = rows(lrp("explain", *NET, *FLOW, folder, tmp_path / config, "--config", config, "--json"))
         for mine, theirs in zip(shown[:3], explained[:3], strict=True):
             one = mine["maps"][column]
             assert one["column"] == config and mine["input"] == theirs["input"]
@@ -140,12 +141,13 @@ def test_difference(tmp_path):
     assert f"cosine with the first {cosine:.2f}" in texts(one["outputs"]["sheet"])
 
 
+@pytest.mark.slow
 def test_every_model_has_its_own_preprocessing_and_place(tmp_path):
     path = photo(tmp_path / "a.png", size=(90, 60))
     nets = ("--model", "cifar10", "--model", "caffenet-small")
     one = rows(compare(path, "-o", tmp_path / "out", "--json", net=nets))[0]
     for column, name in enumerate(("cifar10", "caffenet-small")):
-        theirs = rows(lrp("explain", "--model", name, path, tmp_path / name, "--json", "--force"))[0]
+        theirs = rows(lrp("explain", "--model", name, *FLOW, path, tmp_path / name, "--json", "--force"))[0]
         assert one["maps"][column]["label"] == theirs["label"]
         assert np.array_equal(maps_of(one["outputs"]["maps"])[1][column], np.load(theirs["outputs"]["map"]))
     grids = [part["placement"] for part in one["maps"]]
@@ -155,6 +157,7 @@ def test_every_model_has_its_own_preprocessing_and_place(tmp_path):
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_other_settings_are_another_run(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     first = compare(folder, "-o", out, *CONFIGS)
@@ -170,6 +173,7 @@ def test_a_run_goes_on_and_other_settings_are_another_run(tmp_path):
     assert json.loads(lrp("status", out, "--json").stdout)["done"] == 3
 
 
+@pytest.mark.slow
 def test_pages(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 5), tmp_path / "out"
     compare(folder, "-o", out, *CONFIGS, "--per-page", "2")
@@ -182,6 +186,7 @@ def test_pages(tmp_path):
     assert not list((tmp_path / "none").glob("sheet*"))
 
 
+@pytest.mark.slow
 def test_the_last_shard_makes_the_sheet_of_all(tmp_path):
     folder, out = folder_of_photos(tmp_path / "in", 3), tmp_path / "out"
     first = compare(folder, "-o", out, *CONFIGS, "--shard", "1/2")
@@ -190,6 +195,7 @@ def test_the_last_shard_makes_the_sheet_of_all(tmp_path):
     assert f"{out}/sheet.png" in last.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_failed_image_stops_no_other(tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     for number, name in enumerate(("cat", "dog", "nobody")):
