@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from lrpcli.cli.console import Console
 from lrpcli.cli.terminal import say_path
+from lrpcli.records.json_values import json_path
 
 
 class CompareConsole(Console):
@@ -33,4 +34,4 @@ class CompareConsole(Console):
 
     def totals(self) -> dict[str, object]:
         """See Console."""
-        return {**super().totals(), "sheets": list(self.sheets)}
+        return {**super().totals(), "sheets": [json_path(path) for path in self.sheets]}

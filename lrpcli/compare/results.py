@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from lrpcli.compare.records import Compared
 from lrpcli.compare.run import CompareRun, writer_of
+from lrpcli.compare.settings import SheetSettings
 from lrpcli.compare.write import read_drawable
+from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.find import Source
 from lrpcli.pictures.encode import FORMATS
 from lrpcli.pictures.figure import METADATA, figure_bytes, own_style
@@ -94,7 +96,7 @@ class SheetOfAll:
         settings = writer_of(self.run.stages).settings
         with own_style():
             if settings.picture_format != "pdf":
-                return figure_bytes(next(figures), settings.picture_format, settings.quality)
+                return _page_bytes(next(figures), settings)
             from matplotlib.backends.backend_pdf import PdfPages
 
             buffer = io.BytesIO()
@@ -110,6 +112,17 @@ class SheetOfAll:
             if re.fullmatch(rf"{ALL}(-[1-9]\d*)?{ending}", name) and name not in written:
                 with suppress(OSError):
                     Path(self.run.folder, name).unlink()
+
+
+def _page_bytes(figure: "Figure", settings: SheetSettings) -> bytes:
+    """UsageError for a page that the format has no room for; the sheets of the images are there by now."""
+    try:
+        return figure_bytes(figure, settings.picture_format, settings.quality)
+    except ImageError as error:
+        raise UsageError(
+            f"A page of the sheet of all images is too large for the format {settings.picture_format}. Take fewer "
+            "images --per-page, and run the same command again."
+        ) from error
 
 
 def write_sheet_of_all(run: CompareRun, sources: Sequence[Source]) -> tuple[list[str], int]:

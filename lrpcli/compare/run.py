@@ -217,13 +217,15 @@ def _settled(settings: CompareRunSettings, models: tuple[Model, ...]) -> str:
 def _describe(settings: CompareRunSettings, models: tuple[Model, ...], ways: tuple[Way, ...]) -> RunDescription:
     sheet = asdict(settings.sheet)
     del sheet["per_page"]  # of the sheet of all, which is made anew each time
+    compare = asdict(settings.compare)
+    del compare["models"]  # paths, which may change
     return RunDescription(
         ", ".join(model.name for model in models),
         models[0].weights_sha256,
         models[0].known_preprocessing().fingerprint(),
         {
             "models": [_describe_model(model) for model in models],
-            "compare": asdict(settings.compare),
+            "compare": compare,
             "columns": [column for way in ways for column in way.columns],
             "rules": {
                 " / ".join(way.columns): [
