@@ -113,12 +113,13 @@ def test_each_unit_has_its_scale_below_its_maps(tmp_path):
 
 @pytest.mark.parametrize("scale", ["map", "run", "0.25"])
 def test_scale(tmp_path, scale):
-    folder = folder_of_photos(tmp_path / "in", 3)
-    images = rows(compare(folder, "-o", tmp_path / "out", *CONFIGS, "--scale", scale, "--json"))[:3]
+    folder, options = folder_of_photos(tmp_path / "in", 3), ("--scale", scale, "--picture-format", "jpeg", "--json")
+    images = rows(compare(folder, "-o", tmp_path / "out", *CONFIGS, *options))[:3]
+    assert all(image["outputs"]["sheet"].endswith(".jpg") for image in images)
     own = [[one["own"] for one in image["maps"]] for image in images]
     expected = {"map": own, "run": [[max(map(max, own))] * 2] * 3, "0.25": [[0.25] * 2] * 3}[scale]
     assert [[one["scale"] for one in image["maps"]] for image in images] == expected
-    again = rows(compare(folder, "-o", tmp_path / "out", *CONFIGS, "--scale", scale, "--json"))
+    again = rows(compare(folder, "-o", tmp_path / "out", *CONFIGS, *options))
     assert [image["status"] for image in again[:3]] == ["skipped"] * 3
 
 
