@@ -19,7 +19,7 @@ WIDTH = 1200
 
 def comparison() -> None:
     """compare.jpg: four configs on three photos."""
-    photos = [str(SAMPLES / name) for name in ("chelsea_cat.jpg", "hedgehog.webp", "cup.webp")]
+    photos = [str(SAMPLES / name) for name in ("chelsea_cat.jpg", "hedgehog.webp", "dog.webp")]
     configs = [word for config in CONFIGS for word in ("--config", config)]
     with tempfile.TemporaryDirectory() as folder:
         done = CliRunner().invoke(main, ["compare", *photos, "-o", folder, *configs])

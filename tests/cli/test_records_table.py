@@ -22,6 +22,7 @@ from tests.resilience.runs import TINY_OPTIONS, environment, journal, lrp, proce
 HEADINGS = [
     "input", "name", "status", "error", "message", "target", "label", "score", "start", "total", "kept", "positive",
     "negative", "min", "max", "exploded", "scale", "seconds", "overlay", "heatmap", "map", "layers",
+    "layer-table",
 ]  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def test_a_row_says_what_the_record_says(tmp_path):
         "label": "tabby", "score": "0.75", "start": "2.5", "total": "1.25", "kept": "0.5", "positive": "1.75",
         "negative": "-0.5", "min": "-0.5", "max": "0.75", "exploded": "false", "scale": "0.125", "seconds": "0.25",
         "overlay": f"{tmp_path}/a.jpg.281.png", "heatmap": "", "map": f"{tmp_path}/a.jpg.281.npy", "layers": "",
+        "layer-table": "",
     }  # fmt: skip
     assert [first[f"top{n}_label"] for n in (1, 2, 3)] == ["tabby", "Egyptian cat", ""]
     assert (second["status"], second["error"], second["message"]) == ("failed", "decode", "It cannot be decoded.")

@@ -3,7 +3,6 @@
 import doctest
 import inspect
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +17,12 @@ NAMES = [name for name in lrpcli.__all__ if name != "__version__"]
 def test_python_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))  # where the files of a page lie, which it imports
-    for name in [name for name, module in sys.modules.items() if is_below(folder, module)]:
-        monkeypatch.delitem(sys.modules, name)  # another page's file of that name
+    for path in folder.glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)  # another file of that name, of whatever ran before
     names = {"__name__": page.stem}
     for block in blocks(page):
         if block.runs and block.language == "python":
             exec(compile("\n" * block.line + block.text, page.relative_to(ROOT), "exec"), names)
-
-
-def is_below(folder, module):
-    path = getattr(module, "__file__", None)
-    return path is not None and Path(path).is_relative_to(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
