@@ -99,7 +99,8 @@ def _compare(
 
         def announce(count: int) -> None:
             if count > LARGE:
-                console.announce(expected_size(count, execution.sizes(), settings.folder))
+                smaller = "--overlay-size and --picture-format"
+                console.announce(expected_size(count, execution.sizes(), settings.folder, smaller))
 
         # No other comparison works here until the sheet of all is written.
         with Interrupts() as interrupts, ExitStack() as held, console:

@@ -16,8 +16,13 @@ LARGE = 10_000
 """What more images than these take is said before they are begun."""
 
 
-def expected_size(images: int, sizes: "Sequence[KindSize]", folder: Path) -> str:
-    """What so many images will take in a folder, in all and by kind of file; a second line where it will not fit."""
+def expected_size(
+    images: int, sizes: "Sequence[KindSize]", folder: Path, smaller: str = "--save, --dtype and --overlay-size"
+) -> str:
+    """What so many images will take in a folder, in all and by kind of file; a second line where it will not fit.
+
+    `smaller` names the options by which they would take less.
+    """
     whole = images * sum(kind.bytes for kind in sizes)
     about = "about " if any(kind.estimated_by for kind in sizes) else ""
     parts = ", ".join(_part(kind, images) for kind in sizes) or "no files"
@@ -28,7 +33,7 @@ def expected_size(images: int, sizes: "Sequence[KindSize]", folder: Path) -> str
         return said
     return (
         f"{said}\nWarning: {size(free)} are free there, so that the run will stop on a full disk. Free some space, "
-        "choose another output folder, or see --save, --dtype and --overlay-size."
+        f"choose another output folder, or see {smaller}."
     )
 
 

@@ -23,7 +23,7 @@ from lrpcli.pipeline.agenda import Agenda
 from lrpcli.pipeline.expected_size import KindSize
 from lrpcli.pipeline.explain import Engine
 from lrpcli.pipeline.explain_run import labels_hash
-from lrpcli.pipeline.first_pass import first_pass, look_again
+from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH
 from lrpcli.pipeline.shard import WHOLE, Shard
@@ -95,9 +95,7 @@ def writer_of(stages: CompareStages) -> SheetWriter:
 
 def prepare_run(settings: CompareRunSettings, shard: Shard = WHOLE) -> CompareRun:
     """Loads the models and checks that every setting fits them. Raises LrpError; nothing has been written then."""
-    common_scale = settings.sheet.scale == "run"
-    if common_scale and shard != WHOLE:
-        raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
+    common_scale = is_common(settings.sheet.scale, shard)
     models = tuple(load_model(model.name, **model.keywords()) for model in settings.models)
     preprocessing = [model.known_preprocessing() for model in models]
     ways = _ways(settings, models)

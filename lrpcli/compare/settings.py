@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrpcli.compare.variants import MOST, Variant, count_maps, variants_of
-from lrpcli.errors import UsageError, require_one_of
+from lrpcli.errors import UsageError
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.lrp.names import LRN_RULES, STARTS
@@ -12,7 +12,7 @@ from lrpcli.pictures.encode import FORMATS, QUALITY
 from lrpcli.pictures.style import FIGURE, SIDE_BY_SIDE, PictureStyle
 from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.picture_checks import FIGURE_SIDE, check_quality
-from lrpcli.pipeline.settings import BATCH, PRECISIONS, FlowSettings, ModelSettings
+from lrpcli.pipeline.settings import BATCH, PRECISIONS, FlowSettings, ModelSettings, colour_scale
 from lrpcli.setting import require_choices, setting
 
 SCALES = ("image", "map", "run")
@@ -104,7 +104,7 @@ class SheetSettings:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _scale(self.scale))
+        object.__setattr__(self, "scale", colour_scale(self.scale, SCALES))
         require_choices(self)
         check_quality(self.quality, self.picture_format)
         if self.picture.style in (SIDE_BY_SIDE, FIGURE):
@@ -116,17 +116,6 @@ class SheetSettings:
             if not least <= getattr(self, name) <= most:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be {least} to {most}, not {getattr(self, name)}.")
-
-
-def _scale(scale: str | float) -> str | float:
-    try:
-        value = float(scale)
-    except ValueError:
-        require_one_of("scale", str(scale), SCALES, "a number larger than 0")
-        return scale
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--scale must be image, map, run, or a number larger than 0, not {scale}.")
-    return value
 
 
 @dataclass(frozen=True)

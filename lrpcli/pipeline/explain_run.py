@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 import lrpcli
-from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
@@ -19,7 +18,7 @@ from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
-from lrpcli.pipeline.first_pass import first_pass, look_again
+from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
@@ -101,9 +100,7 @@ def _writer_of(stages: ExplainStages) -> Writer:
 
 def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
     """Loads the model and checks that every setting fits it. Raises LrpError; nothing has been written then."""
-    common_scale = settings.output.scale == "run"
-    if common_scale and shard != WHOLE:
-        raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
+    common_scale = is_common(settings.output.scale, shard)
     model = load_model(settings.model.name, **settings.model.keywords())
     preprocessing = model.known_preprocessing()
     explainer = Explainer(

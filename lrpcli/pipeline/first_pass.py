@@ -2,12 +2,21 @@
 
 from collections.abc import Generator, Iterator
 
+from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
 from lrpcli.pipeline.agenda import Agenda
+from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.stream import run_stages
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import CLASHED, CRASHED, ENDED
+
+
+def is_common(scale: str | float, shard: Shard) -> bool:
+    """Whether all images of a run share one colour scale. UsageError where the run has only some of them."""
+    if scale == "run" and shard != WHOLE:
+        raise UsageError("--scale run needs all images in one run, so it does not go with --shard. Give a number.")
+    return scale == "run"
 
 
 def first_pass(agenda: Agenda[T, R], blind: Stages[T, R]) -> Generator[R | Record, None, None]:

@@ -3,6 +3,7 @@
 Defaults, choices, bounds and help texts of options are written here and nowhere else. Imports nothing heavy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -214,11 +215,9 @@ class OutputSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", _kinds(self.save))
         object.__setattr__(self, "overlay_size", _overlay_side(self.overlay_size))
-        object.__setattr__(self, "scale", _colour_scale(self.scale))
+        object.__setattr__(self, "scale", colour_scale(self.scale, SCALES))
         for kind in self.save:
             require_one_of("save", kind, tuple(KINDS))
-        if isinstance(self.scale, str):
-            require_one_of("scale", self.scale, SCALES, "a number larger than 0")
         require_choices(self)
         check_pictures(self)
         if self.overlay_size is not None and not 1 <= self.overlay_size <= MAXIMAL_SIDE:
@@ -255,13 +254,15 @@ def _overlay_side(side: str | int | None) -> int | None:
     return None if side == "model" else int(side)
 
 
-def _colour_scale(scale: str | float) -> str | float:
+def colour_scale(scale: str | float, words: Sequence[str]) -> str | float:
+    """What --scale says: one of the words as it is, or a number. UsageError for anything else."""
     try:
         value = float(scale)
     except ValueError:
+        require_one_of("scale", str(scale), words, "a number larger than 0")
         return scale
     if not 0 < value < float("inf"):
-        raise UsageError(f"--scale must be image, run, or a number larger than 0, not {scale}.")
+        raise UsageError(f"--scale must be {', '.join(words)}, or a number larger than 0, not {scale}.")
     return value
 
 

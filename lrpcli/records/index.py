@@ -112,8 +112,7 @@ class Index:
 
     def images(self) -> Iterator[Known]:
         """What is known of every image, in the order in which the last lines about them lie in the journals."""
-        last = np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)]
-        rows = np.flatnonzero(last)
+        rows = self._last_rows()
         for row in rows[np.argsort(self._places[rows], kind="stable")].tolist():
             line = self._line(row)
             if line is not None:
@@ -174,7 +173,7 @@ class Index:
 
     def last_lines(self) -> Iterator[tuple[int, Line]]:
         """What became of each image, and the last line about it; in the order in which journals first speak of them."""
-        last = np.flatnonzero(np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)])
+        last = self._last_rows()
         if not len(last):
             return
         first = np.minimum.reduceat(self._places, np.append(0, last[:-1] + 1))
@@ -182,6 +181,10 @@ class Index:
             code, line = int(self._codes[row]), self._line(int(row))
             if line is not None:
                 yield FAILED if code == _CRASHED else code, line
+
+    def _last_rows(self) -> NDArray[np.intp]:
+        """Where the last line about each image is."""
+        return np.flatnonzero(np.append(self._names[1:] != self._names[:-1], True)[: len(self._names)])
 
     def _line(self, row: int) -> Line | None:
         return self._line_at(int(self._places[row]))
