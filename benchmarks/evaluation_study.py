@@ -1,6 +1,6 @@
 """The study behind the default config: guards, then region perturbation with three fills, on four nets.
 
-python -m benchmarks.evaluation_study --shared ../shared --out out/study
+python -m benchmarks.evaluation_study --shared nets/ --out out/study
 
 Prepares the images, runs one `lrp evaluate` after the other, and writes tables.md with what they found. First every
 config is held against the guards that need no perturbation (class and kept). Those that fail fewest of them over all
