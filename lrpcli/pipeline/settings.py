@@ -3,7 +3,6 @@
 Defaults, choices, bounds and help texts of options are written here and nowhere else. Imports nothing heavy.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -254,7 +253,7 @@ def _overlay_side(side: str | int | None) -> int | None:
     return None if side == "model" else int(side)
 
 
-def colour_scale(scale: str | float, words: Sequence[str]) -> str | float:
+def colour_scale(scale: str | float, words: tuple[str, ...]) -> str | float:
     """What --scale says: one of the words as it is, or a number. UsageError for anything else."""
     try:
         value = float(scale)
