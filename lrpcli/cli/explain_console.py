@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from lrpcli.cli.columns import padded, shortened, width
 from lrpcli.cli.console import Console
+from lrpcli.cli.doubts import doubts_of_shares
 from lrpcli.cli.options import ConsoleSettings
 from lrpcli.cli.terminal import BOLD, RED, YELLOW, Part, as_shown, columns, on_terminal, say_parts
-from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
+from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT
 from lrpcli.records.explained import Explained, ExplainedClass
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
@@ -89,9 +90,7 @@ class ExplainConsole(Console):
 
     def doubts(self) -> list[str]:
         """What makes the maps of this run doubtful, a sentence each."""
-        found = self.doubts_of_scores()
-        if self.kept:
-            found += self.doubts_of_shares()
+        found = [*self.doubts_of_scores(), *doubts_of_shares(self.kept)]
         if self.cosines and fmean(self.cosines) > LARGEST_COSINE:
             found.append("these maps hardly depend on the class; see --start.")
         return found
@@ -109,17 +108,6 @@ class ExplainConsole(Console):
             ]
         names = ", ".join(self.unknown) + (", ..." if low > NAMED else "")
         return [f"{said} ({names}): the net may not know what {'it shows' if low == 1 else 'they show'}."]
-
-    def doubts_of_shares(self) -> list[str]:
-        """What the kept shares say against the maps."""
-        wrong, middle = sum(share < 0 for share in self.kept), median(self.kept)
-        if middle >= LEAST_KEPT and wrong <= MOST_WRONG * len(self.kept):
-            return []
-        signs = f", and {wrong} of {len(self.kept)} have a total of the wrong sign" if wrong else ""
-        return [
-            f"a median of {middle:.1%} of the score reached the pixels of a map{signs}; biases and stabilisers took "
-            "the rest. Another --config may keep more."
-        ]
 
     def totals(self) -> dict[str, object]:
         """See Console."""

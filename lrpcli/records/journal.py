@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -188,6 +188,21 @@ def read_lines(output: Path, name: str, run: str | None = None, start: int = 0) 
         with open_journal(output, name) as file:
             file.seek(start)
             yield from _lines(file, run, start)
+    except OSError as error:
+        raise unusable("read", error, output / FOLDER / name) from error
+
+
+def lines_at(output: Path, name: str, places: Sequence[int]) -> Iterator[Line]:
+    """The lines of a journal that begin at these positions, but for torn ones. OutputError if it cannot be read."""
+    if not places:
+        return
+    try:
+        with open_journal(output, name) as file:
+            for place in places:
+                file.seek(place)
+                line = parse_line(file.readline(), place)
+                if line is not None:
+                    yield line
     except OSError as error:
         raise unusable("read", error, output / FOLDER / name) from error
 

@@ -27,8 +27,7 @@ from lrpcli.records.journal import (
     RunLine,
     failure_kind,
     is_idle,
-    open_journal,
-    parse_line,
+    lines_at,
     read_lines,
 )
 from lrpcli.records.json_values import Fields
@@ -238,11 +237,8 @@ class StatusReader:
         for image in self._failed:
             yield from _failed(self._since.get(image) or self._index.last(image))
         for name, shard in self._own.items():
-            if shard.clashes:
-                with open_journal(self.output, name) as journal:
-                    for place in shard.clashes:
-                        journal.seek(place)
-                        yield from _failed(parse_line(journal.readline()))
+            for line in lines_at(self.output, name, shard.clashes):
+                yield from _failed(line)
 
     def close(self) -> None:
         """Lets go of the journals."""

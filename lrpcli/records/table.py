@@ -4,18 +4,18 @@ import csv
 import io
 import json
 import os
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from lrpcli.errors import UsageError
+from lrpcli.records.clashes import Clashes
 from lrpcli.records.description import EXPLAIN_FILES, FOLDER, RunDescription, read_description
 from lrpcli.records.explained import Explained, ExplainedClass, TopClass
 from lrpcli.records.index import Index
-from lrpcli.records.journal import CLASHED, FAILED, OK, OUTDATED, RUN, Line, open_journal, parse_line
+from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import PRINTED, Record
 from lrpcli.records.text import FORMULAS, for_spreadsheets, one_line
@@ -55,7 +55,6 @@ class Records:
     outdated: int = 0
     unfinished: int = 0
     damaged: int = 0
-    _clashes: dict[str, "array[int]"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.description = read_description(self.output, EXPLAIN_FILES)
@@ -67,23 +66,13 @@ class Records:
 
     def __iter__(self) -> Iterator[Record]:
         self.outdated = self.unfinished = self.damaged = 0
-        self._clashes.clear()
+        clashes = Clashes()
         run = None if self.description is None else self.description.fingerprint
-        with closing(Index(self.output, EXPLAIN_FILES, run, seen=self._remember_clash)) as index:
+        with closing(Index(self.output, EXPLAIN_FILES, run, seen=clashes.see)) as index:
             for code, line in index.last_lines():
                 yield from self._record(code, line)
-        for journal, places in self._clashes.items():
-            with open_journal(self.output, journal) as file:
-                for place in places:
-                    file.seek(place)
-                    yield from self._record(FAILED, parse_line(file.readline()))
-
-    def _remember_clash(self, journal: str, line: Line) -> None:
-        """Clashes belong to no result; those of a journal's last run are reported at the end."""
-        if line.code == RUN:
-            self._clashes[journal] = array("Q")
-        elif line.code == CLASHED:
-            self._clashes.setdefault(journal, array("Q")).append(line.position)
+        for line in clashes.lines(self.output):
+            yield from self._record(FAILED, line)
 
     def _record(self, code: int, line: Line | None) -> Iterator[Record]:
         try:

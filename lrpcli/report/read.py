@@ -7,10 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 from lrpcli.errors import OutputError, UsageError
+from lrpcli.records.clashes import Clashes
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunDescription, read_description
 from lrpcli.records.explained import Explained
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import CLASHED, FAILED, RUN, UNFINISHED, Line
+from lrpcli.records.journal import FAILED, UNFINISHED, Line
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
 from lrpcli.report import rows
@@ -87,24 +88,15 @@ def _described(folder: Path) -> tuple[RunDescription | None, str]:
 
 def read_rows(run: ReportedRun, number: int) -> Iterator[ImageRow]:
     """A row for each image that the journals of a run know, and one for each clash of names in its last run."""
-    clashes: dict[str, dict[str, Record]] = {}
-
-    def seen(journal: str, line: Line) -> None:
-        if line.code == RUN:
-            clashes.pop(journal, None)
-        elif line.code == CLASHED:
-            record = _failed(line)
-            if record is not None:
-                clashes.setdefault(journal, {})[record.input] = record
-
+    clashes = Clashes()
     fingerprint = None if run.description is None else run.description.fingerprint
-    with closing(Index(run.folder, EXPLAIN_FILES, fingerprint, seen=seen)) as index:
+    with closing(Index(run.folder, EXPLAIN_FILES, fingerprint, seen=clashes.see)) as index:
         for known in index.images():
             row = _row(known, number, fingerprint)
             if row is not None:
                 yield row
-    for found in clashes.values():
-        yield from (ImageRow.of_failed(record, number) for record in found.values())
+    records = filter(None, map(_failed, clashes.lines(run.folder)))
+    yield from (ImageRow.of_failed(record, number) for record in {record.input: record for record in records}.values())
 
 
 def _row(known: Known, run: int, fingerprint: str | None) -> ImageRow | None:

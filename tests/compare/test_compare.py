@@ -214,6 +214,14 @@ def test_a_failed_image_stops_no_other(tmp_path):
     assert "left" in stopped.stderr
 
 
+def test_the_summary_warns_of_columns_that_keep_little(tmp_path):
+    folder = folder_of_photos(tmp_path / "in", 3)
+    (tmp_path / "heavy.toml").write_text('[kind]\nlinear = { rule = "epsilon", epsilon = 1e6 }\n')
+    result = compare(folder, "-o", tmp_path / "out", "--config", "beta-0", "--config", tmp_path / "heavy.toml")
+    said = [line for line in result.stderr.splitlines() if "of the score reached the pixels" in line]
+    assert len(said) == 1 and "of heavy" in said[0] and said[0].startswith("Warning: a median of ")
+
+
 def test_hostile_names_and_labels_stay_text(tmp_path):
     name = "a $\\frac{1}$ <b>&\x1b[31m\nb.png"
     photo(tmp_path / "in" / name)
