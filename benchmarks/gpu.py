@@ -216,7 +216,8 @@ def command(card: Card, photos: list[Path], images: int, words: tuple[str, ...])
 
         seconds(folder / "in" / "00000.jpg")  # fetches what the system keeps in memory
         start, whole = seconds(folder / "in" / "00000.jpg"), seconds(folder / "in")
-    return {"options": list(words), "images": images, "start": start, "rate": (images - 1) / (whole - start)}
+    rate = (images - 1) / (whole - start) if whole > start else None  # of too few images nothing can be told
+    return {"options": list(words), "images": images, "start": start, "rate": rate}
 
 
 def measure(card: Card, name: str, configs: tuple[str, ...], batches: tuple[int, ...], clock: Clock) -> Iterator[Any]:
