@@ -27,7 +27,7 @@ from lrpcli.lrp.batch_limit import keep_freed_memory
 from lrpcli.lrp.composites.composite import builtin_names
 from lrpcli.models import load_architecture
 
-CONFIGS = ("epsilon", "epsilon-plus-flat", "epsilon-plus", "epsilon-gamma-box", "epsilon-over-beta-0", "composite",
+CONFIGS = ("epsilon", "epsilon-plus-flat", "epsilon-plus", "epsilon-gamma-box", "epsilon-over-gamma", "composite",
            "epsilon-alpha2-beta1")  # fmt: skip
 SIZES = {"caffenet": 227, "googlenet": 224}
 LOW, HIGH = -120.0, 150.0

@@ -12,6 +12,7 @@ machine with as many cores takes less time than one process with as many threads
 """
 
 import argparse
+import csv
 import io
 import json
 import os
@@ -20,15 +21,19 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT, MOST_WRONG
+from lrpcli.evaluation.summary import paired_intervals
 from lrpcli.lrp.composites.composite import builtin_names
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from training.data import entries, split
 
 CANDIDATES = tuple(name for name in builtin_names() if not name.startswith(("gradient", "identity")))
@@ -50,7 +55,7 @@ Results = dict[str, Any]
 class Net:
     """A net of the study, the images that it is measured on, and how many of them a stage takes.
 
-    `regions` are options of perturbation, `references` configs that go through it whatever the guards say.
+    `regions` are options of perturbation for a stage, `references` configs that go through it whatever the guards say.
     """
 
     name: str
@@ -58,7 +63,7 @@ class Net:
     images: str
     model: tuple[str, ...]
     counts: dict[str, int]
-    regions: tuple[str, ...] = ()
+    regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     references: tuple[str, ...] = REFERENCES
 
 
@@ -74,11 +79,13 @@ def nets(shared: Path) -> list[Net]:
         Net("cifar10", "CIFAR-10, bundled net", "cifar10", ("--model", "cifar10"), tiny),
         Net("cifar10-caffe", "CIFAR-10, net trained with Caffe", "cifar10", cifar_caffe, tiny),
         Net("caffenet-small", "caffenet-small, held-out photos", "held-out", ("--model", "caffenet-small"),
-            {"guards": 300, "noise": 150, "blur": 150, "road": 100, "profile": 40}),
+            {"guards": 300, "noise": 150, "blur": 150, "road": 150, "profile": 40},
+            regions={"road": ("--region", "16", "--steps", "10")}),  # its systems of equations take long at this size
         # A slow net: three times the region's side takes a tenth of the passes for the same area.
         Net("googlenet", "GoogLeNet, ImageNet photos", "boxes", googlenet,
             {"guards": 150, "noise": 150, "blur": 150, "road": 150, "profile": 30, "boxes": 150},
-            regions=("--region", "28", "--steps", "10"), references=("composite", "epsilon-plus")),
+            regions=dict.fromkeys((*FILLS, "profile"), ("--region", "28", "--steps", "10")),
+            references=("composite", "epsilon-plus")),
     ]  # fmt: skip
 
 
@@ -116,18 +123,19 @@ def prepared(net: Net, options: argparse.Namespace) -> Path:
 
 def stage_options(stage: str, net: Net, passed: list[str], images: Path) -> Iterator[str]:
     """Options of `lrp evaluate` for a stage, the model apart."""
+    regions = net.regions.get(stage, ())
     configs = CANDIDATES if stage == "guards" else tuple(dict.fromkeys((*passed, *net.references)))
     for name in configs:
         yield from ("--config", name)
     if stage == "guards":
         yield from ("--measure", "class", "--measure", "kept")
     elif stage == "profile":
-        yield from ("--all", *net.regions)
+        yield from ("--all", *regions)
     elif stage == "boxes":
         yield from ("--measure", "localisation", "--boxes", str(images / "boxes.csv"))
     else:
-        yield from ("--measure", "perturbation", "--fill", stage, "--lrn", "taylor", "--lrn", "identity", *net.regions)
-        for control in CONTROLS if stage == "noise" and not net.regions else ("random",):
+        yield from ("--measure", "perturbation", "--fill", stage, "--lrn", "taylor", "--lrn", "identity", *regions)
+        for control in CONTROLS if stage == "noise" and not regions else ("random",):
             yield from ("--control", control)
 
 
@@ -232,6 +240,7 @@ def tables(every: list[Net], out: Path) -> Iterator[str]:
     """Markdown: guards, perturbation for each net and fill, the mean ABPC over nets, LRN rules, localisation."""
     yield from guard_table(every, out)
     yield from ranking(every, out)
+    yield from default_table(every, out)
     yield from lrn_table(every, out)
     for stage in FILLS:
         for net in every:
@@ -288,6 +297,48 @@ def ranking(every: list[Net], out: Path) -> Iterator[str]:
         numbers = " | ".join(number(means[name].get(fill)) for fill in FILLS)
         yield f"| {name} | {numbers} | {number(whole.get(name))} | {order} |"
     yield ""
+
+
+def default_table(every: list[Net], out: Path) -> Iterator[str]:
+    """ABPC of every config with Taylor for each fill, less that of the default in brackets; * where not in order."""
+    for stage in FILLS:
+        measured = [(net, results) for net in every if (results := read(out, net, stage)) is not None]
+        if not measured:
+            continue
+        yield from (f"### ABPC, {stage}; less the default's [95 %]; * MoRF < random < LeRF does not hold", "")
+        heads = [f"{net.title}, {results['images']}" for net, results in measured]
+        yield f"| config | {' | '.join(heads)} |"
+        yield f"| --- |{' --- |' * len(measured)}"
+        scores = [abpc_of(out / f"{net.name}-{stage}" / "results.csv") for net, _ in measured]
+        ordered = [{method["name"]: in_order(results, method) for method in results["methods"]}
+                   for _, results in measured]  # fmt: skip
+        for name in sorted({name for found in scores for name in found}):
+            cells = [default_cell(found, name, order[name]) if name in found else "-"
+                     for found, order in zip(scores, ordered, strict=True)]  # fmt: skip
+            yield f"| {name} | {' | '.join(cells)} |"
+        yield ""
+
+
+def abpc_of(path: Path) -> dict[str, NDArray[np.float64]]:
+    """ABPC of each image by method, (N,): configs with Taylor, and controls that have one."""
+    found: dict[str, list[float]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["lrn"] in ("taylor", "") and row["abpc"]:
+                name = f"{row['config']}/{row['lrn']}" if row["lrn"] else row["config"]
+                found.setdefault(name, []).append(float(row["abpc"]))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def default_cell(found: dict[str, NDArray[np.float64]], name: str, ordered: bool) -> str:
+    """The mean, and in brackets the difference to the default's with its paired interval."""
+    star = "" if ordered else "*"
+    default = f"{DEFAULT_CONFIG}/taylor"
+    if name == default:
+        return f"{found[name].mean():.3f}{star}"
+    difference = found[name] - found[default]
+    (low,), (high,) = paired_intervals(difference[:, None])
+    return f"{found[name].mean():.3f}{star} ({difference.mean():+.3f} [{low:+.3f}, {high:+.3f}])"
 
 
 def in_order(results: Results, method: Results) -> bool:
