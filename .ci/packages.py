@@ -29,9 +29,8 @@ WHEEL = {"lrpcli/": "lrpcli/", "configs/": "lrpcli/configs/", "man/": "{data}/da
 def project_files() -> list[str]:
     """Paths of all files of the project: those of git, or of the sdist that this was unpacked from."""
     if (ROOT / ".git").exists():
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]
-        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-        return [name for name in names if name and (ROOT / name).is_file()]
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
     ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".gitignore").read_text().splitlines())
     found = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file())
     return [name for name in found if name != "PKG-INFO" and not ignored.match_file(name)]

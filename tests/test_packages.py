@@ -103,6 +103,19 @@ def test_every_action_is_pinned_by_the_hash_of_a_commit(path):
     assert used and [action for action in used if not PINNED.fullmatch(action)] == []
 
 
+def test_the_release_has_few_rights_and_tries_every_python_that_the_package_names():
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which comes with huggingface_hub")
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs = release["jobs"]
+    assert release["permissions"] == {} and all("timeout-minutes" in job for job in jobs.values())
+    assert {name for name, job in jobs.items() if "id-token" in job["permissions"]} == {"attest", "publish"}
+    assert {name for name, job in jobs.items() if job["permissions"].get("contents") == "write"} == {"release"}
+    assert jobs["publish"]["environment"] == "pypi" and jobs["publish"]["needs"] == "attest"
+    assert set(jobs["attest"]["needs"]) == {"test", "build", "fresh"}
+    named = re.findall(r"Python :: (3\.\d+)$", "\n".join(PYPROJECT["project"]["classifiers"]), re.MULTILINE)
+    assert jobs["fresh"]["strategy"]["matrix"]["python"] == named
+
+
 def test_the_citation_has_the_tool_and_the_paper():
     yaml = pytest.importorskip("yaml", reason="needs PyYAML, which comes with huggingface_hub")
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
