@@ -1,7 +1,8 @@
 # make demo: sets everything up and explains sample_images/ into out/.
 # make test: sets everything up and runs the tests. make quick: without the slow ones, about a minute.
 # make lowest: those of make quick with the lowest versions of everything that pyproject.toml allows.
-# make check: lint, types, architecture, documentation. make docs: what the documentation quotes. make clean: start again.
+# make check: lint, types, architecture, documentation, packages. make docs: what the documentation quotes, manual pages.
+# make packages: sdist and wheel into dist/. make fresh: the wheel in fresh environments. make clean: start again.
 PYTHON ?= python3
 VENV ?= .venv
 # The lowest versions have wheels for Python 3.11 and 3.12.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= auto
 PYTEST := -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
-.PHONY: demo test quick lowest check docs clean
+.PHONY: demo test quick lowest check docs packages fresh clean
 
 demo: $(VENV)/ready
 	$(BIN)/lrp explain sample_images/ out/
@@ -33,21 +34,30 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(BIN):$$PATH" $(BIN)/cog --check -I docs README.md docs/*.md
+	$(BIN)/python docs/man.py --check
+	$(BIN)/python .ci/packages.py
 
 docs: $(VENV)/ready
 	PATH="$(BIN):$$PATH" $(BIN)/cog -r -I docs README.md docs/*.md
+	$(BIN)/python docs/man.py
+
+packages: $(VENV)/ready
+	$(BIN)/python .ci/packages.py dist
+
+fresh: packages
+	$(BIN)/python .ci/fresh.py dist/lrpcli-$$($(BIN)/python -c "import lrpcli; print(lrpcli.__version__)")-py3-none-any.whl
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[hdf5,onnx,timm,pack,dev]'
+	$(BIN)/python -m pip install --quiet --group dev --editable '.[all]'
 	touch $@
 
 $(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py
 	$(LOWEST_PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_VENV)/bin/python .ci/lowest.py > $(LOWEST_VENV)/lowest.txt
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable '.[hdf5,onnx,timm,pack,dev]'
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --group dev --editable '.[all]'
 	touch $@
 
 clean:

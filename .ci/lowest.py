@@ -11,8 +11,7 @@ PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 def lowest_versions() -> dict[str, str]:
     """Name of each dependency, optional ones too, and the version after its ">="."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    extras = [lines for extra, lines in project["optional-dependencies"].items() if extra != "dev"]
-    needed = chain(project["dependencies"], *extras)
+    needed = chain(project["dependencies"], *project["optional-dependencies"].values())
     bounds = (re.match(r"([\w-]+)>=([\w.]+)", line) for line in needed)
     return {bound[1]: bound[2] for bound in bounds if bound}
 

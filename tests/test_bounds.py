@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "dev"}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, GROUPS = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "all"}
 DECLARED = [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 """Modules whose distribution has another name."""
@@ -41,7 +42,12 @@ def test_every_dependency_has_a_lowest_version(line):
     assert found and lowest[name] == bound.partition(",")[0]
 
 
-@pytest.mark.parametrize("line", PROJECT["optional-dependencies"]["dev"])
+def test_all_extras_are_in_all():
+    (line,) = PROJECT["optional-dependencies"]["all"]
+    assert set(line.removeprefix("lrpcli[").removesuffix("]").split(",")) == EXTRAS.keys()
+
+
+@pytest.mark.parametrize("line", [line for lines in GROUPS.values() for line in lines if isinstance(line, str)])
 def test_every_tool_is_pinned(line):
     name, found, version = line.partition("==")
     assert name and found and version

@@ -71,4 +71,4 @@ def in_reading_order() -> list[Path]:
 
 def all_pages() -> list[Path]:
     """Every page that users and developers read."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("**/*.md"))]
