@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrpcli.cli.console import warner
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
@@ -85,7 +86,8 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     engine.require_rows(chosen)
     job = Job("lrpcli.evaluation.run:prepare_run", (settings, chosen, shard, masks))
     read = "lrpcli.evaluation.finished:read_finished"
-    assignment = Assignment(job, read, chosen, shard, settings.folder, EVALUATE_FILES, settings.flow, engine)
+    warn = warner(quiet=said.quiet)
+    assignment = Assignment(job, read, chosen, shard, settings.folder, EVALUATE_FILES, settings.flow, engine, warn)
     failed = (_evaluate if engine.engine == INLINE else _evaluate_rows)(assignment, said)
     if failed:
         click.get_current_context().exit(1)
@@ -136,7 +138,7 @@ def _evaluate_rows(assignment: Assignment, said: ConsoleSettings) -> int:
         passes = 1 if execution.is_finished else execution.ask("lrpcli.evaluation.run:passes_per_image")
         console = EvaluationConsole(len(share), assignment.folder, "", said, passes=passes)
         with Interrupts() as interrupts, ExitStack() as held, console:
-            with closing(execution.records(interrupts.stop, held=held, warn=console.announce)) as records:
+            with closing(execution.records(interrupts.stop, held=held)) as records:
                 console.show_all(console.passing(records), fail_fast=assignment.flow.fail_fast)
             if execution.is_finished:
                 console.results = read_results(assignment.folder)

@@ -152,7 +152,9 @@ def _explain(
     engine.require_rows(sources, settings.output.scale)
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
     read = "lrpcli.pipeline.finished:read_finished"
-    assignment = Assignment(job, read, sources, shard, settings.folder, EXPLAIN_FILES, settings.flow, engine)
+    assignment = Assignment(
+        job, read, sources, shard, settings.folder, EXPLAIN_FILES, settings.flow, engine, console.announce
+    )
 
     def announce(count: int) -> None:
         if count > LARGE or (count and settings.output.layers):
@@ -162,7 +164,7 @@ def _explain(
         find_executor(engine.engine)(assignment) as execution,
         Interrupts() as interrupts,
         console,
-        closing(execution.records(interrupts.stop, announce, warn=console.announce)) as records,
+        closing(execution.records(interrupts.stop, announce)) as records,
     ):
         console.show_all(records, fail_fast=settings.flow.fail_fast)
         if not console.left and not console.failed:

@@ -101,6 +101,7 @@ class Assignment:
     """A job and the images of its run; `shard` is the one that is to be done, `files` are the names in `folder`.
 
     `read_finished` is "module:function" that reads a finished image's record without a net, as pipeline.finished does.
+    `warn` is given sentences about processes that died, or are waited for.
     """
 
     job: Job
@@ -111,6 +112,7 @@ class Assignment:
     files: "RunFiles"
     flow: FlowSettings
     engine: EngineSettings
+    warn: Callable[[str], None] = lambda text: None
 
     @property
     def share(self) -> "Sequence[Source]":
@@ -124,13 +126,9 @@ class Execution(Protocol):
     is_finished: bool
 
     def records(
-        self,
-        stop: threading.Event,
-        announce: Callable[[int], None] = ...,
-        held: ExitStack | None = None,
-        warn: Callable[[str], None] = ...,
+        self, stop: threading.Event, announce: Callable[[int], None] = ..., held: ExitStack | None = None
     ) -> "Generator[Record, None, None]":
-        """See Run.records; `warn` is told when a process died."""
+        """See Run.records."""
 
     def sizes(self) -> "list[KindSize]":
         """See ExplainRun.sizes."""

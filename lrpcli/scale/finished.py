@@ -169,7 +169,6 @@ class FinishedExecution:
         stop: threading.Event,
         announce: Callable[[int], None] = lambda count: None,
         held: ExitStack | None = None,
-        warn: Callable[[str], None] = lambda text: None,
     ) -> Generator[Record, None, None]:
         """See Run.records."""
         for source in self.assignment.share:

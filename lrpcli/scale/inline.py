@@ -42,7 +42,6 @@ class InlineExecution:
         stop: threading.Event,
         announce: Callable[[int], None] = lambda count: None,
         held: ExitStack | None = None,
-        warn: Callable[[str], None] = lambda text: None,
     ) -> Generator[Record, None, None]:
         """See Run.records."""
         run, workers = self.loaded.run, self.loaded.workers

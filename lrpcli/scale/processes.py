@@ -56,21 +56,20 @@ def begin(assignment: Assignment) -> Iterator[RowsExecution | FinishedExecution]
         if finished is not None:
             yield finished
             return
-        crew = held.enter_context(ProcessCrew(assignment.job, Plan.of(assignment)))
+        crew = held.enter_context(ProcessCrew(assignment, Plan.of(assignment)))
         yield RowsExecution(assignment, crew, crew.load())
 
 
 class ProcessCrew:
     """A crew of processes, see rows.Crew. They load their nets at once; all are used from the thread that made this."""
 
-    def __init__(self, job: Job, plan: Plan) -> None:
-        self.count = plan.workers
-        self.warn: Callable[[str], None] = lambda text: None
+    def __init__(self, assignment: Assignment, plan: Plan) -> None:
+        self.count, self.warn = plan.workers, assignment.warn
         self._stopped = False
         self._members: list[_Member] = []
         try:
             for place in range(plan.workers):
-                self._members.append(_Member(job, place, plan))
+                self._members.append(_Member(assignment.job, place, plan))
         except BaseException:
             self.__exit__()
             raise
@@ -166,6 +165,7 @@ class _Member:
         """Takes in the next message; the row that is done, if it says so. Raises what stopped the work."""
         kind, value = self.connection.recv()
         if kind == FAILED:
+            self.row = None
             raise value
         if kind == LOADED:
             self.loaded, self._failures = value, 0

@@ -4,6 +4,7 @@ Ray takes up a row of a dead actor without limit. The row's journal makes that h
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -66,6 +67,7 @@ def import_ray() -> Any:
         raise UsageError(str(needs_package("--engine ray", "ray", "ray"))) from error
     finally:
         sys.excepthook = hook
+        logging.getLogger("ray").setLevel(logging.CRITICAL + 1)  # what matters comes as an exception
     found = tuple(int(part) for part in ray.__version__.split(".")[:2])
     if found < OLDEST:
         raise UsageError(
@@ -82,7 +84,7 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
     address = assignment.engine.ray_address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as held:
-        quiet = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": False}
+        quiet = {"log_to_driver": False, "configure_logging": False}
         try:
             if address:
                 ray.init(address=address, **quiet)
@@ -108,8 +110,7 @@ class RayCrew:
     """A crew of actors, see rows.Crew; each has `threads` CPUs and perhaps a GPU."""
 
     def __init__(self, ray: Any, assignment: Assignment) -> None:
-        self.ray = ray
-        self.warn: Callable[[str], None] = lambda text: None
+        self.ray, self.warn = ray, assignment.warn
         resources, flow = ray.cluster_resources(), assignment.flow
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         _require_device(flow.device, gpus)

@@ -32,10 +32,9 @@ UNSEEN = 120.0
 
 
 class Crew(Protocol):
-    """Processes with a net each, that work on rows; `warn` is told when one died."""
+    """Processes with a net each, that work on rows."""
 
     count: int
-    warn: Callable[[str], None]
 
     def load(self) -> LoadedRun:
         """Waits until a net is loaded. Raises what loading raises."""
@@ -88,10 +87,8 @@ class RowsExecution:
         stop: threading.Event,
         announce: Callable[[int], None] = lambda count: None,
         held: ExitStack | None = None,
-        warn: Callable[[str], None] = lambda text: None,
     ) -> Generator[Record, None, None]:
         """See Run.records."""
-        self.crew.warn = warn
         task, run = self.assignment, self.loaded
         if not task.flow.force:
             require_same_run(task.folder, run.files, run.description)
@@ -123,7 +120,7 @@ class RowsExecution:
         """Has everybody end what is in the work, so that nothing is written any more."""
         if self.crew.busy:
             self.crew.stop()
-            with suppress(StoppedError):
+            with suppress(Exception):  # what stopped one of them has been raised already
                 while self.crew.busy:
                     self.crew.wait(PATIENCE)
 
@@ -132,6 +129,11 @@ class RowsExecution:
         hands = _Hands(self.assignment, self.loaded, self.crew, rows, known)
         for _ in range(rows.count):
             hands.give()
+            while not hands.given and not stop.is_set():
+                self.crew.wait(PATIENCE)
+                hands.give()
+            if not hands.given:
+                break
             reader = hands.next_reader()
             while not stop.is_set():
                 yield from reader.take()

@@ -42,7 +42,7 @@ class WritingCrew:
     """Writes into the journals of rows what a crew would, at once; `first_last` leaves the first row to the end."""
 
     def __init__(self, out, count=4, first_last=False):
-        self.out, self.count, self.warn = out, count, None
+        self.out, self.count = out, count
         self.given, self.waiting, self.first_last, self.stopped = [], [], first_last, False
 
     @property
