@@ -73,7 +73,8 @@ class Resume(Generic[R]):
             raise
         self._found: dict[str, Line] = {}
         """Images that were found finished under another name."""
-        self._clean(own)
+        # Whoever hands out rows cleans up what belongs to no image: there may be thousands of rows.
+        self._clean(own, {FOLDER, *([""] if files.at_top else [])} if handed is None else set())
 
     def _read_journals(self, own: str, journals: list[str] | None) -> Index:
         return Index(self.output, self.files, self.run, contents=not self.files.named, journals=journals)
@@ -90,9 +91,9 @@ class Resume(Generic[R]):
             self.begun, self.deaths = BEGUN_HERE, DEATHS_HERE
         return index
 
-    def _clean(self, own: str) -> None:
-        """Removes temporary files of killed runs, which lie beside the results of what was under way."""
-        places = {own: {FOLDER, *([""] if self.files.at_top else [])}}
+    def _clean(self, own: str, others: set[str]) -> None:
+        """Removes temporary files of killed runs, which lie in `others` and beside the results of what was under way."""
+        places = {own: others}
         for journal, name in self._index.unfinished() if self.files.named else ():
             places.setdefault(journal, set()).add(posixpath.dirname(name))
         for journal, folders in places.items():

@@ -17,6 +17,7 @@ from lrpcli.records.handed import Handed
 from lrpcli.records.index import Index, Selection
 from lrpcli.records.journal import Journal
 from lrpcli.records.record import Record
+from lrpcli.records.store import remove_leftovers
 from lrpcli.scale import Assignment
 from lrpcli.scale.finished import note_request
 from lrpcli.scale.following import RowRecords
@@ -96,6 +97,8 @@ class RowsExecution:
         with ExitStack() as own:
             self._lock(rows, own if held is None else held)
             note_division(task.folder, run.files, ROWS)
+            for inner in (FOLDER, ""):
+                remove_leftovers(task.folder, run.files.owner(task.shard.name), inner)
             run.description.write(task.folder, run.files, run.files.owner(task.shard.name))
             known = own.enter_context(closing(_index(task, run)))
             announce(self._count_work(known))
