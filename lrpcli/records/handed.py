@@ -53,12 +53,16 @@ class Handed:
 
 
 class Attempts:
-    """How often work on what was handed over has begun already, by the journal `own` from `since` on."""
+    """How often work on what was handed over has begun already, by the journal `own` from `since` on.
+
+    `accused` are the names of images that were alone when a process died.
+    """
 
     def __init__(self, own: str, since: int) -> None:
         self.own, self.since = own, since
+        self.accused: set[str] = set()
         self.count, self._vain = 0, 0
-        self._moved = self._alone = False
+        self._moved, self._alone = False, ""
 
     def read(self, journal: str, line: Line) -> None:
         """Takes in the next line of a journal."""
@@ -69,13 +73,14 @@ class Attempts:
             self.count += 1
         elif line.code in (*FINISHED, FAILED, SKIPPED):
             self._moved = True
-        self._alone = line.code == ALONE
+        self._alone = line.name if line.code == ALONE else ""
 
     def _close(self) -> None:
         """An attempt that finished an image, or died of one that was alone, has led on."""
-        led_on = self._moved or self._alone or not self.count
+        led_on = self._moved or bool(self._alone) or not self.count
         self._vain = 0 if led_on else self._vain + 1
-        self._moved = self._alone = False
+        self.accused |= {self._alone} - {""}
+        self._moved, self._alone = False, ""
 
     def require_hope(self, output: Path) -> None:
         """StoppedError if going on would only kill the next process."""

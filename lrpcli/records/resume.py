@@ -25,8 +25,8 @@ BEGUN = 2
 """An image that was under way when so many runs in a row were killed is a suspect."""
 DEATHS = 3
 """So many runs in a row may be killed while one image is tried alone; after that the image is `crashed`."""
-BEGUN_HERE, DEATHS_HERE = 1, 1
-"""The same where it is known that the process died by itself: once among others, and once alone."""
+BEGUN_HERE = 1
+"""The same where another process of this run has died, and nobody has ended that from outside."""
 TODO, ENDED, CRASHED, CLASHED, UNSURE, SUSPECT = range(6)
 """What an image needs: work; none, as it is finished; none, as it is `crashed`; none, as its name belongs to another
 image; that its content is looked at before anything can be said; or first to be tried alone.
@@ -58,7 +58,8 @@ class Resume(Generic[R]):
         handed: Handed | None = None,
     ) -> None:
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
-        self.begun, self.deaths = BEGUN, DEATHS
+        self._begun, self._accused = BEGUN, frozenset[str]()
+        """Names of images that ended a process of this run with nothing beside them."""
         self.still_fits: Callable[[R, str, str], bool] | None = None
         """Whether a finished image is what this run would make of the one at a path, with a name; None: all are."""
         self._states: dict[str, FileState | None] = {}
@@ -73,8 +74,10 @@ class Resume(Generic[R]):
             raise
         self._found: dict[str, Line] = {}
         """Images that were found finished under another name."""
-        # Whoever hands out rows cleans up what belongs to no image: there may be thousands of rows.
-        self._clean(own, {FOLDER, *([""] if files.at_top else [])} if handed is None else set())
+        if handed is None:
+            clean_up(output, files, self._index, own, {FOLDER, *([""] if files.at_top else [])})
+        else:  # whoever hands out rows cleans up what belongs to no image: there may be thousands of rows
+            clean_up(output, files, self._index, own, set())
 
     def _read_journals(self, own: str, journals: list[str] | None) -> Index:
         return Index(self.output, self.files, self.run, contents=not self.files.named, journals=journals)
@@ -88,19 +91,8 @@ class Resume(Generic[R]):
         )  # fmt: skip
         attempts.require_hope(self.output)
         if attempts.count:
-            self.begun, self.deaths = BEGUN_HERE, DEATHS_HERE
+            self._begun, self._accused = BEGUN_HERE, frozenset(attempts.accused)
         return index
-
-    def _clean(self, own: str, others: set[str]) -> None:
-        """Removes temporary files of killed runs, which lie in `others` and beside the results of what was under way."""
-        places = {own: others}
-        for journal, name in self._index.unfinished() if self.files.named else ():
-            places.setdefault(journal, set()).add(posixpath.dirname(name))
-        for journal, folders in places.items():
-            # Another shard may be at work right now, and then its files are no leftovers.
-            if journal == own or is_idle(self.output, journal):
-                for folder in folders:
-                    remove_leftovers(self.output, self.files.owner(self.files.shard(journal)), folder)
 
     def look(self, path: str, name: str) -> int:
         """What the image at `path` needs, see TODO. One that needs nothing has a record, an unsure one is settled."""
@@ -137,12 +129,14 @@ class Resume(Generic[R]):
             return UNSURE
         if relation == OTHER:
             return CLASHED
-        if known.code == FAILED and known.deaths >= self.deaths:
+        if name in self._accused and known.code in (FAILED, *UNFINISHED):
+            return CRASHED
+        if known.code == FAILED and known.deaths >= DEATHS:
             return LAST
         if known.code in UNFINISHED:
-            if known.deaths >= self.deaths and not self.force:
+            if known.deaths >= DEATHS and not self.force:
                 return CRASHED
-            suspect = known.deaths > 0 or known.begun >= self.begun
+            suspect = known.deaths > 0 or known.begun >= self._begun
             return SUSPECT + min(known.deaths, DEATHS - 1) if suspect else TODO
         return ENDED if relation == SAME and known.code == OK and self._is_whole(known.line, path, name) else TODO
 
@@ -176,7 +170,7 @@ class Resume(Generic[R]):
             return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
         if need == CRASHED:
             deaths = 0 if known is None else known.deaths
-            return Record.failed(path, name, _crash(path, deaths if self.deaths == DEATHS else None))
+            return Record.failed(path, name, _crash(path, None if name in self._accused else deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else record.as_skipped(path, name)
@@ -243,6 +237,21 @@ class Resume(Generic[R]):
                 self._append({"type": "drop", "name": json_path(name)})
         self._index.close()
         self._journal.close()
+
+
+def clean_up(output: Path, files: RunFiles, index: Index, own: str, folders: set[str]) -> None:
+    """Removes temporary files of killed runs, which lie beside the results of what was under way.
+
+    Those of the journal `own` also lie in `folders`, by their paths below the output folder.
+    """
+    places = {own: set(folders)}
+    for journal, name in index.unfinished() if files.named else ():
+        places.setdefault(journal, set()).add(posixpath.dirname(name))
+    for journal, found in places.items():
+        # Another shard may be at work right now, and then its files are no leftovers.
+        if journal == own or is_idle(output, journal):
+            for folder in found:
+                remove_leftovers(output, files.owner(files.shard(journal)), folder)
 
 
 def _damaged(path: str, name: str) -> Record:

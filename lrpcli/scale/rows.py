@@ -17,7 +17,7 @@ from lrpcli.records.handed import Handed
 from lrpcli.records.index import Index, Selection
 from lrpcli.records.journal import Journal
 from lrpcli.records.record import Record
-from lrpcli.records.store import remove_leftovers
+from lrpcli.records.resume import clean_up
 from lrpcli.scale import Assignment
 from lrpcli.scale.finished import note_request
 from lrpcli.scale.following import RowRecords
@@ -97,21 +97,25 @@ class RowsExecution:
         with ExitStack() as own:
             self._lock(rows, own if held is None else held)
             note_division(task.folder, run.files, ROWS)
-            for inner in (FOLDER, ""):
-                remove_leftovers(task.folder, run.files.owner(task.shard.name), inner)
             run.description.write(task.folder, run.files, run.files.owner(task.shard.name))
             known = own.enter_context(closing(_index(task, run)))
+            clean_up(task.folder, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
             announce(self._count_work(known))
             own.callback(self._finish)
             with closing(self._worked(rows, known, stop)) as records:
                 yield from records
+            if held is not None and rows.count == 1:
+                self._hold(held)
 
     def _lock(self, rows: Rows, held: ExitStack) -> None:
-        """Keeps others from the shard. The only row of a shard has its name, and locks it when it is worked on."""
-        task = self.assignment
+        """Keeps others from the shard. The only row of a shard has its name, and locks it while it is worked on."""
         if rows.count != 1:
-            with Journal(task.folder, self.loaded.files.journal(task.shard.name), alone=True) as journal:
-                held.callback(os.close, journal.lock())
+            self._hold(held)
+
+    def _hold(self, held: ExitStack) -> None:
+        task = self.assignment
+        with Journal(task.folder, self.loaded.files.journal(task.shard.name), alone=True) as journal:
+            held.callback(os.close, journal.lock())
 
     def _count_work(self, known: Index) -> int:
         """About how many images need work: those without a finished result."""
@@ -197,7 +201,8 @@ class _Hands:
     def wait_for(self, reader: RowRecords) -> None:
         """Waits a moment for more lines. StoppedError if a row is done, and this process does not see it."""
         now = time.monotonic()
-        self._done.update((row.shard.number, now) for row in self.crew.wait(PATIENCE))
+        self._done |= {row.shard.number: now for row in self.crew.wait(PATIENCE)}
+        self._done = {number: when for number, when in self._done.items() if number >= reader.number}
         self.give()
         if now - self._done.get(reader.number, now) > UNSEEN:
             raise StoppedError(
