@@ -40,7 +40,7 @@ docs: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[hdf5,onnx,timm,pack,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[hdf5,onnx,timm,pack,ray,dev]'
 	touch $@
 
 $(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py

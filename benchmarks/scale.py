@@ -198,7 +198,7 @@ def simulate(rate: float, workers: int, slow: float, mtbf: float, load: float, s
     from lrpcli.pipeline.row import Rows
     from lrpcli.pipeline.shard import WHOLE
 
-    generator = random.Random(seed)
+    generator = random.Random(f"{slow} {seed}")
     speeds = [rate * (0.2 if generator.random() < slow else generator.lognormvariate(0, 0.05)) for _ in range(workers)]
     lost = [0.0]
 
@@ -228,12 +228,16 @@ def simulate(rate: float, workers: int, slow: float, mtbf: float, load: float, s
     }  # fmt: skip
 
 
+WORKERS = 128
+"""Of four cores each, as many as eight nodes hold."""
+
+
 def simulations(costs: Costs) -> list[Simulated]:
-    """Workers of four cores each, as many as 64 nodes hold."""
+    """A table of slow and of dying workers."""
     rate = 4 / sum(costs["seconds"].values())
     return [
-        simulate(rate, 1024, slow, hours * 3600.0, costs["load"])
-        for slow in (0.0, 0.02, 0.2)
+        simulate(rate, WORKERS, slow, hours * 3600.0, costs["load"])
+        for slow in (0.0, 0.05, 0.2)
         for hours in (0.0, 24.0, 2.0)
     ]
 
@@ -282,7 +286,7 @@ def draw(measured: dict[str, object], path: Path) -> None:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         for hours, style in ((0.0, "-"), (24.0, "--"), (2.0, ":")):
-            runs = [simulate(rate, 1024, slow, hours * 3600.0, costs["load"]) for slow in shares]
+            runs = [simulate(rate, WORKERS, slow, hours * 3600.0, costs["load"]) for slow in shares]
             dies = f"a worker dies every {hours:g} h" if hours else "no worker dies"
             for kind, colour in (("shards", "#b2182b"), ("rows", "#2166ac")):
                 values = [run[kind] for run in runs]  # type: ignore[literal-required]
@@ -300,13 +304,17 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--out", type=Path, help="where the JSON goes; standard output without it")
+    parser.add_argument("--costs", type=Path, help="simulate anew with the costs of this JSON, and measure nothing")
     parser.add_argument("--show", type=Path, help="print the tables of this JSON")
     parser.add_argument("--figure", type=Path, help="draw the curves of --show, or of what was measured")
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.show is not None:
         measured = json.loads(options.show.read_text())
     else:
-        costs = measure(options.photos, options.model, options.config, options.images, options.batch)
+        if options.costs is not None:
+            costs = json.loads(options.costs.read_text())["costs"]
+        else:
+            costs = measure(options.photos, options.model, options.config, options.images, options.batch)
         measured = {"costs": costs, "rates": [rate_of(node, costs) for node in NODES], "simulated": simulations(costs)}
         text = json.dumps(measured, indent=1) + "\n"
         options.out.write_text(text) if options.out is not None else print(text, end="")

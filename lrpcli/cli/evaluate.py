@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrpcli.cli.console import warner
 from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
 from lrpcli.cli.options import (
     ConsoleSettings,
@@ -29,7 +28,6 @@ from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pipeline.settings import FlowSettings
-from lrpcli.records.description import EVALUATE_FILES
 from lrpcli.scale import INLINE, Assignment, EngineSettings, Job, find_executor
 from lrpcli.scale.devices import usable_cpus
 
@@ -69,8 +67,10 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
         raise UsageError("No input is given. Name images or folders.")
     policy = from_options(DecodePolicy, values)
     sources, _ = find_sources(inputs, folder, from_options(InputSettings, values), policy, unique_names=False)
+    from lrpcli.cli.console import warner
     from lrpcli.images.sources import by_path, choose_images
     from lrpcli.pipeline.shard import parse_shard
+    from lrpcli.records.description import EVALUATE_FILES
 
     settings = _settings(folder, values, policy)
     shard = parse_shard(settings.flow.shard, os.environ)

@@ -61,15 +61,22 @@ def begin(assignment: Assignment) -> Iterator[RowsExecution | FinishedExecution]
 
 
 class ProcessCrew:
-    """A crew of processes, see rows.Crew. They load their nets at once; all are used from the thread that made this."""
+    """A crew of processes, see rows.Crew; used from the thread that made it, with which they end.
+
+    The first loads its net before others are started, so that weights are fetched once, and a refusal is said once.
+    """
 
     def __init__(self, assignment: Assignment, plan: Plan) -> None:
         self.count, self.warn = plan.workers, assignment.warn
-        self._stopped = False
+        self._job, self._plan, self._stopped = assignment.job, plan, False
         self._members: list[_Member] = []
+        self.grow(1)
+
+    def grow(self, rows: int) -> None:
+        """See rows.Crew."""
         try:
-            for place in range(plan.workers):
-                self._members.append(_Member(assignment.job, place, plan))
+            for place in range(len(self._members), min(rows, self.count)):
+                self._members.append(_Member(self._job, place, self._plan))
         except BaseException:
             self.__exit__()
             raise
@@ -210,6 +217,9 @@ class _Member:
 
     def _last_words(self) -> str:
         self.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._process.kill()
         code = self._process.wait()
         return f"exit {code}" if code >= 0 else signal_name(-code)
 

@@ -118,23 +118,30 @@ class RayCrew:
         self.count = max(1, min(wanted, len(assignment.share)))
         threads = threads_for(cpus, self.count)
         jobs = max(1, (flow.jobs or cpus) // self.count)
-        remote = ray.remote(NetActor).options(
+        self._remote = ray.remote(NetActor).options(
             num_cpus=threads, num_gpus=int(flow.device in ANY_GPU and gpus > 0), max_restarts=-1, max_task_retries=-1,
             max_concurrency=2,  # rows, and being asked to stop
         )  # fmt: skip
         given = ray.put((assignment.job, assignment.folder, assignment.files))
         variables = threads_of(os.environ, threads)
-        self._actors = [remote.remote(given, jobs, str(Path.cwd()), variables) for _ in range(self.count)]
+        self._given = (given, jobs, str(Path.cwd()), variables)
+        self._actors: list[Any] = []
         self._tasks: dict[Any, tuple[Any, Row | None]] = {}
         """Reference of what is under way -> the actor, and its row; None while it loads."""
-        for actor in self._actors:
-            self._tasks[actor.load.options(max_task_retries=LOADS).remote()] = (actor, None)
         self._idle: list[Any] = []
         self._loaded: LoadedRun | None = None
         self._stopped = False
 
+    def grow(self, rows: int) -> None:
+        """See rows.Crew."""
+        while len(self._actors) < min(rows, self.count):
+            actor = self._remote.remote(*self._given)
+            self._actors.append(actor)
+            self._tasks[actor.load.options(max_task_retries=LOADS).remote()] = (actor, None)
+
     def load(self) -> LoadedRun:
         """See rows.Crew."""
+        self.grow(1)
         began, said = time.monotonic(), False
         while self._loaded is None:
             self.wait(1.0)

@@ -40,6 +40,9 @@ class Crew(Protocol):
     def load(self) -> LoadedRun:
         """Waits until a net is loaded. Raises what loading raises."""
 
+    def grow(self, rows: int) -> None:
+        """Loads as many more nets as so many rows can use, `count` at most in all; does not wait for them."""
+
     @property
     def idle(self) -> int:
         """How many more rows can be given."""
@@ -101,6 +104,7 @@ class RowsExecution:
             known = own.enter_context(closing(_index(task, run)))
             clean_up(task.folder, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
             announce(self._count_work(known))
+            self.crew.grow(rows.count)
             own.callback(self._finish)
             with closing(self._worked(rows, known, stop)) as records:
                 yield from records

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -59,7 +60,8 @@ def fake(monkeypatch):
 @pytest.fixture
 def home(tmp_path):
     """The environment of a user whose home nobody has written into yet; the test is left out where Ray is missing."""
-    pytest.importorskip("ray", reason="needs the package ray")
+    if find_spec("ray") is None:
+        pytest.skip("needs the package ray: pip install 'lrpcli[ray]'")
     (tmp_path / "home").mkdir()
     return {"HOME": str(tmp_path / "home")}
 

@@ -45,6 +45,9 @@ class WritingCrew:
         self.out, self.count = out, count
         self.given, self.waiting, self.first_last, self.stopped = [], [], first_last, False
 
+    def grow(self, rows):
+        self.count = min(self.count, rows)
+
     @property
     def idle(self):
         return 0 if self.stopped else self.count - len(self.waiting)
