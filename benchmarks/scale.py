@@ -259,12 +259,12 @@ def tables(measured: dict[str, object]) -> str:
     sizes = {**costs["bytes_written"], "journal": costs["journal_bytes"]}
     for name, size in [*sizes.items(), ("together", sum(sizes.values())), ("read", costs["bytes_read"])]:
         say(f"| {name} | {size / 1e3:.1f} kB | {size * IMAGES / 1e12:.2f} TB |")
-    say("\n| node | images/s | limited by | days on 1, 8, 64 nodes | nodes until reading, writing, files are full |")
+    say("\n| node | images/s | limited by | hours on 1, 8, 64 nodes | nodes until reading, writing, files are full |")
     say("| --- | --- | --- | --- | --- |")
     for row in rates:
-        days = ", ".join(f"{value:.1f}" for value in row["days"].values())
+        hours = ", ".join(f"{24 * value:.1f}" for value in row["days"].values())
         full = ", ".join(f"{value:.1f}" for value in row["saturates"].values())
-        say(f"| {row['node']} | {row['rate']:,.0f} | {row['first']} | {days} | {full} |")
+        say(f"| {row['node']} | {row['rate']:,.0f} | {row['first']} | {hours} | {full} |")
     say("\n| slow workers | a worker dies every | ideal | fixed shards | rows | work done twice |")
     say("| --- | --- | --- | --- | --- | --- |")
     for run in runs:
