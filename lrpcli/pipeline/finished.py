@@ -37,7 +37,7 @@ def read_finished(
     whole = (
         len(record.classes) == facts.maps
         and bool(record.top)
-        and facts.have(*(one.target for one in (*record.classes, *record.top)))
+        and facts.have(*(one.target for one in record.classes), *(one.target for one in record.top))
         and all(tuple(outputs.paths) == settings.output.save for outputs in record.outputs)
         and all(path.startswith(record.name) for path in named)
     )
