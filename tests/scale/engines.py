@@ -1,9 +1,7 @@
 """What the tests of all engines share: runs of the tiny net, inline and elsewhere, and spies on what is loaded."""
 
-import os
-
 from tests.photos import folder_of_photos, photo
-from tests.resilience.runs import TINY_OPTIONS, environment, journal, lrp, rows
+from tests.resilience.runs import TINY_OPTIONS, journal, lrp, rows
 
 SMALL = ("-b", "2", "-j", "2")
 """Batches of two, so that a few images make several rows."""
@@ -65,6 +63,3 @@ def poison(folder, name="deadly.png"):
 def evaluate(*arguments, env=None):
     """A finished `lrp evaluate` in this process."""
     return lrp("evaluate", *MEASURED, *arguments, env=env)
-
-
-__all__ = ["environment", "os"]

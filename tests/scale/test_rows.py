@@ -1,5 +1,6 @@
 """The run that has others work on rows: order, attempts, and memory, with crews that only write journals."""
 
+import doctest
 import threading
 import tracemalloc
 from contextlib import ExitStack, closing
@@ -19,8 +20,9 @@ from lrpcli.records.journal import RunLine
 from lrpcli.records.record import Record
 from lrpcli.records.resume import CRASHED, SUSPECT, TODO, Resume
 from lrpcli.records.status import read_status
-from lrpcli.scale import Assignment, EngineSettings, Job
+from lrpcli.scale import Assignment, EngineSettings, Job, devices
 from lrpcli.scale.devices import count_gpus
+from lrpcli.scale.processes import Plan
 from lrpcli.scale.row_worker import LoadedRun
 from lrpcli.scale.rows import RowsExecution
 from tests.photos import photo
@@ -259,6 +261,24 @@ def test_processes_that_die_while_they_load_are_not_replaced_for_ever(tmp_path):
         note_attempt(tmp_path, "journal-1-of-2.jsonl", 0)
     size = (tmp_path / ".lrp" / "journal-1-of-2.jsonl").stat().st_size
     note_attempt(tmp_path, "journal-1-of-2.jsonl", size)
+
+
+def test_examples_of_how_devices_are_shared():
+    assert doctest.testmod(devices) == (0, 8)
+
+
+def test_plans_divide_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrpcli.scale.processes.usable_cpus", lambda: 16)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    sources = sources_of(photo(tmp_path / "a.png"), 5)
+
+    def plan(workers=None, **flow):
+        engine = EngineSettings("processes", workers)
+        return Plan.of(Assignment(Job("", ()), "", sources, WHOLE, tmp_path, FILES, FlowSettings(**flow), engine))
+
+    assert plan() == Plan(2, 8, 8) and plan(device="cpu") == Plan(4, 4, 4)
+    assert plan(workers=99) == Plan(5, 3, 3), "no more nets than images"
+    assert plan(workers=3, jobs=2) == Plan(3, 5, 1)
 
 
 def test_gpus_are_counted_without_torch(tmp_path):
