@@ -55,7 +55,7 @@ class Request:
     results: dict[str, str]
 
     def write(self, assignment: Assignment) -> None:
-        """Writes it down. OutputError if that is not possible."""
+        """Writes it down. ImageError or OutputError if that is not possible."""
         content = json.dumps(asdict(self)).encode() + b"\n"
         owner = assignment.files.owner(assignment.shard.name)
         write_whole(assignment.folder / FOLDER / _name(assignment), content, owner, assignment.folder)
@@ -80,11 +80,15 @@ def _name(assignment: Assignment) -> str:
 
 
 def note_request(assignment: Assignment, run: LoadedRun, results: Sequence[str]) -> None:
-    """Writes down that what is asked for is done; `results` are files that were made of all images together."""
+    """Writes down that what is asked for is done; `results` are files that were made of all images together.
+
+    Where that cannot be written the next run loads a net, and finds the same.
+    """
     key = request_key(assignment)
-    if key is not None:
-        hashes = {name: _hash_of(assignment.folder / name) for name in results}
-        Request(key, run.description.fingerprint, run.facts, hashes).write(assignment)
+    with suppress(LrpError, OSError):
+        if key is not None:
+            hashes = {name: _hash_of(assignment.folder / name) for name in results}
+            Request(key, run.description.fingerprint, run.facts, hashes).write(assignment)
 
 
 def request_key(assignment: Assignment) -> str | None:

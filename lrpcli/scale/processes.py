@@ -254,7 +254,10 @@ def main(descriptor: int, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the business of the run
         signal.signal(number, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(descriptor)
-    worker = RowWorker(*connection.recv())
+    try:
+        worker = RowWorker(*connection.recv())
+    except EOFError:  # the run has ended already
+        return
     inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, worker, inbox), daemon=True).start()
     connection.send_bytes(_answer(LOADED, worker.load))

@@ -74,7 +74,7 @@ def test_everything_done_is_known_and_the_records_are_those_of_the_journal(tmp_p
     [
         "a file is gone", "an image changed", "an image is new", "force", "another config", "another model",
         "another net in the file", "another fingerprint", "a damaged line", "no request", "a damaged request",
-        "a request that is a link", "another kind of file",
+        "a request that is a link", "a request that is a folder", "another kind of file",
     ],
 )  # fmt: skip
 def test_any_doubt_is_left_to_the_net(tmp_path, model, doubt):
@@ -108,6 +108,10 @@ def test_any_doubt_is_left_to_the_net(tmp_path, model, doubt):
         request.unlink()
     elif doubt == "a damaged request":
         request.write_text(request.read_text().replace('"key"', '"kex"'))
+    elif doubt == "a request that is a folder":
+        request.unlink()
+        request.mkdir()
+        note_request(assignment, LOADED, ())
     else:
         request.rename(tmp_path / "elsewhere")
         request.symlink_to(tmp_path / "elsewhere")
