@@ -84,26 +84,27 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
     address = assignment.engine.ray_address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as held:
-        quiet = {"log_to_driver": False, "configure_logging": False}
         try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                folder = tempfile.mkdtemp(prefix="lrp-ray-")
-                held.callback(shutil.rmtree, folder, ignore_errors=True)
-                cpus = max(usable_cpus(), assignment.engine.workers or 1)
-                ray.init(
-                    address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=STORE,
-                    _temp_dir=folder, **quiet,
-                )  # fmt: skip
+            options = {"address": address} if address else _own_cluster(assignment, held)
+            held.callback(ray.shutdown)
+            ray.init(log_to_driver=False, configure_logging=False, **options)
         except Exception as error:
             where = f"The Ray cluster {address!r} cannot be reached" if address else "Ray cannot be started"
             raise StoppedError(f"{where}: {_first_line(error)}") from error
         finally:
             for number, handler in handlers.items():  # Ray has its own way of ending
                 signal.signal(number, handler)
-        held.callback(ray.shutdown)
         yield ray
+
+
+def _own_cluster(assignment: Assignment, held: ExitStack) -> dict[str, object]:
+    """The options of a cluster of this machine, whose files are gone once `held` is closed."""
+    folder = tempfile.mkdtemp(prefix="lrp-ray-")
+    held.callback(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "address": "local", "num_cpus": max(usable_cpus(), assignment.engine.workers or 1),
+        "include_dashboard": False, "object_store_memory": STORE, "_temp_dir": folder,
+    }  # fmt: skip
 
 
 class RayCrew:
