@@ -1,5 +1,6 @@
 """What cog writes into the documentation: what the installed command really prints, and which room may import which."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -44,4 +45,14 @@ def reports() -> None:
 
     cog.outl("")
     cog.outl(as_markdown())
+    cog.outl("")
+
+
+def scale() -> None:
+    """The costs and simulations of benchmarks/scale.py, as docs/scale.json has them."""
+    sys.path.insert(0, str(PROJECT.parent))
+    from benchmarks.scale import tables
+
+    cog.outl("")
+    cog.outl(tables(json.loads((PROJECT.parent / "docs" / "scale.json").read_text(encoding="utf-8"))))
     cog.outl("")

@@ -22,13 +22,14 @@ from lrpcli.cli.options import (
     say_loading,
     verbosity,
 )
-from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.cli.signals import Interrupts
 from lrpcli.compare.settings import CompareRunSettings, CompareSettings, SheetSettings
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.settings import FlowSettings
+from lrpcli.scale.devices import usable_cpus
 
 if TYPE_CHECKING:
     from lrpcli.cli.compare_console import CompareConsole

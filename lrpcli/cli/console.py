@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -18,6 +18,17 @@ from lrpcli.records.text import one_line
 
 C = TypeVar("C", bound="Console")
 tqdm.monitor_interval = 0  # no thread that looks after bars: there may be too few
+
+
+def warner(*, quiet: bool) -> Callable[[str], None]:
+    """What says sentences on standard error while a bar may be there, or keeps them to itself."""
+
+    def warn(text: str) -> None:
+        if not quiet:
+            with tqdm.external_write_mode(file=sys.stderr):
+                note(text)
+
+    return warn
 
 
 class Console:
@@ -68,10 +79,8 @@ class Console:
             self.write(json_line(self.totals()).encode() + b"\n")
 
     def announce(self, text: str) -> None:
-        """Says on standard error what is good to know before the images are begun."""
-        if not self.settings.quiet:
-            with tqdm.external_write_mode(file=sys.stderr):
-                note(text)
+        """Says on standard error what is good to know beside the images."""
+        warner(quiet=self.settings.quiet)(text)
 
     def show_all(self, records: Iterable[Record], *, fail_fast: bool) -> None:
         """Shows records as they come, up to the first failure with `fail_fast`."""

@@ -21,18 +21,19 @@ from lrpcli.cli.options import (
     say_loading,
     verbosity,
 )
-from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationRunSettings, EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pipeline.settings import FlowSettings
+from lrpcli.scale import INLINE, Assignment, EngineSettings, Job, find_executor
+from lrpcli.scale.devices import usable_cpus
 
 if TYPE_CHECKING:
     from lrpcli.evaluation.masks import Masks
     from lrpcli.images.find import Source
-    from lrpcli.pipeline.shard import Shard
 
 
 @click.command(cls=Configurable)
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @input_options
 @options_of_settings(EvaluationSettings, but=("configs", "lrn", "controls", "measures", "all_measures"))
 @options_of_settings(FlowSettings)
+@options_of_settings(EngineSettings)
 @options_of_settings(ConsoleSettings, but=("print0",))
 @settings_options
 @verbosity
@@ -65,8 +67,10 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
         raise UsageError("No input is given. Name images or folders.")
     policy = from_options(DecodePolicy, values)
     sources, _ = find_sources(inputs, folder, from_options(InputSettings, values), policy, unique_names=False)
+    from lrpcli.cli.console import warner
     from lrpcli.images.sources import by_path, choose_images
     from lrpcli.pipeline.shard import parse_shard
+    from lrpcli.records.description import EVALUATE_FILES
 
     settings = _settings(folder, values, policy)
     shard = parse_shard(settings.flow.shard, os.environ)
@@ -77,7 +81,14 @@ def evaluate(inputs: tuple[str, ...], out: str, **values: Any) -> None:
     masks = _masks(settings, chosen)
     if values["base"] is None:
         chosen = by_path(chosen)
-    failed = _evaluate(chosen, shard, settings, masks, from_options(ConsoleSettings, values, quiet=values["quiet"]))
+    said = from_options(ConsoleSettings, values, quiet=values["quiet"])
+    engine = from_options(EngineSettings, values)
+    engine.require_rows(chosen)
+    job = Job("lrpcli.evaluation.run:prepare_run", (settings, chosen, shard, masks))
+    read = "lrpcli.evaluation.finished:read_finished"
+    warn = warner(quiet=said.quiet)
+    assignment = Assignment(job, read, chosen, shard, settings.folder, EVALUATE_FILES, settings.flow, engine, warn)
+    failed = (_evaluate if engine.engine == INLINE else _evaluate_rows)(assignment, said)
     if failed:
         click.get_current_context().exit(1)
 
@@ -91,41 +102,53 @@ def _masks(settings: EvaluationRunSettings, sources: "Sequence[Source]") -> "Mas
     return find_masks(settings.masks, sources, settings.evaluation.decode)
 
 
-def _evaluate(
-    sources: "Sequence[Source]",
-    shard: "Shard",
-    settings: EvaluationRunSettings,
-    masks: "Masks | None",
-    said: ConsoleSettings,
-) -> int:
-    """Measures the shard's images, shows each, and then the results; how many images failed."""
-    from lrpcli.scale import Job
+def _evaluate(assignment: Assignment, said: ConsoleSettings) -> int:
+    """Measures the shard's images in this process, shows each, and then the results; how many images failed."""
     from lrpcli.scale.inline import execute
 
-    share = shard.share(sources)
-    job = Job("lrpcli.evaluation.run:prepare_run", (settings, sources, shard, masks))
-    with execute(job, len(share), settings.flow) as execution:
+    sources, share, flow = assignment.sources, assignment.share, assignment.flow
+    with execute(assignment.job, len(share), flow) as execution:
         from lrpcli.cli.evaluation_console import EvaluationConsole
         from lrpcli.evaluation.results import Collected
 
         passes = execution.run.evaluator.passes_per_image
-        console = EvaluationConsole(len(share), settings.folder, "", said, passes=passes)
+        console = EvaluationConsole(len(share), assignment.folder, "", said, passes=passes)
         run = execution.run.reporting(console.passed)
         collected = Collected(run)
         # No other evaluation works here until the results are written.
         with Interrupts() as interrupts, ExitStack() as held, console:
             with closing(run.records(sources, execution.workers, interrupts.stop, held)) as records:
                 whole = len(share) == len(sources)
-                console.show_all(collected.passing(records) if whole else records, fail_fast=settings.flow.fail_fast)
-            if not whole:
-                collected.add_journaled(sources)
-            if collected.ended == len(sources):
+                console.show_all(collected.passing(records) if whole else records, fail_fast=flow.fail_fast)
+            ended = collected.ended if whole else collected.add_ended(sources)
+            if ended == len(sources):
                 console.results = collected.write(execution.workers)
             elif not console.left:
-                console.unfinished = (
-                    f"; {collected.ended} of all {len(sources)} images have ended, and the shard that ends last writes "
-                    "the results"
-                )
+                console.await_shards(ended, len(sources))
+    return console.failed
+
+
+def _evaluate_rows(assignment: Assignment, said: ConsoleSettings) -> int:
+    """The same where other processes measure, one of which writes the results; this one loads no net."""
+    from lrpcli.cli.evaluation_console import EvaluationConsole
+    from lrpcli.evaluation.finished import RESULT_FILES, read_results
+
+    sources, share = assignment.sources, assignment.share
+    with find_executor(assignment.engine.engine)(assignment) as execution:
+        passes = 1 if execution.is_finished else execution.ask("lrpcli.evaluation.run:passes_per_image")
+        console = EvaluationConsole(len(share), assignment.folder, "", said, passes=passes)
+        with Interrupts() as interrupts, ExitStack() as held, console:
+            with closing(execution.records(interrupts.stop, held=held)) as records:
+                console.show_all(console.passing(records), fail_fast=assignment.flow.fail_fast)
+            if execution.is_finished:
+                console.results = read_results(assignment.folder)
+            elif not console.left:
+                whole = len(share) == len(sources)
+                console.results, ended = execution.ask("lrpcli.evaluation.results:write_results", sources, whole)
+                if console.results is not None and not console.failed:
+                    execution.note_done([name for name in RESULT_FILES if (assignment.folder / name).exists()])
+                elif console.results is None and not whole:
+                    console.await_shards(ended, len(sources))
     return console.failed
 
 

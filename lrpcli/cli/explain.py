@@ -24,13 +24,15 @@ from lrpcli.cli.options import (
     verbosity,
 )
 from lrpcli.cli.records_table import require_table_file, write_table
-from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.settings import ExplainSettings, FlowSettings, OutputSettings, RunSettings
+from lrpcli.scale import Assignment, EngineSettings, Job, find_executor
+from lrpcli.scale.devices import usable_cpus
 
 if TYPE_CHECKING:
     from lrpcli.cli.console import Console
@@ -75,6 +77,7 @@ class _Explain(Configurable):
 @output_options
 @options_of_settings(RunSettings)
 @options_of_settings(FlowSettings)
+@options_of_settings(EngineSettings)
 @click.option("--report", is_flag=True, help="Make a gallery at the end, OUTPUT/index.html; see lrp report.")
 @options_of_settings(ConsoleSettings)
 @click.option(
@@ -101,7 +104,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     from lrpcli.cli.explain_console import ExplainConsole
     from lrpcli.pipeline.shard import parse_shard
 
-    flow = from_options(FlowSettings, values)
+    flow, engine = from_options(FlowSettings, values), from_options(EngineSettings, values)
     shard = parse_shard(flow.shard, os.environ)
     if values["report"]:
         _require_place_for_report(output)
@@ -109,7 +112,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     share = shard.share(sources)
     console = ExplainConsole(len(share), output, skipped, said, share)
     if sources:
-        _explain(sources, console, shard, _settings(output, values, policy, flow))
+        _explain(sources, console, shard, _settings(output, values, policy, flow), engine)
     else:
         with console:
             pass
@@ -140,23 +143,32 @@ def _report(output: Path, flow: FlowSettings, *, quiet: bool) -> None:
         make_report(output, ReportSettings(jobs=flow.jobs), quiet=quiet)
 
 
-def _explain(sources: "Sequence[Source]", console: "Console", shard: "Shard", settings: RunSettings) -> None:
+def _explain(
+    sources: "Sequence[Source]", console: "Console", shard: "Shard", settings: RunSettings, engine: EngineSettings
+) -> None:
     """Explains the shard's images and shows each. Raises LrpError, Interrupted or BrokenPipeError."""
-    from lrpcli.scale import Job, find_executor
+    from lrpcli.records.description import EXPLAIN_FILES
 
+    engine.require_rows(sources, settings.output.scale)
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
+    read = "lrpcli.pipeline.finished:read_finished"
+    assignment = Assignment(
+        job, read, sources, shard, settings.folder, EXPLAIN_FILES, settings.flow, engine, console.announce
+    )
 
     def announce(count: int) -> None:
         if count > LARGE or (count and settings.output.layers):
             console.announce(expected_size(count, execution.sizes(), settings.folder))
 
     with (
-        find_executor()(job, console.total, settings.flow) as execution,
+        find_executor(engine.engine)(assignment) as execution,
         Interrupts() as interrupts,
         console,
-        closing(execution.records(sources, interrupts.stop, announce)) as records,
+        closing(execution.records(interrupts.stop, announce)) as records,
     ):
         console.show_all(records, fail_fast=settings.flow.fail_fast)
+        if not console.left and not console.failed:
+            execution.note_done()
 
 
 def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool) -> tuple[tuple[str, ...], Path]:

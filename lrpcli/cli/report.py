@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrpcli.cli.options import FilledPath, from_options, options_of_settings, verbosity
-from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.cli.terminal import note, say_json, say_path
 from lrpcli.records.json_values import json_path
 from lrpcli.records.text import one_line
 from lrpcli.report.settings import ReportSettings
+from lrpcli.scale.devices import usable_cpus
 
 if TYPE_CHECKING:
     from lrpcli.report.run import Report

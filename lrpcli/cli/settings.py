@@ -1,6 +1,5 @@
 """Options from elsewhere: LRP_* variables and a settings file. Flags come first, then variables, file and defaults."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -175,8 +174,3 @@ def with_origin(error: click.BadParameter) -> click.BadParameter:
             text = f"{error.message} (from {source})"
             return click.BadParameter(text, error.ctx, error.param, error.param_hint)
     return error
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,10 +8,11 @@ import click
 
 import lrpcli
 from lrpcli.cli.options import verbosity
-from lrpcli.cli.settings import usable_cpus, variables_of
+from lrpcli.cli.settings import variables_of
 from lrpcli.cli.terminal import say, say_json
 from lrpcli.errors import WeightsError
 from lrpcli.records.text import one_line
+from lrpcli.scale.devices import usable_cpus
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "onnx", "timm",
             "huggingface_hub", "pyarrow", "click")  # fmt: skip

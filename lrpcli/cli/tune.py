@@ -20,13 +20,14 @@ from lrpcli.cli.options import (
     say_loading,
     verbosity,
 )
-from lrpcli.cli.settings import Configurable, settings_options, usable_cpus
+from lrpcli.cli.settings import Configurable, settings_options
 from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.evaluation.settings import EvaluationSettings, PerturbationSettings
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.pipeline.settings import FlowSettings, ModelSettings, PreprocessingSettings
+from lrpcli.scale.devices import usable_cpus
 from lrpcli.setting import settings_of
 from lrpcli.tuning.settings import SearchSettings, TuningRunSettings
 

@@ -17,6 +17,7 @@ from lrpcli.errors import ImageError, UsageError
 from lrpcli.images.find import Source
 from lrpcli.pictures.encode import FORMATS
 from lrpcli.pictures.figure import METADATA, figure_bytes, own_style
+from lrpcli.records.division import ended_images
 from lrpcli.records.ended import ended_record, is_clash
 from lrpcli.records.folder import names_in
 from lrpcli.records.index import Index
@@ -126,6 +127,13 @@ def _page_bytes(figure: "Figure", settings: SheetSettings) -> bytes:
 
 
 def write_sheet_of_all(run: CompareRun, sources: Sequence[Source]) -> tuple[list[str], int]:
-    """Writes the sheet of all images once all have ended in some shard: its paths, and how many have ended."""
+    """Writes the sheet of all images once all have ended in some shard: its paths, and how many have ended.
+
+    Before that only the journals' last lines are read: each of n shards asks, and one needs the answer.
+    """
+    if run.shard.count > 1:
+        ended = ended_images(run.folder, run.files, run.description.fingerprint, len(sources))
+        if ended < len(sources):
+            return [], ended
     with closing(SheetOfAll(run, sources)) as every:
         return (every.write() if every.ended == len(sources) else []), every.ended

@@ -1,6 +1,5 @@
 """A run of `lrp compare`: the models and their engines, what the results depend on, and one scale for all images."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -14,7 +13,6 @@ from lrpcli.compare.stage import ColumnMap, Comparing, PreparationForModels, Way
 from lrpcli.compare.variants import MOST, Variant
 from lrpcli.compare.write import SheetWriter
 from lrpcli.errors import UsageError
-from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
@@ -24,6 +22,7 @@ from lrpcli.pipeline.expected_size import KindSize
 from lrpcli.pipeline.explain import Engine
 from lrpcli.pipeline.explain_run import labels_hash
 from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
+from lrpcli.pipeline.row import Whole
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH
 from lrpcli.pipeline.shard import WHOLE, Shard
@@ -43,10 +42,10 @@ class CompareRun(Run[list[ColumnMap], Compared]):
 
     common_scale: bool = False
 
-    def ready(self, share: Sequence[Source], resume: Resume[Compared]) -> CompareStages:
+    def ready(self, whole: Whole, resume: Resume[Compared]) -> CompareStages:
         """See Run."""
         load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
-        stages = super().ready(share, resume)
+        stages = super().ready(whole, resume)
         resume.still_fits = writer_of(stages).fits
         return stages
 

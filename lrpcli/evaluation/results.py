@@ -19,6 +19,7 @@ from lrpcli.pictures.drawing import plain_matplotlib
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stream import prepare_one
 from lrpcli.pipeline.workers import Workers
+from lrpcli.records.division import ended_images
 from lrpcli.records.ended import ended_record, is_clash
 from lrpcli.records.index import Index
 from lrpcli.records.record import Record
@@ -58,6 +59,17 @@ class Collected:
                 elif not isinstance(record, Measurement) or self.run.evaluator.fits(record, source.path):
                     self._add(replace(record, input=source.path))
 
+    def add_ended(self, sources: Sequence[Source]) -> int:
+        """Adds what the journals say as soon as all shards have ended; how many images have.
+
+        Before that only the journals' last lines are read: each of n shards asks, and one needs the answer.
+        """
+        ended = ended_images(self.run.folder, self.run.files, self.run.description.fingerprint, len(sources))
+        if ended < len(sources):
+            return ended
+        self.add_journaled(sources)
+        return self.ended
+
     def write(self, workers: Workers) -> Results | None:
         """Writes results.json, results.csv and pictures, and gives the content of the first.
 
@@ -89,6 +101,20 @@ class Collected:
             for name in ("curves.png", "strip.png"):
                 (run.folder / name).unlink(missing_ok=True)
         return results
+
+
+def write_results(
+    run: EvaluationRun, workers: Workers, sources: Sequence[Source], whole: bool
+) -> tuple[Results | None, int]:
+    """Writes the results by what the journals say, once all images have ended, and says how many have.
+
+    With `whole` it is known that all have. For a run that is loaded in another process.
+    """
+    collected = Collected(run)
+    if whole:
+        collected.add_journaled(sources)
+    ended = len(sources) if whole else collected.add_ended(sources)
+    return collected.write(workers) if ended == len(sources) else None, ended
 
 
 def csv_bytes(summary: Summary) -> bytes:

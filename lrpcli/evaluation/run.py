@@ -17,6 +17,8 @@ from lrpcli.images.find import Source
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
 from lrpcli.pipeline.decode import Prepared
+from lrpcli.pipeline.finished import NetFacts
+from lrpcli.pipeline.row import Whole
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
@@ -56,10 +58,15 @@ class EvaluationRun(Run[Measurement, Measurement]):
 
     evaluator: Evaluator
 
-    def ready(self, share: Sequence[Source], resume: Resume[Measurement]) -> Stages[Measurement, Measurement]:
+    def ready(self, whole: Whole, resume: Resume[Measurement]) -> Stages[Measurement, Measurement]:
         """See Run; what an earlier run wrote down counts if it is whole."""
         resume.still_fits = lambda measurement, path, name: self.evaluator.fits(measurement, path)
-        return super().ready(share, resume)
+        return super().ready(whole, resume)
+
+    @property
+    def facts(self) -> NetFacts:
+        """See Run."""
+        return NetFacts(self.evaluator.model.outputs)
 
     def reporting(self, progress: Progress) -> "EvaluationRun":
         """The same, with `progress` told of the images that go through the net."""
@@ -85,6 +92,11 @@ def prepare_run(
     return EvaluationRun(
         settings.folder, EVALUATE_FILES, Measurement, describe(evaluator), stages, shard, settings.flow.force, evaluator
     )
+
+
+def passes_per_image(run: EvaluationRun, workers: object) -> int:
+    """See Evaluator.passes_per_image; for a run that is loaded in another process."""
+    return run.evaluator.passes_per_image
 
 
 def _class_folders(model: Model, settings: EvaluationSettings, sources: Sequence[Source]) -> ClassFolders | None:

@@ -3,7 +3,8 @@
 import os
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import overload
 
 import numpy as np
@@ -52,11 +53,29 @@ class SourceList(Sequence[Source]):
         path = self._text(self._paths[index], self._path_lengths[index])
         return Source(path, self._text(self._names[index], self._name_lengths[index]))
 
+    def feed(self, update: Callable[[bytes | bytearray | memoryview], object]) -> None:
+        """Gives a hash all that the list consists of."""
+        for part in (self._paths, self._names, self._path_lengths, self._name_lengths):
+            update(len(part).to_bytes(8))
+            update(memoryview(part).cast("B") if part else b"")
+        update(self._bytes)
+
     def _text(self, start: int, length: int) -> str:
         return os.fsdecode(bytes(self._bytes[start : start + length]))
 
     def __iter__(self) -> Iterator[Source]:
         return (self[index] for index in range(len(self)))
+
+
+def list_digest(sources: Sequence[Source]) -> str:
+    """Stands for the names of a list in their order: two lists with the same digest have the same names."""
+    digest = blake2b(digest_size=8)
+    if isinstance(sources, SourceList):
+        sources.feed(digest.update)
+    else:
+        for source in sources:
+            digest.update(os.fsencode(source.name) + b"\0")
+    return digest.hexdigest()
 
 
 def require_unique_names(sources: Iterable[Source]) -> SourceList:

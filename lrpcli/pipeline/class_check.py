@@ -1,23 +1,12 @@
 """Whether maps depend on the class: how alike those of the best and of the second class of an image are."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 
-CHECKED = 20
-"""Images of a run that are checked."""
 SIGNED_STARTS = ("logit", "contrastive", "contrastive-positive")
 """Starts whose map turns its sign with the logit's."""
-
-
-def sampled_names(sources: Sequence[Source]) -> frozenset[str]:
-    """The names of CHECKED images, evenly spread over a run; of all, if it has fewer."""
-    count = min(CHECKED, len(sources))
-    return frozenset(sources[place * len(sources) // count].name for place in range(count))
 
 
 def class_cosines(explainer: Explainer, x: Tensor) -> list[float | None]:

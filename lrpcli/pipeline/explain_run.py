@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 import lrpcli
-from lrpcli.images.find import Source
 from lrpcli.lrp.explainer import Explainer
 from lrpcli.models import load_model
 from lrpcli.models.model import Model
 from lrpcli.pictures.drawing import load_matplotlib
 from lrpcli.pictures.style import CROP
 from lrpcli.pipeline.agenda import Agenda
-from lrpcli.pipeline.class_check import sampled_names
 from lrpcli.pipeline.decode import Preparation
 from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
+from lrpcli.pipeline.finished import NetFacts
 from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
+from lrpcli.pipeline.row import Whole
 from lrpcli.pipeline.run import Run
 from lrpcli.pipeline.settings import BATCH, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
@@ -43,16 +43,23 @@ class ExplainRun(Run[Answer, Explained]):
     common_scale: bool = False
     check_class: bool = False
 
-    def ready(self, share: Sequence[Source], resume: Resume[Explained]) -> ExplainStages:
+    def ready(self, whole: Whole, resume: Resume[Explained]) -> ExplainStages:
         """See Run; what an earlier run wrote down counts if it has the classes and files that are asked for."""
-        stages = super().ready(share, resume)
+        stages = super().ready(whole, resume)
         if self.check_class:
-            stages = _checking(stages, sampled_names(share))
-        writer = _writer_of(stages)
+            stages = _checking(stages, whole.sample)
+        writer = replace(_writer_of(stages), owner=self.owner)
+        stages = replace(stages, write=writer)
         if writer.settings.figures:
             load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
         resume.still_fits = writer.fits
         return stages
+
+    @property
+    def facts(self) -> NetFacts:
+        """See Run."""
+        writer = _writer_of(self.stages)
+        return NetFacts(writer.model.outputs, writer.targets.count)
 
     def sizes(self) -> list[KindSize]:
         """What the files of one image will take, for each kind of them; those of all its maps together."""

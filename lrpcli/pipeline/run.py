@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
 
 from lrpcli.images.find import Source
+from lrpcli.images.sources import list_digest
 from lrpcli.pipeline.agenda import Agenda
+from lrpcli.pipeline.finished import NetFacts
+from lrpcli.pipeline.row import Row, Whole
 from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
@@ -50,32 +53,68 @@ class Run(Generic[T, R]):
         stop = stop or threading.Event()
         if not self.force:
             require_same_run(self.folder, self.files, self.description)
+        division = None if self.shard.count == 1 else f"{self.shard.count}-{list_digest(sources)}"
         with Resume(
-            self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name, force=self.force
-        ) as resume:
+            self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name,
+            force=self.force, division=division,
+        ) as resume:  # fmt: skip
             if held is not None:
                 resume.keep_lock(held)
             self.description.write(self.folder, self.files, self.owner)
             share = self.shard.share(sources)
-            resume.begin_run(RunLine(self.shard.number, self.shard.count, len(sources), len(share)))
-            agenda = Agenda(share, self.ready(share, resume), workers, resume, stop)
-            agenda.look_up()
-            announce(agenda.count_work())
-            agenda.try_suspects()
-            self.agree(agenda)
-            with closing(agenda.records()) as records:
-                for record in records:
-                    resume.end(record)
-                    yield record.below(str(self.folder))
+            yield from self._work(share, len(sources), Whole(len(share), share), workers, stop, resume, announce)
+
+    def work_on(self, row: Row, workers: Workers, stop: threading.Event) -> Generator[R | Record, None, None]:
+        """Works on a row, whoever else works on others; a record for each of its images, in order.
+
+        The folder holds the run's description already. What was handed over with the row is all that is known of it,
+        also where the run is forced.
+        """
+        run = replace(self, shard=row.shard, force=False)
+        fingerprint, name = self.description.fingerprint, row.shard.name
+        with Resume(run.folder, run.files, run.kind, fingerprint, name, handed=row.handed) as resume:
+            yield from run._work(row.sources, row.images, row.whole, workers, stop, resume, lambda count: None)
+
+    def _work(
+        self,
+        share: Sequence[Source],
+        images: int,
+        whole: Whole,
+        workers: Workers,
+        stop: threading.Event,
+        resume: Resume[R],
+        announce: Callable[[int], None],
+    ) -> Generator[R | Record, None, None]:
+        """Records of the shard's share, of a run of so many `images`."""
+        line = RunLine(self.shard.number, self.shard.count, images, len(share))
+        resume.begin_run(line)
+        agenda = Agenda(share, self.ready(whole, resume), workers, resume, stop)
+        agenda.look_up()
+        announce(agenda.count_work())
+        agenda.try_suspects()
+        self.agree(agenda)
+        ended = 0
+        with closing(agenda.records()) as records:
+            for record in records:
+                resume.end(record)
+                ended += 1
+                if ended == len(share) and self.shard.count > 1:
+                    resume.end_run(line)
+                yield record.below(str(self.folder))
+
+    @property
+    def facts(self) -> NetFacts:
+        """What a later run needs to know of the net to see without it that everything is done."""
+        return NetFacts(None)
 
     @property
     def owner(self) -> str:
         """What the names of this run's temporary files hold."""
         return self.files.owner(self.shard.name)
 
-    def ready(self, share: Sequence[Source], resume: Resume[R]) -> Stages[T, R]:
-        """The stages for this share of the images; nothing has been looked up yet."""
-        return self.stages.fitted(len(share))
+    def ready(self, whole: Whole, resume: Resume[R]) -> Stages[T, R]:
+        """The stages for these images; nothing has been looked up yet."""
+        return self.stages.fitted(whole.images)
 
     def agree(self, agenda: Agenda[T, R]) -> None:
         """Called once suspects are tried: what depends on all images may change the stages, and what images need."""

@@ -195,7 +195,7 @@ class _Worker:
 
     def _last_words(self) -> str:
         code = self._reaped()
-        how = f"exit {code}" if code is None or code >= 0 else _signal_name(-code)
+        how = f"exit {code}" if code is None or code >= 0 else signal_name(-code)
         return f"{how}.{_quoted(self._written())}"
 
     def _reaped(self) -> int | None:
@@ -256,7 +256,8 @@ def _with_note(error: Exception, note: str) -> Exception:
     return ImageError(error.kind, str(error) + _quoted(note)) if isinstance(error, ImageError) else error
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """What a signal is called."""
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrpcli.records.journal import CLASHED, RUN, Line, lines_at
+from lrpcli.records.journal import CLASHED, RUN, Line, picked_lines
 
 
 @dataclass
@@ -24,4 +24,4 @@ class Clashes:
     def lines(self, output: Path) -> Iterator[Line]:
         """The lines again, journal by journal. OutputError if one cannot be read."""
         for journal, places in self.places.items():
-            yield from lines_at(output, journal, places)
+            yield from picked_lines(output, journal, None, places) if places else ()

@@ -4,7 +4,8 @@ import hashlib
 import os
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -26,6 +27,7 @@ from lrpcli.records.journal import (
     failure_kind,
     open_journal,
     parse_line,
+    picked_lines,
     read_lines,
     unusable,
 )
@@ -62,12 +64,27 @@ def _bits(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
+@dataclass(frozen=True)
+class Selection:
+    """All that journals hold of some images: the positions of the lines, by the journals' names.
+
+    It lets another process know these images without reading the journals.
+    """
+
+    places: Mapping[str, NDArray[np.uint64]]
+
+    def lines(self, output: Path, run: str | None) -> "Callable[[str], Iterator[Line]]":
+        """What gives the lines of a journal; see read_lines."""
+        return lambda journal: picked_lines(output, journal, run, self.places[journal].tolist())
+
+
 class Index:
     """The journals' lines about each image, found by its name; `run` is the fingerprint whose results count, None: all.
 
     Within a journal, a later line is one that stands further down, whatever the clock said. Of several journals the one
     whose last line about the image has the latest time comes last. `seen` is given every line with its journal's name.
-    With `contents`, finished images of this run are found by what is in them, too. OutputError if a journal cannot be
+    With `contents`, finished images of this run are found by what is in them, too. `journals` are those that are read,
+    all unless they are named; `lines` gives those of one, all unless it is given. OutputError if a journal cannot be
     read.
     """
 
@@ -79,15 +96,17 @@ class Index:
         *,
         seen: Callable[[str, Line], None] = lambda journal, line: None,
         contents: bool = False,
+        journals: Sequence[str] | None = None,
+        lines: Callable[[str], Iterator[Line]] | None = None,
     ) -> None:
-        self.journals = files.journals_in(output)
+        self.journals = files.journals_in(output) if journals is None else list(journals)
         self._files = _Files(output, self.journals)
         names, codes, places = array("Q"), array("B"), array("Q")
         times: list[NDArray[np.float64]] = []
         self._contents: dict[int, int] = {}
         for number, journal in enumerate(self.journals):
             first, own = len(names), array("d")
-            for line in read_lines(output, journal, run):
+            for line in read_lines(output, journal, run) if lines is None else lines(journal):
                 seen(journal, line)
                 if line.code in (SKIPPED, RUN, CLASHED):
                     continue
@@ -117,6 +136,25 @@ class Index:
             line = self._line(row)
             if line is not None:
                 yield self._known(row + 1, line)
+
+    def has_finished(self, name: str) -> bool:
+        """Whether the last line about an image says that it is finished; a quick look for counting."""
+        end = self._end(np.uint64(identity(name)))
+        return end > 0 and int(self._codes[end - 1]) == OK
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether there are lines about each of these images."""
+        return all(self._end(np.uint64(identity(name))) for name in names)
+
+    def select(self, names: Iterable[str]) -> Selection:
+        """Every line about images of these names."""
+        wanted = np.fromiter(map(identity, names), np.uint64)
+        first, end = (np.searchsorted(self._names, wanted, side) for side in ("left", "right"))
+        rows = np.concatenate([np.arange(*ends) for ends in zip(first, end, strict=True)] or [np.empty(0, np.intp)])
+        places = np.sort(self._places[rows.astype(np.intp)])
+        numbers = places >> np.uint64(_PLACE)
+        positions = places & np.uint64((1 << _PLACE) - 1)
+        return Selection({self.journals[number]: positions[numbers == number] for number in np.unique(numbers)})
 
     def _known(self, end: int, line: Line) -> Known:
         """What is known of an image, of whose lines the last one is before `end`."""

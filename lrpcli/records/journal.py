@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -192,15 +192,13 @@ def read_lines(output: Path, name: str, run: str | None = None, start: int = 0) 
         raise unusable("read", error, output / FOLDER / name) from error
 
 
-def lines_at(output: Path, name: str, places: Sequence[int]) -> Iterator[Line]:
-    """The lines of a journal that begin at these positions, but for torn ones. OutputError if it cannot be read."""
-    if not places:
-        return
+def picked_lines(output: Path, name: str, run: str | None, positions: Iterable[int]) -> Iterator[Line]:
+    """The lines of a journal that begin at these positions, see read_lines."""
     try:
         with open_journal(output, name) as file:
-            for place in places:
-                file.seek(place)
-                line = parse_line(file.readline(), place)
+            for position in positions:
+                file.seek(position)
+                line = _as_of(parse_line(file.readline(), position), run)
                 if line is not None:
                     yield line
     except OSError as error:
@@ -209,13 +207,17 @@ def lines_at(output: Path, name: str, places: Sequence[int]) -> Iterator[Line]:
 
 def _lines(file: BinaryIO, run: str | None, position: int) -> Iterator[Line]:
     for data in file:
-        line = parse_line(data, position)
+        line = _as_of(parse_line(data, position), run)
         position += len(data)
-        if line is None:
-            continue
-        if line.code in (FAILED, OK, SKIPPED) and run is not None and line.run != run:
-            line = replace(line, code=OUTDATED if line.code == OK else DROPPED)
-        yield line
+        if line is not None:
+            yield line
+
+
+def _as_of(line: Line | None, run: str | None) -> Line | None:
+    """What a line says to a run of these settings."""
+    if line is None or run is None or line.run == run or line.code not in (FAILED, OK, SKIPPED):
+        return line
+    return replace(line, code=OUTDATED if line.code == OK else DROPPED)
 
 
 def parse_line(data: bytes, position: int = 0) -> Line | None:

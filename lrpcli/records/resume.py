@@ -11,6 +11,9 @@ from typing import Generic
 
 from lrpcli.errors import ImageError, LrpError
 from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.division import ENDED as ENDED_SHARD
+from lrpcli.records.division import journals_to_read
+from lrpcli.records.handed import Attempts, Handed
 from lrpcli.records.identity import CHANGED, OTHER, SAME, UNKNOWN, Content, FileState, compare, recorded_path
 from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLine, is_idle
@@ -22,6 +25,8 @@ BEGUN = 2
 """An image that was under way when so many runs in a row were killed is a suspect."""
 DEATHS = 3
 """So many runs in a row may be killed while one image is tried alone; after that the image is `crashed`."""
+BEGUN_HERE = 1
+"""The same where another process of this run has died, and nobody has ended that from outside."""
 TODO, ENDED, CRASHED, CLASHED, UNSURE, SUSPECT = range(6)
 """What an image needs: work; none, as it is finished; none, as it is `crashed`; none, as its name belongs to another
 image; that its content is looked at before anything can be said; or first to be tried alone.
@@ -35,34 +40,59 @@ class Resume(Generic[R]):
     """The journal of one shard, and what all journals of the folder know; `shard`, such as "1-of-4", is its name.
 
     `kind` is the class of the records of finished images, `run` the fingerprint of the settings: results of others do
-    not count, and with `force` none does. UsageError if another process works on this shard; OutputError if the folder
-    cannot be written.
+    not count, and with `force` none does. `division` is that of journals_to_read, None where all journals are to be
+    read; `handed` is what another process has read of them. UsageError if another process works on this shard;
+    OutputError if the folder cannot be written.
     """
 
     def __init__(
-        self, output: Path, files: RunFiles, kind: type[R], run: str, shard: str, *, force: bool = False
+        self,
+        output: Path,
+        files: RunFiles,
+        kind: type[R],
+        run: str,
+        shard: str,
+        *,
+        force: bool = False,
+        division: str | None = None,
+        handed: Handed | None = None,
     ) -> None:
         self.output, self.files, self.kind, self.run, self.force = output, files, kind, run, force
+        self._begun, self._accused = BEGUN, frozenset[str]()
+        """Names of images that ended a process of this run with nothing beside them."""
         self.still_fits: Callable[[R, str, str], bool] | None = None
         """Whether a finished image is what this run would make of the one at a path, with a name; None: all are."""
         self._states: dict[str, FileState | None] = {}
         self._under_way: set[str] = set()
-        self._journal = Journal(output, files.journal(shard), alone=True)
-        self._index = Index(output, files, run, contents=not files.named)
+        own = files.journal(shard)
+        journals = None if division is None else journals_to_read(output, files, own, division)
+        self._journal = Journal(output, own, alone=True)
+        try:
+            self._index = self._read_journals(own, journals) if handed is None else self._take_over(own, handed)
+        except BaseException:
+            self._journal.close()
+            raise
         self._found: dict[str, Line] = {}
         """Images that were found finished under another name."""
-        self._clean(files.journal(shard))
+        if handed is None:
+            clean_up(output, files, self._index, own, {FOLDER, *([""] if files.at_top else [])})
+        else:  # whoever hands out rows cleans up what belongs to no image: there may be thousands of rows
+            clean_up(output, files, self._index, own, set())
 
-    def _clean(self, own: str) -> None:
-        """Removes temporary files of killed runs, which lie beside the results of what was under way."""
-        places = {own: {FOLDER, *([""] if self.files.at_top else [])}}
-        for journal, name in self._index.unfinished() if self.files.named else ():
-            places.setdefault(journal, set()).add(posixpath.dirname(name))
-        for journal, folders in places.items():
-            # Another shard may be at work right now, and then its files are no leftovers.
-            if journal == own or is_idle(self.output, journal):
-                for folder in folders:
-                    remove_leftovers(self.output, self.files.owner(self.files.shard(journal)), folder)
+    def _read_journals(self, own: str, journals: list[str] | None) -> Index:
+        return Index(self.output, self.files, self.run, contents=not self.files.named, journals=journals)
+
+    def _take_over(self, own: str, handed: Handed) -> Index:
+        """The index of what was handed over. Where a process died of it before, the cause is looked for at once."""
+        attempts = Attempts(own, handed.since)
+        index = Index(
+            self.output, self.files, self.run, seen=attempts.read, contents=not self.files.named,
+            journals=handed.journals(own), lines=lambda journal: handed.read(self.output, journal, own, self.run),
+        )  # fmt: skip
+        attempts.require_hope(self.output)
+        if attempts.count:
+            self._begun, self._accused = BEGUN_HERE, frozenset(attempts.accused)
+        return index
 
     def look(self, path: str, name: str) -> int:
         """What the image at `path` needs, see TODO. One that needs nothing has a record, an unsure one is settled."""
@@ -99,12 +129,14 @@ class Resume(Generic[R]):
             return UNSURE
         if relation == OTHER:
             return CLASHED
+        if name in self._accused and known.code in (FAILED, *UNFINISHED):
+            return CRASHED
         if known.code == FAILED and known.deaths >= DEATHS:
             return LAST
         if known.code in UNFINISHED:
             if known.deaths >= DEATHS and not self.force:
                 return CRASHED
-            suspect = known.deaths > 0 or known.begun >= BEGUN
+            suspect = known.deaths > 0 or known.begun >= self._begun
             return SUSPECT + min(known.deaths, DEATHS - 1) if suspect else TODO
         return ENDED if relation == SAME and known.code == OK and self._is_whole(known.line, path, name) else TODO
 
@@ -137,7 +169,8 @@ class Resume(Generic[R]):
         if need == CLASHED and known is not None and known.finished is not None:
             return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
         if need == CRASHED:
-            return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
+            deaths = 0 if known is None else known.deaths
+            return Record.failed(path, name, _crash(path, None if name in self._accused else deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else record.as_skipped(path, name)
@@ -155,6 +188,10 @@ class Resume(Generic[R]):
     def begin_run(self, line: RunLine) -> None:
         """Writes down that a run begins."""
         self._append(line.as_json())
+
+    def end_run(self, line: RunLine) -> None:
+        """Writes down that all images of the shard have ended."""
+        self._append({**line.as_json(), "type": ENDED_SHARD})
 
     def take(self, path: str, name: str) -> None:
         """Remembers what the file of an image looks like before it is decoded."""
@@ -202,6 +239,21 @@ class Resume(Generic[R]):
         self._journal.close()
 
 
+def clean_up(output: Path, files: RunFiles, index: Index, own: str, folders: set[str]) -> None:
+    """Removes temporary files of killed runs, which lie beside the results of what was under way.
+
+    Those of the journal `own` also lie in `folders`, by their paths below the output folder.
+    """
+    places = {own: set(folders)}
+    for journal, name in index.unfinished() if files.named else ():
+        places.setdefault(journal, set()).add(posixpath.dirname(name))
+    for journal, found in places.items():
+        # Another shard may be at work right now, and then its files are no leftovers.
+        if journal == own or is_idle(output, journal):
+            for folder in found:
+                remove_leftovers(output, files.owner(files.shard(journal)), folder)
+
+
 def _damaged(path: str, name: str) -> Record:
     return Record.failed(path, name, ImageError(
         "io",
@@ -218,9 +270,14 @@ def _clash(path: str, name: str, other: str) -> ImageError:
     )
 
 
-def _crash(path: str, deaths: int) -> ImageError:
+def _crash(path: str, deaths: int | None) -> ImageError:
+    """`deaths` is the number of runs that ended while the image was alone; None for processes of this run."""
+    died = (
+        "ended the process that worked on it, at last with no other image beside it"
+        if deaths is None
+        else f"was tried alone by {deaths} runs, and each of them was ended from outside meanwhile"
+    )
     return ImageError(
         "crashed",
-        f"The image {path!r} was tried alone by {deaths} runs, and each of them was ended from outside meanwhile. It "
-        "is passed over this time; a run that finds nothing else to do tries it again.",
+        f"The image {path!r} {died}. It is passed over this time; a run that finds nothing else to do tries it again.",
     )

@@ -27,7 +27,7 @@ from lrpcli.records.journal import (
     RunLine,
     failure_kind,
     is_idle,
-    lines_at,
+    picked_lines,
     read_lines,
 )
 from lrpcli.records.json_values import Fields
@@ -237,7 +237,7 @@ class StatusReader:
         for image in self._failed:
             yield from _failed(self._since.get(image) or self._index.last(image))
         for name, shard in self._own.items():
-            for line in lines_at(self.output, name, shard.clashes):
+            for line in picked_lines(self.output, name, None, shard.clashes) if shard.clashes else ():
                 yield from _failed(line)
 
     def close(self) -> None:

@@ -1,60 +1,153 @@
-"""Where a run is worked on: one line an executor. Imports nothing heavy."""
+"""Where a run is worked on: one line an engine. Imports nothing heavy."""
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lrpcli.errors import UsageError
 from lrpcli.pipeline.settings import FlowSettings
+from lrpcli.setting import require_choices, setting
 
 if TYPE_CHECKING:
     from lrpcli.images.find import Source
     from lrpcli.pipeline.expected_size import KindSize
     from lrpcli.pipeline.run import Run
+    from lrpcli.pipeline.shard import Shard
+    from lrpcli.records.description import RunFiles
     from lrpcli.records.record import Record
 
+INLINE = "inline"
 TABLE = {
-    "inline": "lrpcli.scale.inline:execute",
+    INLINE: "lrpcli.scale.inline:begin",
+    "processes": "lrpcli.scale.processes:begin",
+    "ray": "lrpcli.scale.ray:begin",
 }
 """Name -> "module:function" of an Executor."""
-DEFAULT = "inline"
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Where a run is worked on; its results depend on none of these. UsageError for what does not go together."""
+
+    engine: str = setting(
+        INLINE, metavar="NAME", choices=tuple(TABLE),
+        help="Where images are worked on: {choices}; in one process, in several with a net each, or on a Ray cluster.",
+    )  # fmt: skip
+    workers: int | None = setting(
+        None, metavar="N", least=1, most=1024, shown_default="one for each GPU, or for 4 CPUs, at least 2",
+        help="Nets at once, of --engine processes and ray.",
+    )  # fmt: skip
+    ray_address: str | None = setting(
+        None, metavar="ADDRESS", shown_default="RAY_ADDRESS, or a cluster of this machine for this run",
+        help="The Ray cluster, such as auto or ray-head:6379.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        if self.engine == INLINE and self.workers is not None:
+            raise UsageError(
+                "--workers counts the nets of --engine processes or ray. Name one of them, or leave --workers out."
+            )
+        if self.engine != "ray" and self.ray_address is not None:
+            raise UsageError("--ray-address goes with --engine ray. Name that, or leave it out.")
+
+    def require_rows(self, sources: "Sequence[Source]", scale: str | float = "") -> None:
+        """UsageError for what a single process has to do: reading a stream, or a scale for all images."""
+        from lrpcli.paths import is_stream
+
+        if self.engine == INLINE:
+            return
+        if scale == "run":
+            raise UsageError(
+                f"--scale run needs all images in one process, so it does not go with --engine {self.engine}. Give a "
+                "number, or take --engine inline."
+            )
+        stream = next((source.path for source in sources if is_stream(source.path)), None)
+        if stream is not None:
+            raise UsageError(
+                f"The stream {stream!r} can be read by this process alone, so it does not go with --engine "
+                f"{self.engine}. Name a file, or take --engine inline."
+            )
 
 
 @dataclass(frozen=True)
 class Job:
-    """How a run is made, wherever that is: "module:function" and its arguments, so that it can be sent elsewhere."""
+    """How a run is made, wherever that is: "module:function" and its arguments, so that it can be sent elsewhere.
+
+    The first argument is the settings, which have a `flow`.
+    """
 
     prepare: str
-    arguments: tuple[object, ...]
+    arguments: tuple[Any, ...]
 
     def load(self) -> "Run[Any, Any]":
         """The run, ready to begin: the model is loaded. Raises LrpError; nothing has been written then."""
         run: Run[Any, Any] = resolve_name(self.prepare)(*self.arguments)
         return run
 
+    def placed(self, device: str, jobs: int) -> "Job":
+        """The same on a device, with so many processes that decode."""
+        settings, *others = self.arguments
+        flow = replace(settings.flow, device=device, jobs=jobs)
+        return replace(self, arguments=(replace(settings, flow=flow), *others))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A job and the images of its run; `shard` is the one that is to be done, `files` are the names in `folder`.
+
+    `read_finished` is "module:function" that reads a finished image's record without a net, as pipeline.finished does.
+    `warn` is given sentences about processes that died, or are waited for.
+    """
+
+    job: Job
+    read_finished: str
+    sources: "Sequence[Source]"
+    shard: "Shard"
+    folder: Path
+    files: "RunFiles"
+    flow: FlowSettings
+    engine: EngineSettings
+    warn: Callable[[str], None] = lambda text: None
+
+    @property
+    def share(self) -> "Sequence[Source]":
+        """The images of the shard."""
+        return self.shard.share(self.sources)
+
 
 class Execution(Protocol):
-    """A job whose run is ready to begin."""
+    """A job whose run is ready to begin; `is_finished` if it is known without a net that everything is done."""
+
+    is_finished: bool
 
     def records(
-        self, sources: "Sequence[Source]", stop: threading.Event, announce: Callable[[int], None]
+        self, stop: threading.Event, announce: Callable[[int], None] = ..., held: ExitStack | None = None
     ) -> "Generator[Record, None, None]":
         """See Run.records."""
 
     def sizes(self) -> "list[KindSize]":
         """See ExplainRun.sizes."""
 
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function says where the run is loaded, by its name: function(run, workers, *arguments)."""
+
+    def note_done(self, results: "Sequence[str]" = ()) -> None:
+        """Remembers that everything is done: a later run loads no net. `results` are files made of all images."""
+
 
 class Executor(Protocol):
     """Where a job is worked on."""
 
-    def __call__(self, job: Job, images: int, flow: FlowSettings) -> AbstractContextManager[Execution]:
-        """Loads a job for so many images, and gives its Execution while entered."""
+    def __call__(self, assignment: Assignment) -> AbstractContextManager[Execution]:
+        """Loads the job, and gives its Execution while entered."""
 
 
-def find_executor(name: str = DEFAULT) -> Executor:
+def find_executor(name: str) -> Executor:
     """The executor of that name."""
     executor: Executor = resolve_name(TABLE[name])
     return executor

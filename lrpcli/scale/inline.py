@@ -2,32 +2,26 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from lrpcli.images.find import Source
 from lrpcli.pipeline.settings import FlowSettings
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.record import Record
-from lrpcli.scale import Job
+from lrpcli.scale import Assignment, Job
 
 if TYPE_CHECKING:
     from lrpcli.pipeline.expected_size import KindSize
 
 
 @dataclass
-class InlineExecution:
-    """A run in this process; see scale.Execution."""
+class Loaded:
+    """A run in this process, and what decodes for it."""
 
     run: Any
     workers: Workers
-
-    def records(
-        self, sources: Sequence[Source], stop: threading.Event, announce: Callable[[int], None] = lambda count: None
-    ) -> Generator[Record, None, None]:
-        """See Run.records."""
-        yield from self.run.records(sources, self.workers, stop, announce=announce)
 
     def sizes(self) -> "list[KindSize]":
         """See ExplainRun.sizes."""
@@ -35,11 +29,48 @@ class InlineExecution:
         return sizes
 
 
+@dataclass
+class InlineExecution:
+    """A run in this process; see scale.Execution."""
+
+    assignment: Assignment
+    loaded: Loaded
+    is_finished = False
+
+    def records(
+        self,
+        stop: threading.Event,
+        announce: Callable[[int], None] = lambda count: None,
+        held: ExitStack | None = None,
+    ) -> Generator[Record, None, None]:
+        """See Run.records."""
+        run, workers = self.loaded.run, self.loaded.workers
+        yield from run.records(self.assignment.sources, workers, stop, held, announce)
+
+    def sizes(self) -> "list[KindSize]":
+        """See ExplainRun.sizes."""
+        return self.loaded.sizes()
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """See scale.Execution."""
+        return resolve_name(function)(self.loaded.run, self.loaded.workers, *arguments)
+
+    def note_done(self, results: Sequence[str] = ()) -> None:
+        """See scale.Execution. This process loads the net at once, before it is known what is done."""
+
+
 @contextmanager
-def execute(job: Job, images: int, flow: FlowSettings) -> Iterator[InlineExecution]:
-    """See scale.Executor. The processes that decode get ready while torch is imported and the model loaded."""
+def execute(job: Job, images: int, flow: FlowSettings) -> Iterator[Loaded]:
+    """Loads a job for so many images; processes that decode get ready while torch is imported and the model loaded."""
     with Workers(max(1, min(flow.jobs or 1, images)), flow.timeout or None) as workers:
         from lrpcli.lrp.batch_limit import keep_freed_memory
 
         keep_freed_memory()
-        yield InlineExecution(job.load(), workers)
+        yield Loaded(job.load(), workers)
+
+
+@contextmanager
+def begin(assignment: Assignment) -> Iterator[InlineExecution]:
+    """See scale.Executor."""
+    with execute(assignment.job, len(assignment.share), assignment.flow) as loaded:
+        yield InlineExecution(assignment, loaded)

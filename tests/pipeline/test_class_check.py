@@ -8,7 +8,8 @@ from torch import nn
 
 from lrpcli import Explainer
 from lrpcli.images.find import Source
-from lrpcli.pipeline.class_check import class_cosines, sampled_names
+from lrpcli.pipeline.class_check import class_cosines
+from lrpcli.pipeline.row import Whole
 
 LRP0 = {"kind": {"linear": {"rule": "epsilon", "epsilon": 0}}}
 
@@ -53,7 +54,7 @@ def test_channels_are_summed_before_maps_are_compared():
 @pytest.mark.parametrize("count, expected", [(3, 3), (20, 20), (21, 20), (1000, 20)])
 def test_a_sample_is_spread_over_the_run(count, expected):
     names = [f"{number:04}" for number in range(count)]
-    sample = sampled_names([Source(name, name) for name in names])
+    sample = Whole(len(names), [Source(name, name) for name in names]).sample
     assert len(sample) == expected
     places = sorted(int(name) for name in sample)
     steps = {b - a for a, b in pairwise(places)}
