@@ -21,7 +21,7 @@ from lrpcli.setting import require_choices, setting
 
 MAP_SPACES = ("model", "image")
 CHANNELS = ("sum", "keep")
-MAP_TYPES = ("float32", "float16")
+MAP_TYPES = ("float32", "float16", "int16")
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
@@ -194,7 +194,10 @@ class OutputSettings:
         help="Pixels of the map: model (the net's input grid) or image (the photo).",
     )  # fmt: skip
     channels: str = setting("sum", help="Map (h, w) or (3, h, w).", metavar="sum|keep", choices=CHANNELS)
-    dtype: str = setting("float32", help="{choices}.", metavar="TYPE", choices=MAP_TYPES)
+    dtype: str = setting(
+        "float32", metavar="TYPE", choices=MAP_TYPES,
+        help="Of maps and layers: {choices}; int16 holds whole numbers with a scale, see lrpcli.open_maps.",
+    )  # fmt: skip
     overlay_size: int | None = setting(
         512, metavar="PIXELS|model", as_text=True,
         help="Longest side of a picture at most; small photos are enlarged up to it by a whole factor.",

@@ -1,6 +1,7 @@
 """Small pictures for the page, drawn in processes of their own: what the files hold may hang or kill a decoder."""
 
 import io
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.picture import draw, picture_scale
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.records.json_values import Fields
+from lrpcli.records.map_values import load_array, restored, stored_shape
 from lrpcli.report.rows import ReportedRun
 
 QUALITY = {"quality": 75, "method": 1}
@@ -86,14 +88,15 @@ def mean_map(paths: list[str]) -> NDArray[np.float32]:
 def read_map(path: str) -> NDArray[np.float32]:
     """The relevance (h, w) in a .npy file, channels summed; ImageError if it holds anything else."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)  # a file that is too short is refused, not allocated
-        if not isinstance(stored, np.ndarray) or stored.dtype.kind != "f" or stored.ndim not in (2, 3):
+        stored = load_array(path)  # a file that is too short is refused, not allocated
+        if len(stored_shape(stored)) not in (2, 3):
             raise ValueError("it does not hold a map")
-        if not 0 < stored.size <= MOST_VALUES:
+        if not 0 < math.prod(stored_shape(stored)) <= MOST_VALUES:
             raise ValueError("it is empty or too large")
-        summed = stored if stored.ndim == 2 else stored.sum(0, dtype=np.float64)
+        relevance = restored(stored)
+        summed = relevance if relevance.ndim == 2 else relevance.sum(0, dtype=np.float64)
         return np.nan_to_num(np.asarray(summed, np.float32), posinf=0.0, neginf=0.0)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+    except ValueError as error:
         raise ImageError("decode", f"The map {Path(path).name!r} cannot be read: {error}.") from error
 
 
