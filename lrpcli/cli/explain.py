@@ -43,7 +43,8 @@ output_options = grouped(
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
     options_of_settings(
-        OutputSettings, but=("save", "map_space", "channels", "dtype", "overlay_size", "picture_format", "quality")
+        OutputSettings,
+        but=("save", "map_space", "channels", "dtype", "overlay_size", "picture_format", "quality", "pack"),
     ),
 )  # fmt: skip
 

@@ -63,9 +63,7 @@ def _map(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
 
 
 def _layers(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
-    entries = (
-        _npy_size(row.output, settings.dtype) + ENTRY + 2 * len(row.name.encode()) for row in layer_table(model)
-    )
+    entries = (_npy_size(row.output, settings.dtype) + ENTRY + 2 * len(row.name.encode()) for row in layer_table(model))
     return KindSize(kind.name, sum(entries) + NPZ_END)
 
 

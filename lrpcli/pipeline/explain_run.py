@@ -20,7 +20,7 @@ from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.explain import Answer, Engine
 from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
 from lrpcli.pipeline.run import Run
-from lrpcli.pipeline.settings import BATCH, RunSettings
+from lrpcli.pipeline.settings import BATCH, OutputSettings, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
 from lrpcli.pipeline.targets import choose_targets
@@ -28,7 +28,9 @@ from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import Resume
+from lrpcli.records.stores import Place, Store, find_store
 
+MEGABYTE = 1_000_000
 ExplainStages = Stages[Answer, Explained]
 ExplainAgenda = Agenda[Answer, Explained]
 
@@ -53,6 +55,10 @@ class ExplainRun(Run[Answer, Explained]):
             load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
         resume.still_fits = writer.fits
         return stages
+
+    def store(self) -> Store:
+        """See Run."""
+        return _writer_of(self.stages).store
 
     def sizes(self) -> list[KindSize]:
         """What the files of one image will take, for each kind of them; those of all its maps together."""
@@ -101,6 +107,7 @@ def _writer_of(stages: ExplainStages) -> Writer:
 def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
     """Loads the model and checks that every setting fits it. Raises LrpError; nothing has been written then."""
     common_scale = is_common(settings.output.scale, shard)
+    store = find_store(settings.output.pack, Place(settings.folder, shard.name, settings.pack_size * MEGABYTE))
     model = load_model(settings.model.name, **settings.model.keywords())
     preprocessing = model.known_preprocessing()
     explainer = Explainer(
@@ -127,7 +134,7 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
                 output.picture.outside == CROP,
             ),
             Engine(explainer, targets, output.layers),
-            Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name), start=explainer.start),
+            Writer(store, model, targets, output, start=explainer.start),
             settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),
             settings.flow.jobs or 1,
         ),
@@ -151,10 +158,18 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
                 assignment.layer.name: f"{assignment.rule_name} {assignment.parameters}".strip()
                 for assignment in explainer.assignments[1:]
             },
-            "output": asdict(settings.output),
+            "output": _described(settings.output),
         },
         lrpcli.__version__,
     )
+
+
+def _described(output: OutputSettings) -> dict[str, object]:
+    """What the files depend on; without packs it is what versions wrote down that knew none."""
+    values = asdict(output)
+    if output.pack is None:
+        del values["pack"]
+    return values
 
 
 def labels_hash(labels: Sequence[str] | None) -> str | None:

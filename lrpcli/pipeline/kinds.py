@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrpcli.errors import ImageError
 from lrpcli.pictures.encode import FORMATS, picture_bytes
@@ -92,7 +92,7 @@ def _layer_table(product: "Product") -> bytes:
     return flow_csv(product.explanation.flow)
 
 
-def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[np.generic]":
+def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[Any]":
     """Relevance in the type of --dtype; ImageError if it has no room for it."""
     from lrpcli.records.map_values import stored
 

@@ -16,6 +16,7 @@ from lrpcli.records.description import RunDescription, RunFiles, require_same_ru
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import Resume
+from lrpcli.records.stores import FileStore, Place, Store
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,13 @@ class Run(Generic[T, R]):
         stop = stop or threading.Event()
         if not self.force:
             require_same_run(self.folder, self.files, self.description)
-        with Resume(
-            self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name, force=self.force
-        ) as resume:
+        store = self.store()
+        with (
+            Resume(
+                self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name, force=self.force
+            ) as resume,
+            store.opened(resume.tars, force=self.force),
+        ):
             if held is not None:
                 resume.keep_lock(held)
             self.description.write(self.folder, self.files, self.owner)
@@ -64,14 +69,19 @@ class Run(Generic[T, R]):
             agenda.try_suspects()
             self.agree(agenda)
             with closing(agenda.records()) as records:
-                for record in records:
-                    resume.end(record)
+                for unkept in records:
+                    with store.kept(unkept) as record:
+                        resume.end(record)
                     yield record.below(str(self.folder))
 
     @property
     def owner(self) -> str:
         """What the names of this run's temporary files hold."""
         return self.files.owner(self.shard.name)
+
+    def store(self) -> Store:
+        """Where the files of images go."""
+        return FileStore(Place(self.folder, self.owner))
 
     def ready(self, share: Sequence[Source], resume: Resume[R]) -> Stages[T, R]:
         """The stages for this share of the images; nothing has been looked up yet."""

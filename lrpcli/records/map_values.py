@@ -1,7 +1,7 @@
 """Relevance as it is stored in .npy files, in the types of --dtype, and back."""
 
 import io
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,14 @@ SCALE, VALUES = "scale", "values"
 """Fields of what is stored as int16: the relevance of one step, and how many steps each value has."""
 
 
-def stored_type(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype[np.void] | np.dtype[np.generic], tuple[int, ...]]:
+def stored_type(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The type and shape of the array that holds relevance of a shape, where --dtype is `dtype`."""
     if dtype != "int16":
         return np.dtype(dtype), shape
     return np.dtype([(SCALE, "<f8"), (VALUES, "<i2", shape)]), ()
 
 
-def stored(values: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
+def stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     """Relevance of any shape as an array for a .npy file.
 
     float32 and float16 are the values themselves. int16 is one record of a scale and whole numbers, so that no program
@@ -44,7 +44,7 @@ def stored(values: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
     return _in_steps(values) if dtype == "int16" else result
 
 
-def _in_steps(values: NDArray[np.float32]) -> NDArray[np.generic]:
+def _in_steps(values: NDArray[np.float32]) -> NDArray[Any]:
     kind, shape = stored_type("int16", values.shape)
     result = np.zeros(shape, kind)
     largest = float(np.abs(values).max(initial=0))
@@ -54,7 +54,7 @@ def _in_steps(values: NDArray[np.float32]) -> NDArray[np.generic]:
     return result
 
 
-def restored(array: NDArray[np.generic]) -> NDArray[np.float32]:
+def restored(array: NDArray[Any]) -> NDArray[np.float32]:
     """The relevance in an array that `stored` made, float32, an array of its own. ValueError for any other array."""
     if array.dtype.names is None and array.dtype.kind == "f":
         return np.array(array, np.float32)
@@ -68,13 +68,13 @@ def restored(array: NDArray[np.generic]) -> NDArray[np.float32]:
     return values
 
 
-def stored_shape(array: NDArray[np.generic]) -> tuple[int, ...]:
+def stored_shape(array: NDArray[Any]) -> tuple[int, ...]:
     """The shape of the relevance in an array, before any of it is read."""
     shape = array.dtype[VALUES].shape if array.dtype.names == (SCALE, VALUES) else array.shape
     return tuple(shape)
 
 
-def load_array(file: str | BinaryIO) -> NDArray[np.generic]:
+def load_array(file: str | BinaryIO) -> NDArray[Any]:
     """The array in a .npy file, which stays on the disk if it is a path. ValueError if there is none, whatever is."""
     try:
         array = np.load(file, mmap_mode="r" if isinstance(file, str) else None, allow_pickle=False)

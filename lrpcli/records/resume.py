@@ -17,6 +17,7 @@ from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLin
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import CLASH, SKIPPED, R, Record
 from lrpcli.records.store import remove_leftovers
+from lrpcli.records.tars import Tars
 
 BEGUN = 2
 """An image that was under way when so many runs in a row were killed is a suspect."""
@@ -48,7 +49,9 @@ class Resume(Generic[R]):
         self._states: dict[str, FileState | None] = {}
         self._under_way: set[str] = set()
         self._journal = Journal(output, files.journal(shard), alone=True)
-        self._index = Index(output, files, run, contents=not files.named)
+        self.tars = Tars(output)
+        """The tar shards of the folder, as the journals tell."""
+        self._index = Index(output, files, run, seen=self.tars.see, contents=not files.named)
         self._found: dict[str, Line] = {}
         """Images that were found finished under another name."""
         self._clean(files.journal(shard))
@@ -94,6 +97,12 @@ class Resume(Generic[R]):
         return need
 
     def _need(self, known: Known, path: str, name: str, content: Content | None = None) -> int:
+        need = self._own_need(known, path, name, content)
+        # What lies in a tar stays there, and would come to lie in another one too.
+        again = need == TODO or need >= SUSPECT
+        return CLASHED if again and self._is_packed(known.finished) else need
+
+    def _own_need(self, known: Known, path: str, name: str, content: Content | None) -> int:
         relation = CHANGED if self.force else self._relation(known.finished, path, content)
         if relation == UNKNOWN:
             return UNSURE
@@ -116,6 +125,12 @@ class Resume(Generic[R]):
                 return relation
         return CHANGED
 
+    def _is_packed(self, finished: Line | None) -> bool:
+        """Whether a finished result lies in a tar."""
+        if finished is None or finished.fields.get("pack") is None:
+            return False
+        return self._is_there(self._read(finished))
+
     def _is_there(self, record: R | None) -> bool:
         return record is not None and all(outputs.exist_in(self.output) for outputs in record.outputs)
 
@@ -135,12 +150,19 @@ class Resume(Generic[R]):
         """The record of an image that is ENDED, and was found finished, CRASHED or CLASHED."""
         known = self._index.of(name)
         if need == CLASHED and known is not None and known.finished is not None:
-            return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
+            return Record.failed(path, name, self._clash(path, name, known.finished))
         if need == CRASHED:
             return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else record.as_skipped(path, name)
+
+    def _clash(self, path: str, name: str, finished: Line) -> ImageError:
+        if self._relation(finished, path, None) in (OTHER, UNKNOWN) or not self._is_packed(finished):
+            return _clash(path, name, recorded_path(finished.fields))
+        record = self._read(finished)
+        packed = None if record is None else record.outputs[0].packed
+        return _in_tar(path, "" if packed is None else packed.tar)
 
     def _ended(self, known: Known | None, name: str) -> Line | None:
         return self._found.get(name) if known is None else known.line
@@ -215,6 +237,15 @@ def _clash(path: str, name: str, other: str) -> ImageError:
         CLASH,
         f"The image {path!r} is left undone: its name in the output folder, {name!r}, belongs to the finished result "
         f"of another image, {before}. Choose another output folder, or replace that result with --force.",
+    )
+
+
+def _in_tar(path: str, tar: str) -> ImageError:
+    return ImageError(
+        CLASH,
+        f"The image {path!r} has changed, or is asked for otherwise, since its result was put into {tar!r}, and tar "
+        "shards are never written again. Choose another output folder, or remove that tar: then all of its images are "
+        "done again.",
     )
 
 
