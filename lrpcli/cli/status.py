@@ -109,7 +109,7 @@ def _lines(reader: "StatusReader", output: str) -> Iterator[str]:
         "images": str(known.images),
         "done": str(known.done),
         "failed": f"{known.failed}  ({kinds})" if kinds else str(known.failed),
-        "open": f"{known.unclosed}  (in tars that are not whole; the same command ends them)" * bool(known.unclosed),
+        "open": f"{known.unclosed}  (in tars that are not whole yet)" * bool(known.unclosed),
         "missing": str(known.missing),
         "rate": f"{known.rate:.1f} images/s" if known.rate else "",
         "left": f"about {duration(known.seconds_left)}" if known.seconds_left is not None else "",

@@ -34,6 +34,11 @@ class Maps(Mapping[str, NDArray[np.float32]]):
 
     MissingMap, a KeyError, says why there is no map; ImageError names a file that is gone, changed or damaged.
     Threads may share it, and processes that are forked; it can be pickled. What runs finish later is not seen.
+
+    >>> import lrpcli
+    >>> with lrpcli.open_maps("explained") as maps:
+    ...     {name: relevance.shape for name, relevance in maps.items()}
+    {'cat.jpg': (32, 32)}
     """
 
     def __init__(self, output: str | os.PathLike[str]) -> None:
@@ -163,7 +168,7 @@ def open_maps(output: str | os.PathLike[str]) -> Maps:
     are read once, here. UsageError for a folder that holds no maps, OutputError for one that cannot be read.
 
     >>> import lrpcli
-    >>> maps = lrpcli.open_maps("results")
+    >>> maps = lrpcli.open_maps("explained")
     >>> maps["cat.jpg"].shape, maps["cat.jpg"].dtype.name
     ((32, 32), 'float32')
     >>> list(maps), "dog.jpg" in maps

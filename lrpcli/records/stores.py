@@ -1,5 +1,6 @@
 """Where the files of a run go: one line a place. Imports nothing heavy until one is made."""
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Place:
 
     folder: Path
     shard: str = "1-of-1"
-    pack_size: float = 512e6
+    pack_size: float = math.inf
 
 
 class Store(Protocol):

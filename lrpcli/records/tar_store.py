@@ -1,4 +1,4 @@
-"""Files of images in tar shards, which one process writes each; and the Parquet file that says what lies where.
+"""Files of images in tar shards, which one process writes each.
 
 A shard is begun as .lrp/open-*.tar and gets its name, lrp-*.tar, once it is whole: that is its commit. An image is
 finished as soon as its members lie in the open tar and its journal line stands, for what a kill leaves of the tar is
@@ -6,28 +6,24 @@ cut behind the last image that has a line, and the next run goes on there.
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from lrpcli.errors import ImageError, LrpError, OutputError, UsageError
+from lrpcli.errors import LrpError, OutputError, UsageError
 from lrpcli.records.description import EXPLAIN_FILES
 from lrpcli.records.explained import Explained
 from lrpcli.records.folder import names_in, open_regular, opened_folder
 from lrpcli.records.journal import locked, open_journal, read_lines
 from lrpcli.records.packed import END, WORK, Packed, TarName, member_header, member_key, padding, tar_size
 from lrpcli.records.record import OK, R
-from lrpcli.records.store import remove_leftovers, translate_os_error, whole_file
+from lrpcli.records.store import remove_leftovers, translate_os_error
 from lrpcli.records.stores import NewFile, Place
+from lrpcli.records.tar_index import SharedIndex
 from lrpcli.records.tars import Tars
-
-INDEX = "index.parquet"
-"""What lies where, in the output folder."""
-_LOCK = "index.lock"
 
 
 class OpenTar:
@@ -94,23 +90,23 @@ class TarStore:
     def opened(self, tars: Tars, *, force: bool) -> Iterator[None]:
         """See Store. UsageError for tars that no journal knows, and with `force` for any that would be in the way."""
         self._require_known(tars, force=force)
-        with self._errors():
-            remove_leftovers(self.output, self.place.shard)
-            self._finish_others()
-            self._go_on(tars, force=force)
-        try:
-            yield
-        except BaseException as error:
-            with suppress(LrpError):
-                self._commit()
-            if isinstance(error, GeneratorExit):  # stopped in order
-                write_index(self.output, self.place.shard)
-            raise
-        else:
-            self._commit()
-            write_index(self.output, self.place.shard)
-        finally:
-            self._let_go()
+        with ExitStack() as last:
+            last.callback(self._let_go)
+            with self._errors():
+                remove_leftovers(self.output, self.place.shard)
+                self._finish_others()
+                self._go_on(tars, force=force)
+                index = last.enter_context(SharedIndex(self.output, self.place.shard))
+            try:
+                yield
+            except GeneratorExit:  # stopped in order
+                self._end(index)
+                raise
+            except BaseException:
+                with suppress(LrpError):
+                    self._commit()
+                raise
+            self._end(index)
 
     def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
         """See Store; they are held in memory until the image is kept."""
@@ -161,6 +157,11 @@ class TarStore:
             with self._errors():
                 self._tar.commit()
             self._let_go()
+
+    def _end(self, index: SharedIndex) -> None:
+        self._commit()
+        with self._errors():
+            index.finish()
 
     def _let_go(self) -> None:
         if self._tar is not None:
@@ -261,24 +262,3 @@ def _reach_disk(file: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows nothing of this
             raise
-
-
-def write_index(output: Path, owner: str) -> None:
-    """Writes OUTPUT/index.parquet: the table of all records, with paths below OUTPUT. LrpError if it cannot be.
-
-    Of several runs that end at the same time, each waits for the one before, so that the last sees what all have done.
-    """
-    from lrpcli.records.parquet import write_parquet
-    from lrpcli.records.table import Records, columns, entries
-
-    descriptor = open_regular(output, WORK, _LOCK, os.O_RDWR | os.O_CREAT)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        records = Records(output, below="")
-        with whole_file(output / INDEX, owner) as file:
-            write_parquet(columns(records.description), entries(records), file)
-    except ImageError as error:
-        raise OutputError(str(error)) from error
-    finally:
-        os.close(descriptor)

@@ -118,7 +118,7 @@ def test_webdataset_sees_every_map_as_one_sample(results):
     samples = pickle.loads(read.stdout)
     assert len(samples) == len({key for key, *_ in samples}) == 2 * len(NAMES)
     for key, relevance, pixels, fields in samples:
-        assert fields == ["__key__", "__url__", "npy", "png"]
+        assert [field for field in fields if not field.startswith("__")] == ["npy", "png"]
         base = member_base(key)
         np.testing.assert_array_equal(relevance, np.load(os.fsencode(folder / "plain" / f"{base}.npy")))
         with Image.open(os.fsencode(folder / "plain" / f"{base}.png")) as picture:
@@ -338,7 +338,7 @@ def test_what_a_run_of_another_number_of_shards_left_open_is_finished(tmp_path):
     (out / "index.parquet").unlink()
     status = json.loads(lrp("status", out, "--json").stdout)
     assert (status["done"], status["open"], status["missing"]) == (0, 2, 4)
-    assert "open     2  (in tars that are not whole" in lrp("status", out).stdout
+    assert "open     2  (in tars that are not whole yet)" in lrp("status", out).stdout
     done = rows(explain(source, out, "--pack", "tar", "--json"))
     assert sorted(row["status"] for row in done[:-1]) == ["ok"] * 4 + ["skipped"] * 2
     assert not opened.exists() and len(members(out)) == len(dict(members(out))) == 12
