@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
                     names.append(identity(line.name))
 
         self._index = Index(self.output, EXPLAIN_FILES, _fingerprint(self.output), seen=see)
+        weakref.finalize(self, self._index.close)  # for who never closes it
         order = np.argsort(np.asarray(paths), kind="stable")
         self._paths, self._names = np.asarray(paths)[order], np.asarray(names)[order]
 

@@ -48,6 +48,8 @@ class Resume(Generic[R]):
         """Whether a finished image is what this run would make of the one at a path, with a name; None: all are."""
         self._states: dict[str, FileState | None] = {}
         self._under_way: set[str] = set()
+        self._stuck: set[str] = set()
+        """Images that are to be done again, but whose results lie in tars."""
         self._journal = Journal(output, files.journal(shard), alone=True)
         self.tars = Tars(output)
         """The tar shards of the folder, as the journals tell."""
@@ -81,9 +83,9 @@ class Resume(Generic[R]):
 
     def settle(self, path: str, name: str, content: Content | None) -> int:
         """What an unsure image needs, now that its content is known; None where it cannot be read."""
-        if content is None:
-            return TODO
         known = self._index.of(name)
+        if content is None:
+            return TODO if known is None else self._once(TODO, known, name)
         line = self._index.of_content(content.hash) if known is None else known.line
         if line is None:
             return TODO
@@ -97,10 +99,14 @@ class Resume(Generic[R]):
         return need
 
     def _need(self, known: Known, path: str, name: str, content: Content | None = None) -> int:
-        need = self._own_need(known, path, name, content)
-        # What lies in a tar stays there, and would come to lie in another one too.
-        again = need == TODO or need >= SUSPECT
-        return CLASHED if again and self._is_packed(known.finished) else need
+        return self._once(self._own_need(known, path, name, content), known, name)
+
+    def _once(self, need: int, known: Known, name: str) -> int:
+        """What an image needs, but for what lies in a tar: it stays there, and would come to lie in another one too."""
+        if (need == TODO or need >= SUSPECT) and self._is_packed(known.finished):
+            self._stuck.add(name)
+            return CLASHED
+        return need
 
     def _own_need(self, known: Known, path: str, name: str, content: Content | None) -> int:
         relation = CHANGED if self.force else self._relation(known.finished, path, content)
@@ -150,19 +156,23 @@ class Resume(Generic[R]):
         """The record of an image that is ENDED, and was found finished, CRASHED or CLASHED."""
         known = self._index.of(name)
         if need == CLASHED and known is not None and known.finished is not None:
-            return Record.failed(path, name, self._clash(path, name, known.finished))
+            clash = self._stuck_in_tar if name in self._stuck else _clash
+            return Record.failed(path, name, clash(path, name, known.finished))
         if need == CRASHED:
             return Record.failed(path, name, _crash(path, 0 if known is None else known.deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else record.as_skipped(path, name)
 
-    def _clash(self, path: str, name: str, finished: Line) -> ImageError:
-        if self._relation(finished, path, None) in (OTHER, UNKNOWN) or not self._is_packed(finished):
-            return _clash(path, name, recorded_path(finished.fields))
+    def _stuck_in_tar(self, path: str, name: str, finished: Line) -> ImageError:
         record = self._read(finished)
-        packed = None if record is None else record.outputs[0].packed
-        return _in_tar(path, "" if packed is None else packed.tar)
+        tars = {one.packed.tar for one in (() if record is None else record.outputs) if one.packed is not None}
+        return ImageError(
+            CLASH,
+            f"The image {path!r} has changed, or is asked for otherwise, since its result was put into "
+            f"{', '.join(map(repr, sorted(tars)))}, and tar shards are never written again. Choose another output "
+            "folder, or remove that tar: then all of its images are done again.",
+        )
 
     def _ended(self, known: Known | None, name: str) -> Line | None:
         return self._found.get(name) if known is None else known.line
@@ -231,21 +241,13 @@ def _damaged(path: str, name: str) -> Record:
     ))  # fmt: skip
 
 
-def _clash(path: str, name: str, other: str) -> ImageError:
+def _clash(path: str, name: str, finished: Line) -> ImageError:
+    other = recorded_path(finished.fields)
     before = "that came through it before" if path == other else repr(other)
     return ImageError(
         CLASH,
         f"The image {path!r} is left undone: its name in the output folder, {name!r}, belongs to the finished result "
         f"of another image, {before}. Choose another output folder, or replace that result with --force.",
-    )
-
-
-def _in_tar(path: str, tar: str) -> ImageError:
-    return ImageError(
-        CLASH,
-        f"The image {path!r} has changed, or is asked for otherwise, since its result was put into {tar!r}, and tar "
-        "shards are never written again. Choose another output folder, or remove that tar: then all of its images are "
-        "done again.",
     )
 
 

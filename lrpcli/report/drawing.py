@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ MOST_VALUES = 1 << 26
 POLICY = DecodePolicy(truncated="accept")
 """Whether a photo is damaged was the business of the run that explained it."""
 PLAIN = PictureStyle(style="heatmap")
+File = str | StoredFile
+"""A file by its path, or wherever a run has put it."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,21 @@ def picture_style(run: ReportedRun) -> PictureStyle:
         return PLAIN
 
 
-def small_picture(file: str | StoredFile, side: int) -> bytes:
+def small_picture(file: File, side: int) -> bytes:
     """The picture or photo in a file, small, as WEBP. ImageError if it cannot be decoded."""
-    picture = decode(file if isinstance(file, str) else _opened(file), POLICY)
+    picture = decode(_opened(file), POLICY)
     picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return _webp(picture)
 
 
-def _opened(file: StoredFile) -> str | io.BytesIO:
+def _opened(file: File) -> str | io.BytesIO:
     """What is read of a file: its path, or the content of a member of a tar."""
+    if isinstance(file, str):
+        return file
     return io.BytesIO(file.read()) if file.tar else file.container
 
 
-def small_map(file: StoredFile, look: MapLook, side: int) -> bytes:
+def small_map(file: File, look: MapLook, side: int) -> bytes:
     """The heatmap of a .npy file, small, as WEBP. ImageError if that does not hold a map."""
     return heatmap(read_map(file), look, side)
 
@@ -73,12 +78,12 @@ def heatmap(relevance: NDArray[np.float32], look: MapLook, side: int) -> bytes:
     return _webp(draw(ground, relevance, (0, 0, *size), look.style, scale))
 
 
-def mean_heatmap(files: list[StoredFile], look: MapLook, side: int) -> bytes:
+def mean_heatmap(files: Sequence[File], look: MapLook, side: int) -> bytes:
     """The mean of maps of one shape in colours, its scale its own. ImageError if one cannot be read, or differs."""
     return heatmap(mean_map(files), look, side)
 
 
-def mean_map(files: list[StoredFile]) -> NDArray[np.float32]:
+def mean_map(files: Sequence[File]) -> NDArray[np.float32]:
     """The mean (h, w) of the maps in .npy files, summed in float64."""
     total: NDArray[np.float64] | None = None
     for file in files:
@@ -91,7 +96,7 @@ def mean_map(files: list[StoredFile]) -> NDArray[np.float32]:
     return (total / len(files)).astype(np.float32)
 
 
-def read_map(file: StoredFile) -> NDArray[np.float32]:
+def read_map(file: File) -> NDArray[np.float32]:
     """The relevance (h, w) in a .npy file, channels summed; ImageError if it holds anything else."""
     try:
         stored = load_array(_opened(file))  # a file that is too short is refused, not allocated
@@ -103,7 +108,8 @@ def read_map(file: StoredFile) -> NDArray[np.float32]:
         summed = relevance if relevance.ndim == 2 else relevance.sum(0, dtype=np.float64)
         return np.nan_to_num(np.asarray(summed, np.float32), posinf=0.0, neginf=0.0)
     except ValueError as error:
-        raise ImageError("decode", f"The map {Path(file.shown).name!r} cannot be read: {error}.") from error
+        shown = file if isinstance(file, str) else file.shown
+        raise ImageError("decode", f"The map {Path(shown).name!r} cannot be read: {error}.") from error
 
 
 def _webp(picture: Image.Image) -> bytes:
