@@ -21,11 +21,14 @@ _HOMES = {
     "LocalResponseNorm": "lrpcli.lrp.layers.normalization",
     "Model": "lrpcli.models.model",
     "load_model": "lrpcli.models",
+    "open_maps": "lrpcli.records.maps",
+    "Maps": "lrpcli.records.maps",
     "LrpError": "lrpcli.errors",
 }
 
 __all__ = ["Composite", "DecodePolicy", "Explainer", "ImageResult", "LayerFlow", "LocalResponseNorm", "LrpError",
-           "Model", "Result", "__version__", "explain", "forget_models", "load_composite", "load_model"]  # fmt: skip
+           "Maps", "Model", "Result", "__version__", "explain", "forget_models", "load_composite", "load_model",
+           "open_maps"]  # fmt: skip
 
 if TYPE_CHECKING:
     from lrpcli.errors import LrpError
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from lrpcli.models import load_model
     from lrpcli.models.model import Model
     from lrpcli.pipeline.layer_flow import LayerFlow
+    from lrpcli.records.maps import Maps, open_maps
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ LrpError                     exit 2 unless a subclass says otherwise
 |   +-- WeightsError         weights missing, unreachable or of the wrong hash
 |   +-- OutputError          the output folder cannot be written, the disk is full
 |   +-- DeviceError          the device was lost
++-- MissingMap               a key that open_maps has no map for; a KeyError too
 +-- ImageError               exit 1: one image failed; the others go on
 """
 
@@ -62,6 +63,13 @@ class OutputError(StoppedError):
 
 class DeviceError(StoppedError):
     """The device was lost, or has too little memory even for one image."""
+
+
+class MissingMap(LrpError, KeyError):
+    """There is no map for a key; the message says why."""
+
+    def __str__(self) -> str:  # a KeyError would show the message in quotes
+        return Exception.__str__(self)
 
 
 class ImageError(LrpError):

@@ -45,7 +45,8 @@ output_options = grouped(
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
     options_of_settings(
-        OutputSettings, but=("save", "map_space", "channels", "dtype", "overlay_size", "picture_format", "quality")
+        OutputSettings,
+        but=("save", "map_space", "channels", "dtype", "overlay_size", "picture_format", "quality", "pack"),
     ),
 )  # fmt: skip
 
@@ -149,7 +150,7 @@ def _explain(
     """Explains the shard's images and shows each. Raises LrpError, Interrupted or BrokenPipeError."""
     from lrpcli.records.description import EXPLAIN_FILES
 
-    engine.require_rows(sources, settings.output.scale)
+    engine.require_rows(sources, settings.output.scale, settings.output.pack)
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
     read = "lrpcli.pipeline.finished:read_finished"
     assignment = Assignment(

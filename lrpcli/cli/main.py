@@ -27,6 +27,7 @@ from lrpcli.cli.status import status
 from lrpcli.cli.system import completion, env
 from lrpcli.cli.terminal import flush_output, let_go, note, prepare_streams, say, stop_waiting, unwritable
 from lrpcli.cli.tune import tune
+from lrpcli.cli.unpack import unpack
 from lrpcli.errors import OutputError, UsageError, suggestion
 from lrpcli.records.text import one_line
 
@@ -176,6 +177,6 @@ def _commands(context: click.Context, typed: str) -> list[str]:
     return [name for name in shown.commands if name.startswith(typed)] if isinstance(shown, click.Group) else []
 
 
-for command in (explain, compare, report, evaluate, tune, table, status, configs, models, env, completion):
+for command in (explain, compare, report, evaluate, tune, table, unpack, status, configs, models, env, completion):
     main.add_command(command)
 give_variables(main)

@@ -83,7 +83,8 @@ def _as_json(reader: "StatusReader", *, failed: bool) -> dict[str, object]:
         for name, shard in known.journals.items()
     }
     values: dict[str, object] = {
-        "images": known.images, "done": known.done, "failed": known.failed, "missing": known.missing,
+        "images": known.images, "done": known.done, "failed": known.failed, "open": known.unclosed,
+        "missing": known.missing,
         "errors": _kinds(known), "shards": known.shards, "journals": shards, "running": known.running,
         "rate": known.rate, "seconds_left": known.seconds_left, "disk": known.disk,
     }  # fmt: skip
@@ -108,6 +109,7 @@ def _lines(reader: "StatusReader", output: str) -> Iterator[str]:
         "images": str(known.images),
         "done": str(known.done),
         "failed": f"{known.failed}  ({kinds})" if kinds else str(known.failed),
+        "open": f"{known.unclosed}  (in tars that are not whole yet)" * bool(known.unclosed),
         "missing": str(known.missing),
         "rate": f"{known.rate:.1f} images/s" if known.rate else "",
         "left": f"about {duration(known.seconds_left)}" if known.seconds_left is not None else "",

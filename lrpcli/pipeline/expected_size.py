@@ -1,5 +1,6 @@
 """What the files of a run will take on the disk: maps exactly, pictures by what photos usually take."""
 
+import io
 import math
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from lrpcli.models.model import Model
 from lrpcli.pictures.style import FIGURE
 from lrpcli.pipeline.kinds import KINDS, Kind
 from lrpcli.pipeline.settings import OutputSettings
-from lrpcli.records.store import npy_bytes
+from lrpcli.records.map_values import stored_type
 
 PHOTO = (500, 375)
 """Width and height that a photo is taken to have, where a map has its size; pictures have this shape."""
@@ -58,11 +59,18 @@ def _map(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
         width, height = PHOTO
         by = f"for photos of {width} x {height}"
     shape = (channels, height, width) if settings.channels == "keep" else (height, width)
-    return KindSize(kind.name, len(npy_bytes(np.empty(shape, settings.dtype))), by)
+    return KindSize(kind.name, _npy_size(shape, settings.dtype), by)
 
 
 def _layers(kind: Kind, settings: OutputSettings, model: Model) -> KindSize:
-    size = np.dtype(settings.dtype).itemsize
-    header = len(npy_bytes(np.empty((1, 1, 1), settings.dtype))) - size
-    entries = (header + size * math.prod(row.output) + ENTRY + 2 * len(row.name.encode()) for row in layer_table(model))
+    entries = (_npy_size(row.output, settings.dtype) + ENTRY + 2 * len(row.name.encode()) for row in layer_table(model))
     return KindSize(kind.name, sum(entries) + NPZ_END)
+
+
+def _npy_size(values: tuple[int, ...], dtype: str) -> int:
+    """The bytes of a .npy file of relevance of a shape."""
+    kind, shape = stored_type(dtype, values)
+    header = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(kind)}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    return len(file.getvalue()) + math.prod(shape) * kind.itemsize

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Self
 
 import torch
 
@@ -20,7 +21,7 @@ from lrpcli.pipeline.finished import NetFacts
 from lrpcli.pipeline.first_pass import first_pass, is_common, look_again
 from lrpcli.pipeline.row import Whole
 from lrpcli.pipeline.run import Run
-from lrpcli.pipeline.settings import BATCH, RunSettings
+from lrpcli.pipeline.settings import BATCH, OutputSettings, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
 from lrpcli.pipeline.targets import choose_targets
@@ -28,7 +29,9 @@ from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import Resume
+from lrpcli.records.stores import Place, Store, find_store
 
+MEGABYTE = 1_000_000
 ExplainStages = Stages[Answer, Explained]
 ExplainAgenda = Agenda[Answer, Explained]
 
@@ -48,8 +51,7 @@ class ExplainRun(Run[Answer, Explained]):
         stages = super().ready(whole, resume)
         if self.check_class:
             stages = _checking(stages, whole.sample)
-        writer = replace(_writer_of(stages), owner=self.owner)
-        stages = replace(stages, write=writer)
+        writer = _writer_of(stages)
         if writer.settings.figures:
             load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
         resume.still_fits = writer.fits
@@ -60,6 +62,16 @@ class ExplainRun(Run[Answer, Explained]):
         """See Run."""
         writer = _writer_of(self.stages)
         return NetFacts(writer.model.outputs, writer.targets.count)
+
+    def of_shard(self, shard: Shard) -> Self:
+        """See Run."""
+        writer = _writer_of(self.stages)
+        writer = replace(writer, store=writer.store.of_shard(shard.name))
+        return replace(super().of_shard(shard), stages=replace(self.stages, write=writer))
+
+    def store(self) -> Store:
+        """See Run."""
+        return _writer_of(self.stages).store
 
     def sizes(self) -> list[KindSize]:
         """What the files of one image will take, for each kind of them; those of all its maps together."""
@@ -108,6 +120,7 @@ def _writer_of(stages: ExplainStages) -> Writer:
 def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
     """Loads the model and checks that every setting fits it. Raises LrpError; nothing has been written then."""
     common_scale = is_common(settings.output.scale, shard)
+    store = find_store(settings.output.pack, Place(settings.folder, shard.name, settings.pack_size * MEGABYTE))
     model = load_model(settings.model.name, **settings.model.keywords())
     preprocessing = model.known_preprocessing()
     explainer = Explainer(
@@ -134,7 +147,7 @@ def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
                 output.picture.outside == CROP,
             ),
             Engine(explainer, targets, output.layers),
-            Writer(settings.folder, model, targets, output, EXPLAIN_FILES.owner(shard.name), start=explainer.start),
+            Writer(store, model, targets, output, start=explainer.start),
             settings.batch_size or BATCH.get(explainer.device.type, BATCH["cpu"]),
             settings.flow.jobs or 1,
         ),
@@ -158,10 +171,18 @@ def _describe(settings: RunSettings, model: Model, explainer: Explainer) -> RunD
                 assignment.layer.name: f"{assignment.rule_name} {assignment.parameters}".strip()
                 for assignment in explainer.assignments[1:]
             },
-            "output": asdict(settings.output),
+            "output": _described(settings.output),
         },
         lrpcli.__version__,
     )
+
+
+def _described(output: OutputSettings) -> dict[str, object]:
+    """What the files depend on; without packs it is what versions wrote down that knew none."""
+    values = asdict(output)
+    if output.pack is None:
+        del values["pack"]
+    return values
 
 
 def labels_hash(labels: Sequence[str] | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrpcli.errors import ImageError
 from lrpcli.pictures.encode import FORMATS, picture_bytes
@@ -92,19 +92,18 @@ def _layer_table(product: "Product") -> bytes:
     return flow_csv(product.explanation.flow)
 
 
-def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[np.generic]":
+def _as_type(values: "NDArray[np.float32]", product: "Product") -> "NDArray[Any]":
     """Relevance in the type of --dtype; ImageError if it has no room for it."""
-    import numpy as np
+    from lrpcli.records.map_values import stored
 
-    with np.errstate(over="ignore"):
-        result = values.astype(product.settings.dtype)
-    if not np.isfinite(result).all():
+    try:
+        return stored(values, product.settings.dtype)
+    except OverflowError as error:
         raise ImageError(
             "compute",
             f"The relevance of {product.item.source.path!r} is too large for --dtype {product.settings.dtype}. Take "
             "--dtype float32.",
-        )
-    return result
+        ) from error
 
 
 KINDS = {

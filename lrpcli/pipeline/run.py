@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic
+from typing import Generic, Self
 
 from lrpcli.images.find import Source
 from lrpcli.images.sources import list_digest
@@ -19,6 +19,7 @@ from lrpcli.records.description import RunDescription, RunFiles, require_same_ru
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import Resume
+from lrpcli.records.stores import FileStore, Place, Store
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,21 @@ class Run(Generic[T, R]):
         stop = stop or threading.Event()
         if not self.force:
             require_same_run(self.folder, self.files, self.description)
-        division = None if self.shard.count == 1 else f"{self.shard.count}-{list_digest(sources)}"
-        with Resume(
-            self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name,
-            force=self.force, division=division,
-        ) as resume:  # fmt: skip
+        store = self.store()
+        known_division = self.shard.count > 1 and not store.needs_all_journals
+        division = f"{self.shard.count}-{list_digest(sources)}" if known_division else None
+        with (
+            Resume(
+                self.folder, self.files, self.kind, self.description.fingerprint, self.shard.name,
+                force=self.force, division=division,
+            ) as resume,
+            store.opened(resume.tars, force=self.force),
+        ):  # fmt: skip
             if held is not None:
                 resume.keep_lock(held)
             self.description.write(self.folder, self.files, self.owner)
             share = self.shard.share(sources)
-            yield from self._work(share, len(sources), Whole(len(share), share), workers, stop, resume, announce)
+            yield from self._work(share, len(sources), Whole(len(share), share), workers, stop, resume, announce, store)
 
     def work_on(self, row: Row, workers: Workers, stop: threading.Event) -> Generator[R | Record, None, None]:
         """Works on a row, whoever else works on others; a record for each of its images, in order.
@@ -70,10 +76,15 @@ class Run(Generic[T, R]):
         The folder holds the run's description already. What was handed over with the row is all that is known of it,
         also where the run is forced.
         """
-        run = replace(self, shard=row.shard, force=False)
-        fingerprint, name = self.description.fingerprint, row.shard.name
-        with Resume(run.folder, run.files, run.kind, fingerprint, name, handed=row.handed) as resume:
-            yield from run._work(row.sources, row.images, row.whole, workers, stop, resume, lambda count: None)
+        run = self.of_shard(row.shard)
+        fingerprint, name, store = self.description.fingerprint, row.shard.name, run.store()
+        with (
+            Resume(run.folder, run.files, run.kind, fingerprint, name, handed=row.handed) as resume,
+            store.opened(resume.tars, force=False),
+        ):
+            yield from run._work(
+                row.sources, row.images, row.whole, workers, stop, resume, lambda count: None, store
+            )  # fmt: skip
 
     def _work(
         self,
@@ -84,6 +95,7 @@ class Run(Generic[T, R]):
         stop: threading.Event,
         resume: Resume[R],
         announce: Callable[[int], None],
+        store: Store,
     ) -> Generator[R | Record, None, None]:
         """Records of the shard's share, of a run of so many `images`."""
         line = RunLine(self.shard.number, self.shard.count, images, len(share))
@@ -95,8 +107,9 @@ class Run(Generic[T, R]):
         self.agree(agenda)
         ended = 0
         with closing(agenda.records()) as records:
-            for record in records:
-                resume.end(record)
+            for unkept in records:
+                with store.kept(unkept) as record:
+                    resume.end(record)
                 ended += 1
                 if ended == len(share) and self.shard.count > 1:
                     resume.end_run(line)
@@ -111,6 +124,14 @@ class Run(Generic[T, R]):
     def owner(self) -> str:
         """What the names of this run's temporary files hold."""
         return self.files.owner(self.shard.name)
+
+    def of_shard(self, shard: Shard) -> Self:
+        """The same for a shard of a run that has begun."""
+        return replace(self, shard=shard, force=False)
+
+    def store(self) -> Store:
+        """Where the files of images go."""
+        return FileStore(Place(self.folder, self.owner))
 
     def ready(self, whole: Whole, resume: Resume[R]) -> Stages[T, R]:
         """The stages for these images; nothing has been looked up yet."""

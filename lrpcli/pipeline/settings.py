@@ -21,7 +21,8 @@ from lrpcli.setting import require_choices, setting
 
 MAP_SPACES = ("model", "image")
 CHANNELS = ("sum", "keep")
-MAP_TYPES = ("float32", "float16")
+MAP_TYPES = ("float32", "float16", "int16")
+PACKS = ("tar",)
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
@@ -194,7 +195,10 @@ class OutputSettings:
         help="Pixels of the map: model (the net's input grid) or image (the photo).",
     )  # fmt: skip
     channels: str = setting("sum", help="Map (h, w) or (3, h, w).", metavar="sum|keep", choices=CHANNELS)
-    dtype: str = setting("float32", help="{choices}.", metavar="TYPE", choices=MAP_TYPES)
+    dtype: str = setting(
+        "float32", metavar="TYPE", choices=MAP_TYPES,
+        help="Of maps and layers: {choices}; int16 holds whole numbers with a scale, see lrpcli.open_maps.",
+    )  # fmt: skip
     overlay_size: int | None = setting(
         512, metavar="PIXELS|model", as_text=True,
         help="Longest side of a picture at most; small photos are enlarged up to it by a whole factor.",
@@ -211,6 +215,11 @@ class OutputSettings:
         help="Relevance that gets the full colour: of each image, one for all, or a number.",
     )  # fmt: skip
 
+    pack: str | None = setting(
+        None, metavar="tar", choices=PACKS, shown_default="a file each",
+        help="Put the files of many images into tar shards, OUTPUT/lrp-*.tar, with an index in Parquet.",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "save", _kinds(self.save))
         object.__setattr__(self, "overlay_size", _overlay_side(self.overlay_size))
@@ -219,6 +228,15 @@ class OutputSettings:
             require_one_of("save", kind, tuple(KINDS))
         require_choices(self)
         check_pictures(self)
+        if self.pack is not None and not self.save:
+            raise UsageError(
+                "--pack puts files into tar shards, and --save none asks for no files. Leave one of them out."
+            )
+        if self.pack is not None and self.scale == "run":
+            raise UsageError(
+                "--scale run may draw finished pictures anew, and tar shards are never written again, so that it does "
+                "not go with --pack. Give a number."
+            )
         if self.overlay_size is not None and not 1 <= self.overlay_size <= MAXIMAL_SIDE:
             raise UsageError(f"--overlay-size must be 1 to {MAXIMAL_SIDE} pixels or 'model', not {self.overlay_size}.")
 
@@ -301,6 +319,10 @@ class RunSettings:
         None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096,
         shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
         help="Images at once.",
+    )  # fmt: skip
+    pack_size: float = setting(
+        512.0, metavar="MB", least=0.01, most=1e6,
+        help="With --pack: size of a tar in millions of bytes, which one image alone may exceed.",
     )  # fmt: skip
     check_class: bool = setting(
         False, help="Also compare the maps of the best and the second class, for 20 images of the run; warn if alike."

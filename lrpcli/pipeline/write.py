@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from lrpcli.pipeline.settings import OutputSettings
 from lrpcli.pipeline.targets import Targets
 from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
 from lrpcli.records.record import Outputs
-from lrpcli.records.store import write_whole
+from lrpcli.records.stores import NewFile, Store
 
 SAME_SCALE = 1e-3
 """Two common scales this close draw the same picture: less than one step of colour."""
@@ -40,17 +39,16 @@ class Product:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes what `settings` asks for into `folder`; `owner` is in the names of temporary files, see write_whole.
+    """Makes what `settings` asks for and gives it to `store`.
 
     `scale` is the relevance that gets the full colour, where it is not that of the settings or of each image. Images
     whose names are in `checked` are to have a class_cosine. `start` names what the backward pass begins with.
     """
 
-    folder: Path
+    store: Store
     model: Model
     targets: Targets
     settings: OutputSettings
-    owner: str = "0"
     scale: float | None = None
     checked: frozenset[str] = frozenset()
     start: str = "logit"
@@ -97,13 +95,17 @@ class Writer:
         return {kind: base + KINDS[kind].ending(self.settings.picture_format) for kind in self.settings.save}
 
     def _one(self, item: Prepared, explanation: Explanation, suffix: str) -> ExplainedClass:
-        """Writes the files of one class."""
+        """Makes the files of one class."""
         summed = explanation.summed
         label = self.model.label(explanation.target)
         product = Product(item, explanation, summed, self._scale(summed), self.settings, label, self.start)
-        paths = self._paths(item.source.name + suffix)
-        for kind in in_writing_order(self.settings.save):
-            write_whole(Path(self.folder, paths[kind.name]), kind.make(product), self.owner, self.folder)
+        base = item.source.name + suffix
+        paths = self._paths(base)
+        self.store.put(
+            item.source.name,
+            base,
+            (NewFile(kind.name, paths[kind.name], kind.make(product)) for kind in in_writing_order(self.settings.save)),
+        )
         return ExplainedClass(
             Outputs(paths),
             explanation.target,

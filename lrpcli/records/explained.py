@@ -62,8 +62,10 @@ class ExplainedClass:
 
     def as_json(self) -> dict[str, object]:
         """An object."""
+        packed = self.outputs.packed
         return {
-            "outputs": self.outputs.as_json(), "target": self.target, "label": self.label, "score": self.score,
+            "outputs": self.outputs.as_json(), **({} if packed is None else {"pack": packed.as_json()}),
+            "target": self.target, "label": self.label, "score": self.score,
             "relevance": self.relevance.as_json(), "scale": self.scale,
         }  # fmt: skip
 
@@ -71,7 +73,7 @@ class ExplainedClass:
     def from_json(cls, fields: Fields) -> "ExplainedClass":
         """What as_json wrote; ValueError for anything else."""
         return cls(
-            Outputs.from_json(fields.inner("outputs")),
+            Outputs.of_class(fields),
             fields.whole("target"),
             fields.text("label"),
             as_share(fields.get("score"), "score"),
@@ -107,7 +109,7 @@ class Explained(Record):
     """Cosine of the maps of the best and the second class, where it was asked for."""
 
     SHOWN: ClassVar[tuple[str, ...]] = (
-        "type", "input", "status", "outputs", "target", "label", "score", "top", "relevance", "explanations",
+        "type", "input", "status", "outputs", "pack", "target", "label", "score", "top", "relevance", "explanations",
         "class_cosine", "error", "seconds",
     )  # fmt: skip
 
@@ -124,7 +126,7 @@ class Explained(Record):
     @classmethod
     def outputs_of(cls, fields: Fields) -> Iterable[Outputs]:
         """The files that a journal's line names, without reading the rest. ValueError for anything else."""
-        return (Outputs.from_json(part.inner("outputs")) for part in _parts(fields))
+        return (Outputs.of_class(part) for part in _parts(fields))
 
     def below(self, folder: str) -> "Explained":
         """The same with its files as paths that begin with a folder."""

@@ -257,9 +257,10 @@ class _Files:
             raise unusable("read", error, self._output / FOLDER / name) from error
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes what is open; a line that is asked for later opens its journal again."""
         for file in self._open.values():
             file.close()
+        self._open.clear()
 
 
 def _content(content: str) -> int:

@@ -12,13 +12,13 @@ ROWS = 10_000
 """Rows that are held at a time."""
 
 
-def require_pyarrow() -> Any:
-    """The package pyarrow; ModelError that says how to install it."""
+def require_pyarrow(what: str = "A table as Parquet") -> Any:
+    """The package pyarrow, for `what` needs it; ModelError that says how to install it."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise needs_package("A table as Parquet", "pyarrow", "pack") from error
+        raise needs_package(what, "pyarrow", "pack") from error
     return pyarrow
 
 

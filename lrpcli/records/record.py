@@ -10,6 +10,7 @@ from lrpcli.errors import ImageError
 from lrpcli.records.folder import leads_inside
 from lrpcli.records.identity import FileState, recorded_content
 from lrpcli.records.json_values import Fields, json_path, path_from_json
+from lrpcli.records.packed import Packed, StoredFile, tar_size
 
 FORMAT = 1
 """Of records and journals: raised when older ones can no longer be read as they are."""
@@ -41,16 +42,31 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Paths of an image's files by their kind, such as overlay and map."""
+    """Paths of an image's files by their kind, such as overlay and map; `packed` is where in a tar they lie, if so."""
 
     paths: Mapping[str, str] = field(default_factory=dict)
+    packed: Packed | None = None
 
     def below(self, folder: str) -> "Outputs":
-        """The same files as paths that begin with a folder."""
-        return Outputs({kind: os.path.join(folder, path) for kind, path in self.paths.items()})  # noqa: PTH118
+        """The same files as paths that begin with a folder; in a tar, with the tar's path before the member's name."""
+        if self.packed is None:
+            return Outputs({kind: os.path.join(folder, path) for kind, path in self.paths.items()})  # noqa: PTH118
+        tar = os.path.join(folder, self.packed.tar)  # noqa: PTH118
+        paths = {kind: os.path.join(tar, self.packed.member(path)) for kind, path in self.paths.items()}  # noqa: PTH118
+        return Outputs(paths, replace(self.packed, tar=tar))
+
+    def stored(self, folder: str, kind: str) -> StoredFile:
+        """The file of a kind in an output folder."""
+        path, packed = self.paths[kind], self.packed
+        if packed is None:
+            return StoredFile(folder, path)
+        return StoredFile(folder, path, packed.tar, packed.member(path), *packed.places[kind])
 
     def exist_in(self, folder: Path) -> bool:
-        """Whether all of them are there, and files."""
+        """Whether all of them are there, and files, or in a tar that reaches so far."""
+        if self.packed is not None:
+            tar = tar_size(folder, self.packed.tar)
+            return tar is not None and self.packed.end <= tar[0]
         place = os.fspath(folder)
         return all(os.path.isfile(os.path.join(place, path)) for path in self.paths.values())  # noqa: PTH113, PTH118
 
@@ -71,6 +87,14 @@ class Outputs:
         if not all(map(leads_inside, paths.values())):
             raise ValueError("'outputs' lead out of the output folder")
         return cls(paths)
+
+    @classmethod
+    def of_class(cls, fields: Fields) -> "Outputs":
+        """The files of an object that describes a class, "outputs" and "pack" in it; ValueError for anything else."""
+        files = cls.from_json(fields.inner("outputs"))
+        if fields.get("pack") is None:
+            return files
+        return replace(files, packed=Packed.from_json(fields.inner("pack"), files.paths))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLin
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import CLASH, SKIPPED, R, Record
 from lrpcli.records.store import remove_leftovers
+from lrpcli.records.tars import Tars
 
 BEGUN = 2
 """An image that was under way when so many runs in a row were killed is a suspect."""
@@ -66,8 +67,12 @@ class Resume(Generic[R]):
         self._under_way: set[str] = set()
         own = files.journal(shard)
         journals = None if division is None else journals_to_read(output, files, own, division)
+        self._stuck: set[str] = set()
+        """Images that are to be done again, but whose results lie in tars."""
         self._journal = Journal(output, own, alone=True)
         try:
+            self.tars = Tars(output)
+            """The tar shards of the folder, as the journals tell."""
             self._index = self._read_journals(own, journals) if handed is None else self._take_over(own, handed)
         except BaseException:
             self._journal.close()
@@ -80,7 +85,9 @@ class Resume(Generic[R]):
             clean_up(output, files, self._index, own, set())
 
     def _read_journals(self, own: str, journals: list[str] | None) -> Index:
-        return Index(self.output, self.files, self.run, contents=not self.files.named, journals=journals)
+        return Index(
+            self.output, self.files, self.run, seen=self.tars.see, contents=not self.files.named, journals=journals
+        )
 
     def _take_over(self, own: str, handed: Handed) -> Index:
         """The index of what was handed over. Where a process died of it before, the cause is looked for at once."""
@@ -108,9 +115,9 @@ class Resume(Generic[R]):
 
     def settle(self, path: str, name: str, content: Content | None) -> int:
         """What an unsure image needs, now that its content is known; None where it cannot be read."""
-        if content is None:
-            return TODO
         known = self._index.of(name)
+        if content is None:
+            return TODO if known is None else self._once(TODO, known, name)
         line = self._index.of_content(content.hash) if known is None else known.line
         if line is None:
             return TODO
@@ -124,6 +131,16 @@ class Resume(Generic[R]):
         return need
 
     def _need(self, known: Known, path: str, name: str, content: Content | None = None) -> int:
+        return self._once(self._own_need(known, path, name, content), known, name)
+
+    def _once(self, need: int, known: Known, name: str) -> int:
+        """What an image needs, but for what lies in a tar: it stays there, and would come to lie in another one too."""
+        if (need == TODO or need >= SUSPECT) and self._is_packed(known.finished):
+            self._stuck.add(name)
+            return CLASHED
+        return need
+
+    def _own_need(self, known: Known, path: str, name: str, content: Content | None) -> int:
         relation = CHANGED if self.force else self._relation(known.finished, path, content)
         if relation == UNKNOWN:
             return UNSURE
@@ -148,6 +165,12 @@ class Resume(Generic[R]):
                 return relation
         return CHANGED
 
+    def _is_packed(self, finished: Line | None) -> bool:
+        """Whether a finished result lies in a tar."""
+        if finished is None or finished.fields.get("pack") is None:
+            return False
+        return self._is_there(self._read(finished))
+
     def _is_there(self, record: R | None) -> bool:
         return record is not None and all(outputs.exist_in(self.output) for outputs in record.outputs)
 
@@ -167,13 +190,24 @@ class Resume(Generic[R]):
         """The record of an image that is ENDED, and was found finished, CRASHED or CLASHED."""
         known = self._index.of(name)
         if need == CLASHED and known is not None and known.finished is not None:
-            return Record.failed(path, name, _clash(path, name, recorded_path(known.finished.fields)))
+            clash = self._stuck_in_tar if name in self._stuck else _clash
+            return Record.failed(path, name, clash(path, name, known.finished))
         if need == CRASHED:
             deaths = 0 if known is None else known.deaths
             return Record.failed(path, name, _crash(path, None if name in self._accused else deaths))
         line = self._ended(known, name)
         record = None if line is None else self._read(line)
         return _damaged(path, name) if record is None else record.as_skipped(path, name)
+
+    def _stuck_in_tar(self, path: str, name: str, finished: Line) -> ImageError:
+        record = self._read(finished)
+        tars = {one.packed.tar for one in (() if record is None else record.outputs) if one.packed is not None}
+        return ImageError(
+            CLASH,
+            f"The image {path!r} has changed, or is asked for otherwise, since its result was put into "
+            f"{', '.join(map(repr, sorted(tars)))}, and tar shards are never written again. Choose another output "
+            "folder, or remove that tar: then all of its images are done again.",
+        )
 
     def _ended(self, known: Known | None, name: str) -> Line | None:
         return self._found.get(name) if known is None else known.line
@@ -261,7 +295,8 @@ def _damaged(path: str, name: str) -> Record:
     ))  # fmt: skip
 
 
-def _clash(path: str, name: str, other: str) -> ImageError:
+def _clash(path: str, name: str, finished: Line) -> ImageError:
+    other = recorded_path(finished.fields)
     before = "that came through it before" if path == other else repr(other)
     return ImageError(
         CLASH,

@@ -31,7 +31,9 @@ from lrpcli.records.journal import (
     read_lines,
 )
 from lrpcli.records.json_values import Fields
+from lrpcli.records.packed import padding, tar_size
 from lrpcli.records.record import CLASH, Outputs, Record
+from lrpcli.records.tars import Tars
 
 BLOCK = 512
 """Bytes of the blocks that a file's status counts."""
@@ -67,8 +69,9 @@ class ShardStatus:
 class Status:
     """`images` of the last run over all its shards; of these `done`, failed by kind in `errors`, and `missing`.
 
-    Missing is what was not reached, was under way when a run was killed, or whose files are gone. `shards` is their
-    number, `journals` has those that have begun, and `disk` is the bytes that the files of what is done take there.
+    Missing is what was not reached, was under way when a run was killed, or whose files are gone. `unclosed` lie in
+    tar shards that are not whole, and become done once those have their names. `shards` is their number, `journals` has
+    those that have begun, and `disk` is the bytes that the files of what is done take there.
     """
 
     images: int
@@ -77,6 +80,7 @@ class Status:
     shards: int = 1
     journals: dict[str, ShardStatus] = field(default_factory=dict)
     disk: int = 0
+    unclosed: int = 0
 
     @property
     def failed(self) -> int:
@@ -86,7 +90,7 @@ class Status:
     @property
     def missing(self) -> int:
         """Images without a result."""
-        return max(0, self.images - self.done - self.failed)
+        return max(0, self.images - self.done - self.unclosed - self.failed)
 
     @property
     def running(self) -> bool:
@@ -159,6 +163,7 @@ class StatusReader:
 
     def __init__(self, output: Path) -> None:
         self.output = output
+        self._tars = Tars(output).present
         self.files, self._index, self._shards = self._read_any() or _none(output)
         read_description(output, self.files)
         self._last = max(self._shards.values(), key=lambda shard: shard.time)
@@ -194,7 +199,9 @@ class StatusReader:
         """Counts an image that was reported, by the last line about it; `image` is its identity."""
         if line is not None and line.code == OK:
             size = _size(line.fields, self.output)
-            self.status.done += size is not None
+            unclosed = size is not None and _in_open_tar(line.fields, self.output)
+            self.status.done += size is not None and not unclosed
+            self.status.unclosed += unclosed
             self.status.disk += size or 0
         elif line is not None and line.code == FAILED:
             self.status.errors[_kind(line)] += 1
@@ -209,8 +216,8 @@ class StatusReader:
             self.status.journals[self.files.shard(name)] = ShardStatus(shard.begun.share, told, shard.rate, running)
 
     def follow(self) -> bool:
-        """Takes in what was written since; False where a run has begun meanwhile, so that all is to be read again."""
-        if self.files.journals_in(self.output) != self._index.journals:
+        """Takes in what was written since; False where a run began or a tar got its name: read all again."""
+        if self.files.journals_in(self.output) != self._index.journals or Tars(self.output).present != self._tars:
             return False
         for name, shard in self._own.items():
             for line in read_lines(self.output, name, start=shard.position):
@@ -294,8 +301,20 @@ def _size(fields: Fields, output: Path) -> int | None:
         return None
 
 
+def _in_open_tar(fields: Fields, output: Path) -> bool:
+    """Whether the files of an image, which are there, lie in a tar that has not got its name yet."""
+    if fields.get("pack") is None:
+        return False
+    tars = (outputs.packed.tar for outputs in Explained.outputs_of(fields) if outputs.packed is not None)
+    return any(found is not None and not found[1] for found in (tar_size(output, tar) for tar in tars))
+
+
 def _size_of(outputs: Outputs, output: Path) -> int:
     """Bytes on disk; OSError if a file is gone, ValueError if it is none."""
+    if outputs.packed is not None:
+        if not outputs.exist_in(output):
+            raise ValueError(f"{outputs.packed.tar!r} is gone or too short")
+        return sum(BLOCK + size + len(padding(size)) for _, size in outputs.packed.places.values())
     return sum(_bytes_on_disk(os.path.join(output, path)) for path in outputs.paths.values())  # noqa: PTH118
 
 

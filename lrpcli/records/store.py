@@ -58,13 +58,13 @@ def _write_whole(folder: int, name: str, data: bytes, temporary: str) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, owner: str = "0") -> Iterator[BinaryIO]:
+def whole_file(path: Path, owner: str = "0", *, follow: bool = True) -> Iterator[BinaryIO]:
     """A file to be written piece by piece, which has its name only once the block ends without an error.
 
-    Its folders are made; what a link leads to is replaced, not the link. UsageError for anything else than a regular
-    file, OutputError if it cannot be written.
+    Its folders are made; what a link leads to is replaced, or the link itself without `follow`. UsageError for anything
+    else than a regular file, OutputError if it cannot be written.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(path)) if follow else path
     if path.exists() and not path.is_file():
         raise UsageError(f"{os.fspath(path)!r} is {kind_of(path.stat().st_mode)}. Name a file to be written.")
     temporary = TEMPORARY.format(owner=owner, unique=secrets.token_hex(8))

@@ -52,6 +52,8 @@ class Records:
     """
 
     output: Path
+    below: str | None = None
+    """What paths begin with where it is not the folder as it is named here."""
     outdated: int = 0
     unfinished: int = 0
     damaged: int = 0
@@ -65,6 +67,11 @@ class Records:
             )
 
     def __iter__(self) -> Iterator[Record]:
+        folder = os.fspath(self.output) if self.below is None else self.below
+        yield from (record.below(folder) for record in self.plain())
+
+    def plain(self) -> Iterator[Record]:
+        """The records as the journals have them, with the paths of files below the folder."""
         self.outdated = self.unfinished = self.damaged = 0
         clashes = Clashes()
         run = None if self.description is None else self.description.fingerprint
@@ -77,7 +84,7 @@ class Records:
     def _record(self, code: int, line: Line | None) -> Iterator[Record]:
         try:
             if line is not None and code == OK:
-                yield Explained.from_json(line.fields).below(os.fspath(self.output))
+                yield Explained.from_json(line.fields)
             elif line is not None and code == FAILED:
                 yield Record.from_json(line.fields)
             else:
@@ -107,13 +114,16 @@ def entries(records: Iterable[Record], *, failed: bool = False) -> Iterator[Entr
 
 
 def columns(description: RunDescription | None) -> list[Column]:
-    """The columns of the results that a description is of: the same for all, and one for each further kind of file."""
+    """The columns of the results that a description is of: the same for all, then those of its own."""
     output = None if description is None else description.settings.get("output")
     saved = output.get("save") if isinstance(output, dict) else None
+    kinds = list(dict.fromkeys(kind for kind in saved if isinstance(kind, str))) if isinstance(saved, list) else []
     known = [*_ABOUT, *map(_file, PRINTED), *(column for place in range(TOP) for column in _top(place))]
     names = {column.name for column in known}
-    others = [kind for kind in saved if isinstance(kind, str)] if isinstance(saved, list) else []
-    return [*known, *(_file(kind) for kind in dict.fromkeys(others) if kind.isidentifier() and kind not in names)]
+    known += [_file(kind) for kind in kinds if kind.isidentifier() and kind not in names]
+    if isinstance(output, dict) and output.get("pack") is not None:
+        known += [_TAR, *(column for kind in kinds for column in _place(kind))]
+    return known
 
 
 def _of_class(name: str, kind: type, cell: Callable[[ExplainedClass], Cell]) -> Column:
@@ -144,6 +154,22 @@ _ABOUT = [
 
 def _file(kind: str) -> Column:
     return _of_class(kind, Path, lambda one: one.outputs.paths.get(kind))
+
+
+_TAR = _of_class("tar", Path, lambda one: None if one.outputs.packed is None else one.outputs.packed.tar)
+
+
+def _place(kind: str) -> list[Column]:
+    """Where the content of a file begins in its tar, and its size, in bytes."""
+
+    def of(one: ExplainedClass, part: int) -> int | None:
+        place = None if one.outputs.packed is None else one.outputs.packed.places.get(kind)
+        return None if place is None else place[part]
+
+    return [
+        _of_class(f"{kind}_offset", int, lambda one: of(one, 0)),
+        _of_class(f"{kind}_size", int, lambda one: of(one, 1)),
+    ]
 
 
 def _top(place: int) -> list[Column]:

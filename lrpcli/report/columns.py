@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from lrpcli.records.text import one_line
 from lrpcli.report.addresses import SHOWN_BY_BROWSERS, address, file_address, folder_address
 from lrpcli.report.groups import Groups
-from lrpcli.report.plan import geometry, shown_picture
+from lrpcli.report.plan import geometry, linked_files, shown_kind
 from lrpcli.report.rows import MISSING, PLAIN, STATUSES, ImageRow, MapRow, ReportedRun
 from lrpcli.report.thumbnails import picture_key
 
@@ -86,10 +86,14 @@ class Columns:
 
     def _files(self, row: ImageRow, one: MapRow, number: int) -> int:
         """The number of the suffixes that an image's files have behind its name; -1 for files called otherwise."""
-        paths = one.outputs
-        shown = shown_picture(paths)
-        self.sparse["shown"].update({number: next(kind for kind in paths if paths[kind] == shown)} if shown else {})
-        if self.single or not all(path.startswith(row.name) for path in paths.values()):
+        paths = linked_files(one)
+        shown = shown_kind(paths)
+        self.sparse["shown"].update({number: shown} if shown else {})
+        if (
+            self.single
+            or one.outputs.packed is not None
+            or not all(path.startswith(row.name) for path in paths.values())
+        ):
             self.sparse["files"][number] = {} if self.single else {one_line(k): address(p) for k, p in paths.items()}
             return -1
         behind = {one_line(kind): address(path[len(row.name) :]) for kind, path in paths.items()}

@@ -1,6 +1,8 @@
 """Small pictures for the page, drawn in processes of their own: what the files hold may hang or kill a decoder."""
 
 import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from lrpcli.images.formats import DecodePolicy
 from lrpcli.pictures.picture import draw, picture_scale
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.records.json_values import Fields
+from lrpcli.records.map_values import load_array, restored, stored_shape
+from lrpcli.records.packed import StoredFile
 from lrpcli.report.rows import ReportedRun
 
 QUALITY = {"quality": 75, "method": 1}
@@ -22,6 +26,8 @@ MOST_VALUES = 1 << 26
 POLICY = DecodePolicy(truncated="accept")
 """Whether a photo is damaged was the business of the run that explained it."""
 PLAIN = PictureStyle(style="heatmap")
+File = str | StoredFile
+"""A file by its path, or wherever a run has put it."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,23 @@ def picture_style(run: ReportedRun) -> PictureStyle:
         return PLAIN
 
 
-def small_picture(path: str, side: int) -> bytes:
+def small_picture(file: File, side: int) -> bytes:
     """The picture or photo in a file, small, as WEBP. ImageError if it cannot be decoded."""
-    picture = decode(path, POLICY)
+    picture = decode(_opened(file), POLICY)
     picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return _webp(picture)
 
 
-def small_map(path: str, look: MapLook, side: int) -> bytes:
+def _opened(file: File) -> str | io.BytesIO:
+    """What is read of a file: its path, or the content of a member of a tar."""
+    if isinstance(file, str):
+        return file
+    return io.BytesIO(file.read()) if file.tar else file.container
+
+
+def small_map(file: File, look: MapLook, side: int) -> bytes:
     """The heatmap of a .npy file, small, as WEBP. ImageError if that does not hold a map."""
-    return heatmap(read_map(path), look, side)
+    return heatmap(read_map(file), look, side)
 
 
 def heatmap(relevance: NDArray[np.float32], look: MapLook, side: int) -> bytes:
@@ -65,36 +78,38 @@ def heatmap(relevance: NDArray[np.float32], look: MapLook, side: int) -> bytes:
     return _webp(draw(ground, relevance, (0, 0, *size), look.style, scale))
 
 
-def mean_heatmap(paths: list[str], look: MapLook, side: int) -> bytes:
+def mean_heatmap(files: Sequence[File], look: MapLook, side: int) -> bytes:
     """The mean of maps of one shape in colours, its scale its own. ImageError if one cannot be read, or differs."""
-    return heatmap(mean_map(paths), look, side)
+    return heatmap(mean_map(files), look, side)
 
 
-def mean_map(paths: list[str]) -> NDArray[np.float32]:
+def mean_map(files: Sequence[File]) -> NDArray[np.float32]:
     """The mean (h, w) of the maps in .npy files, summed in float64."""
     total: NDArray[np.float64] | None = None
-    for path in paths:
-        relevance = read_map(path)
+    for file in files:
+        relevance = read_map(file)
         if total is not None and total.shape != relevance.shape:
             raise ImageError("unsupported", "The maps have several sizes, so that they have no mean.")
         total = relevance.astype(np.float64) if total is None else total + relevance
     if total is None:
         raise ImageError("io", "There is no map.")
-    return (total / len(paths)).astype(np.float32)
+    return (total / len(files)).astype(np.float32)
 
 
-def read_map(path: str) -> NDArray[np.float32]:
+def read_map(file: File) -> NDArray[np.float32]:
     """The relevance (h, w) in a .npy file, channels summed; ImageError if it holds anything else."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)  # a file that is too short is refused, not allocated
-        if not isinstance(stored, np.ndarray) or stored.dtype.kind != "f" or stored.ndim not in (2, 3):
+        stored = load_array(_opened(file))  # a file that is too short is refused, not allocated
+        if len(stored_shape(stored)) not in (2, 3):
             raise ValueError("it does not hold a map")
-        if not 0 < stored.size <= MOST_VALUES:
+        if not 0 < math.prod(stored_shape(stored)) <= MOST_VALUES:
             raise ValueError("it is empty or too large")
-        summed = stored if stored.ndim == 2 else stored.sum(0, dtype=np.float64)
+        relevance = restored(stored)
+        summed = relevance if relevance.ndim == 2 else relevance.sum(0, dtype=np.float64)
         return np.nan_to_num(np.asarray(summed, np.float32), posinf=0.0, neginf=0.0)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise ImageError("decode", f"The map {Path(path).name!r} cannot be read: {error}.") from error
+    except ValueError as error:
+        shown = file if isinstance(file, str) else file.shown
+        raise ImageError("decode", f"The map {Path(shown).name!r} cannot be read: {error}.") from error
 
 
 def _webp(picture: Image.Image) -> bytes:

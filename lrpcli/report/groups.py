@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lrpcli.errors import UsageError
 from lrpcli.models.labels import parse_label, read_labels
+from lrpcli.records.packed import StoredFile
 from lrpcli.records.text import one_line
 from lrpcli.report.drawing import MapLook, mean_heatmap, picture_style
 from lrpcli.report.plan import on_photo
@@ -132,20 +133,21 @@ def wanted_means(
         first = rows[group.images[0]].maps[0].run
         if on_photo(runs[first]):
             continue
-        paths = list(_maps_of(group, rows, runs[first], first))
-        if not group.label or not paths or len(paths) < len(group.images):
+        maps = list(_maps_of(group, rows, runs[first], first))
+        if not group.label or not maps or len(maps) < len(group.images):
             continue
-        times = [time for path in paths if (time := file_time(path)) is not None]
-        if len(times) < len(paths):
+        times = [time for one in maps if (time := file_time(one.container)) is not None]
+        if len(times) < len(maps):
             continue
-        state = hashlib.sha256("\0".join(map(repr, zip(paths, times, strict=True))).encode()).hexdigest()
+        shown = [one.shown for one in maps]
+        state = hashlib.sha256("\0".join(map(repr, zip(shown, times, strict=True))).encode()).hexdigest()
         group.name = picture_name(state, "g")
-        arguments = (paths, MapLook(picture_style(runs[first]), None), side)
-        yield Wanted(group.name, paths[0], max(times), mean_heatmap, arguments), partial(setattr, group, "picture")
+        arguments = (maps, MapLook(picture_style(runs[first]), None), side)
+        yield Wanted(group.name, shown[0], max(times), mean_heatmap, arguments), partial(setattr, group, "picture")
 
 
-def _maps_of(group: Group, rows: list[ImageRow], run: ReportedRun, number: int) -> Iterator[str]:
+def _maps_of(group: Group, rows: list[ImageRow], run: ReportedRun, number: int) -> Iterator[StoredFile]:
     for image in group.images:
         first = rows[image].maps[0]
-        if first.run == number and "map" in first.outputs:
-            yield os.path.join(run.folder, first.outputs["map"])  # noqa: PTH118
+        if first.run == number and "map" in first.outputs.paths:
+            yield first.outputs.stored(os.fspath(run.folder), "map")

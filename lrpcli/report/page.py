@@ -11,7 +11,7 @@ from lrpcli.records.text import one_line
 from lrpcli.report.about import About
 from lrpcli.report.addresses import address
 from lrpcli.report.groups import Groups
-from lrpcli.report.plan import shown_picture
+from lrpcli.report.plan import linked_files, shown_kind
 from lrpcli.report.rows import FAILURES, PLAIN, SMALL, ImageRow, ReportedRun
 from lrpcli.report.thumbnails import Album, picture_name
 
@@ -74,12 +74,13 @@ def first_cells(rows: list[ImageRow], runs: list[ReportedRun], album: Album) -> 
 def _cell(row: ImageRow, runs: list[ReportedRun], album: Album) -> Cell:
     one = row.maps[0]
     run = runs[one.run]
-    link = shown_picture(one.outputs)
+    files = linked_files(one)
+    kind = shown_kind(files)
     kept = "" if one.kept is None else f", kept {one.kept:.0%}"
     return Cell(
         one_line(row.name), one.label, f"{one.score:.0%}{kept}",
         album.address(picture_name(row.name, f"{run.key}{one.place}")) if one.picture == SMALL else "",
-        PLAIN[one.picture], "" if album.single or link is None or one.run else address(link),
+        PLAIN[one.picture], "" if album.single or kind is None or one.run else address(files[kind]),
     )  # fmt: skip
 
 

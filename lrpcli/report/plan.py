@@ -32,23 +32,29 @@ def wanted_pictures(rows: list[ImageRow], runs: list[ReportedRun], side: int) ->
             yield wanted, partial(setattr, row, "photo")
 
 
-def shown_picture(outputs: Mapping[str, str]) -> str | None:
-    """The picture among an image's files that stands for the map; None if there is none that a browser shows."""
-    return next((outputs[kind] for kind in PICTURES if outputs.get(kind, "").lower().endswith(RASTER)), None)
+def shown_kind(paths: Mapping[str, str]) -> str | None:
+    """The kind of the picture among an image's files that stands for the map; None if no browser shows any of them."""
+    return next((kind for kind in PICTURES if paths.get(kind, "").lower().endswith(RASTER)), None)
+
+
+def linked_files(one: MapRow) -> Mapping[str, str]:
+    """The files of a map that the page can lead to: those that are files of their own."""
+    return one.outputs.paths if one.outputs.packed is None else {}
 
 
 def _of_map(row: ImageRow, one: MapRow, run: ReportedRun, style: PictureStyle, side: int) -> Wanted | None:
     name, folder = picture_name(row.name, f"{run.key}{one.place}"), os.fspath(run.folder)
-    picture, relevance = shown_picture(one.outputs), one.outputs.get("map")
-    one.picture = NO_PICTURE if picture is None and relevance is None else MISSING
-    for path, is_map in ((picture, False), (relevance, True)):
-        source = None if path is None else os.path.join(folder, path)  # noqa: PTH118
-        time = None if source is None else file_time(source)
-        if source is None or time is None:
+    kinds = [kind for kind in (shown_kind(one.outputs.paths), "map") if kind is not None and kind in one.outputs.paths]
+    one.picture = MISSING if kinds else NO_PICTURE
+    for kind in kinds:
+        source = one.outputs.stored(folder, kind)
+        time = file_time(source.container)
+        if time is None:
             continue
-        if is_map:
-            return Wanted(name, source, time, small_map, (source, MapLook(style, _scale(row, one, run)), side))
-        return Wanted(name, source, time, small_picture, (source, side))
+        if kind == "map":
+            look = MapLook(style, _scale(row, one, run))
+            return Wanted(name, source.shown, time, small_map, (source, look, side))
+        return Wanted(name, source.shown, time, small_picture, (source, side))
     return None
 
 

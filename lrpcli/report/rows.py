@@ -7,7 +7,7 @@ from sys import intern
 from lrpcli.records.description import RunDescription
 from lrpcli.records.explained import Explained, ExplainedClass
 from lrpcli.records.identity import FileState
-from lrpcli.records.record import Record
+from lrpcli.records.record import Outputs, Record
 from lrpcli.records.text import one_line
 
 OK, OUTDATED, FAILED, UNFINISHED, UNREADABLE = "ok", "other settings", "failed", "unfinished", "unreadable"
@@ -37,7 +37,7 @@ class MapRow:
     most: float
     scale: float
     exploded: bool
-    outputs: dict[str, str]
+    outputs: Outputs
     picture: int = NO_PICTURE
 
     @classmethod
@@ -46,7 +46,7 @@ class MapRow:
         relevance = one.relevance
         return cls(
             run, place, one.target, intern(one_line(one.label)), one.score, relevance.kept, relevance.total,
-            relevance.start, relevance.min, relevance.max, one.scale, relevance.exploded, dict(one.outputs.paths),
+            relevance.start, relevance.min, relevance.max, one.scale, relevance.exploded, one.outputs,
         )  # fmt: skip
 
 

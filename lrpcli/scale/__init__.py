@@ -55,8 +55,8 @@ class EngineSettings:
         if self.engine != "ray" and self.ray_address is not None:
             raise UsageError("--ray-address goes with --engine ray. Name that, or leave it out.")
 
-    def require_rows(self, sources: "Sequence[Source]", scale: str | float = "") -> None:
-        """UsageError for what a single process has to do: reading a stream, or a scale for all images."""
+    def require_rows(self, sources: "Sequence[Source]", scale: str | float = "", pack: str | None = None) -> None:
+        """UsageError for what a single process has to do: reading a stream, a scale for all images, or packing."""
         from lrpcli.paths import is_stream
 
         if self.engine == INLINE:
@@ -65,6 +65,11 @@ class EngineSettings:
             raise UsageError(
                 f"--scale run needs all images in one process, so it does not go with --engine {self.engine}. Give a "
                 "number, or take --engine inline."
+            )
+        if pack is not None:
+            raise UsageError(
+                f"--pack {pack} has one writer for each shard, so it does not go with --engine {self.engine}. Start a "
+                "process for each shard with --shard I/N, or take --engine inline."
             )
         stream = next((source.path for source in sources if is_stream(source.path)), None)
         if stream is not None:

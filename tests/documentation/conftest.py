@@ -8,6 +8,7 @@ import pytest
 from tests.documentation.pages import ROOT, all_pages, blocks
 from tests.models.onnx.files import small
 from tests.photos import TINY, photo
+from tests.resilience.runs import lrp
 
 CLASSES = 10
 """Outputs of the net in tests/golden that stands for any Caffe net."""
@@ -28,6 +29,9 @@ def folder(tmp_path_factory):
         shutil.copy(ROOT / "tests" / "nets" / f"shapes-{net}.safetensors", place / f"{name}.safetensors")
     (place / "names.txt").write_text("".join(f"name {number}\n" for number in range(CLASSES)))
     np.save(place / "mean.npy", np.full((3, 32, 32), 120, np.float32))
+    for results, options in (("explained", ()), ("int16", ("--dtype", "int16"))):
+        done = lrp("explain", "--model", "cifar10", "--target", "cat", place / "cat.jpg", place / results, *options)
+        assert done.exit_code == 0, done.stderr
     for page in all_pages():
         for block in blocks(page):
             if block.mark == "file":

@@ -17,7 +17,7 @@ from tests.resilience.runs import TINY_OPTIONS, lrp
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"dtype": "float16"}, {"channels": "keep"}, {"dtype": "float16", "channels": "keep"}],
+    [{}, {"dtype": "float16"}, {"dtype": "int16"}, {"channels": "keep"}, {"dtype": "int16", "channels": "keep"}],
     ids=str,
 )
 def test_maps_and_layers_take_exactly_what_was_said(tmp_path, options):

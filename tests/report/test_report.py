@@ -22,6 +22,7 @@ from PIL import Image
 
 from lrpcli.cli import main
 from lrpcli.images.find import Discovery
+from lrpcli.records.map_values import stored
 from lrpcli.records.store import npy_bytes
 from lrpcli.report.drawing import MapLook, heatmap, mean_map, picture_style
 from lrpcli.report.page import _own
@@ -130,13 +131,15 @@ def test_maps_are_drawn_where_there_are_no_overlays(tmp_path):
     results.add("a.png")
     stacked = npy_bytes(np.stack([relevance(0), relevance(0), -relevance(0)]))
     results.add("b.png", files=lambda paths, number: (results.output / paths["map"]).write_bytes(stacked))
+    steps = npy_bytes(stored(relevance(0), "int16"))
+    results.add("c.png", files=lambda paths, number: (results.output / paths["map"]).write_bytes(steps))
     out = results.output
     data = report(out)
-    assert data["map"]["pic"] == [SMALL, SMALL]
+    assert data["map"]["pic"] == [SMALL, SMALL, SMALL]
     key = data["runs"][0]["key"]
-    one, other = (
+    one, other, third = (
         np.asarray(Image.open(out / "lrp-report" / picture_name(f"{name}.png", f"{key}0")).convert("RGB"), int)
-        for name in "ab"
+        for name in "abc"
     )
     # Row 0 of map 0 is 1 - 0.5 at its first value, red, and 0 elsewhere; three channels of which one is negative are
     # the same map.
@@ -144,7 +147,7 @@ def test_maps_are_drawn_where_there_are_no_overlays(tmp_path):
     assert one.shape == (256, 256, 3)
     assert one[cell // 2, cell // 2, 0] > one[cell // 2, cell // 2, 2] + 60
     assert np.ptp(one[128:, 128:]) < 8
-    assert np.abs(one - other).max() < 8
+    assert np.abs(one - other).max() < 8 and np.abs(one - third).max() < 8
 
 
 @pytest.mark.parametrize(

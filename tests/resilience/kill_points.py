@@ -26,6 +26,8 @@ from tests.resilience.runs import TINY_OPTIONS, journal, leftovers, lrp, tree
 OPERATIONS = ("mkdir", "rename", "replace", "unlink", "remove", "link", "symlink", "write", "truncate", "ftruncate")
 """Functions of os that change what lies in OUTPUT."""
 EXPLAIN = ("explain", *TINY_OPTIONS, "-b", "4", "-j", "1", "--json")
+PACKED = (*EXPLAIN, "--pack", "tar", "--pack-size", "0.5")
+"""So many millions of bytes that the images lie in several tars."""
 EVALUATE = ("evaluate", *TINY_OPTIONS, "-b", "8", "-j", "1", "--json", "--region", "16", "--steps", "2",
             "--config", "epsilon")  # fmt: skip
 
@@ -156,8 +158,8 @@ class Case:
         self.calm = self.results("calm")
 
     def results(self, name):
-        """What a run has left but for the time it took, which is nowhere but in journals."""
-        return tree(self.folder / name)
+        """What a run has left but for the time it took, which is nowhere but in journals and the index of tars."""
+        return {path: content for path, content in tree(self.folder / name).items() if path != "index.parquet"}
 
     def attempt(self, name, last=None):
         """A run in a fork, killed at a point if it gets there: its exit code or minus the signal, and its points."""
@@ -204,7 +206,7 @@ class Case:
             "torn": bool(torn),
             "exit": code != 0,
             "differs": self.results(name) != self.calm,
-            "leftovers": bool(leftovers(out)),
+            "leftovers": bool(leftovers(out) or list((out / ".lrp").glob("open-*"))),
             "incomplete": len(ended) != self.images,
             "twice": any(times > 1 for times in ended.values()),
             "crashed": any(row.get("error") for row in lines),
@@ -228,13 +230,14 @@ def try_all(case, stride, pairs, seed=0):
 
 
 def main(stride=1, pairs=50):
-    """Both commands; prints a line of JSON for each."""
+    """Both commands, and packed results; prints a line of JSON for each."""
     import lrpcli.scale.inline
 
     lrpcli.scale.inline.Workers = InlineWorkers
     with tempfile.TemporaryDirectory() as temporary:
         for name, options, images, journal_name in (
             ("explain", EXPLAIN, 28, "journal-1-of-1.jsonl"),
+            ("explain --pack", PACKED, 12, "journal-1-of-1.jsonl"),
             ("evaluate", EVALUATE, 24, "evaluate-1-of-1.jsonl"),
         ):
             folder = Path(temporary, name)

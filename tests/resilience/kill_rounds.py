@@ -5,6 +5,7 @@ import io
 import random
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lrpcli.records.packed import member_base
 from tests.photos import folder_of_photos
 from tests.resilience.runs import (
     TINY_OPTIONS,
@@ -92,6 +94,68 @@ def evaluation_rounds(folder, count, images, seed=0):
     }
 
 
+def pack_rounds(folder, count, images, shards=8, seed=0):
+    """Kills `count` of the processes of a packed run, each at a random moment; each killed one is started again."""
+    import pyarrow.parquet
+
+    source, out = folder_of_photos(folder / "in", images), folder / "out"
+    calm = explain(source, folder / "calm", "-b", "1")
+    assert calm.returncode == 0, calm.stderr
+    options = ("-b", "1", "-j", "1", "--pack", "tar", "--pack-size", "0.3")
+
+    def begin(shard):
+        return started(source, out, *options, "--shard", f"{shard}/{shards}", **SILENT)
+
+    def lines():
+        return sum(path.read_bytes().count(b"\n") for path in (out / ".lrp").glob("journal-*"))
+
+    running = {shard: begin(shard) for shard in range(1, shards + 1)}
+    generator, killings = random.Random(seed), 0
+    for _ in range(count):
+        last = lines() + generator.uniform(0, 2 * images / (count + 1))
+        while lines() < last and any(process.poll() is None for process in running.values()):
+            time.sleep(0.005)
+        alive = [shard for shard, process in running.items() if process.poll() is None] or list(running)
+        shard = generator.choice(alive)
+        killings += running[shard].poll() is None
+        killed(running[shard])
+        running[shard] = begin(shard)
+    ended = {shard: process.wait() for shard, process in running.items()}
+    reruns = 0
+    while any(ended.values()) and reruns < 4:  # a suspect that died alone three times is passed over once
+        ended, reruns = {shard: begin(shard).wait() for shard, code in ended.items() if code}, reruns + 1
+    done = collections.Counter(
+        row["name"]
+        for shard in range(1, shards + 1)
+        for row in journal(out, f"journal-{shard}-of-{shards}.jsonl")
+        if row["type"] == "done" and row["status"] == "ok"
+    )
+    found = packed_files(out)
+    return {
+        "killed": killings,
+        "reruns": reruns,
+        "exit": max(ended.values(), default=0),
+        "images": len(done),
+        "twice": sum(times > 1 for times in done.values()) + len(found) - len(dict(found)),
+        "equal": dict(found) == tree(folder / "calm"),
+        "open": len([*leftovers(out), *(out / ".lrp").glob("open-*")]),
+        "tars": len(list(out.glob("*.tar"))),
+        "rows in the index": pyarrow.parquet.read_table(out / "index.parquet").num_rows,
+    }
+
+
+def packed_files(output):
+    """What lies in the tars of a folder: the path of each file where it is not packed, and its content."""
+    found = []
+    for path in sorted(output.glob("*.tar")):
+        with tarfile.open(path) as archive:
+            for member in archive:
+                folder, slash, name = member.name.rpartition("/")
+                key, dot, ending = name.partition(".")
+                found.append((member_base(folder + slash + key) + dot + ending, archive.extractfile(member).read()))
+    return found
+
+
 def kill(begin, lines, count, images, seed):
     """Kills `count` runs that `begin` starts, each at a random moment; how many were still running."""
     generator, killings = random.Random(seed), 0
@@ -130,4 +194,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         for size in ("1", "16"):
             print("batch", size, rounds(Path(temporary, size), int(sys.argv[1]), 200, size, seed=1), flush=True)
+        print("packs", pack_rounds(Path(temporary, "packs"), int(sys.argv[1]), 160, seed=1), flush=True)
         print("evaluate", evaluation_rounds(Path(temporary, "evaluate"), int(sys.argv[1]), 40, seed=1), flush=True)

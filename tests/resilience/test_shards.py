@@ -7,6 +7,7 @@ import pytest
 from lrpcli.errors import UsageError
 from lrpcli.pipeline.shard import Shard, parse_shard
 from tests.photos import folder_of_photos
+from tests.resilience.kill_rounds import pack_rounds
 from tests.resilience.runs import environment, explain, journal, lrp, rows, tree
 
 
@@ -98,3 +99,12 @@ def test_every_item_is_in_one_part():
 def test_status_of_a_folder_without_a_journal_is_exit_2(tmp_path):
     result = lrp("status", tmp_path)
     assert result.exit_code == 2 and "holds no journal" in result.stderr
+
+
+@pytest.mark.slow
+def test_packed_shards_that_are_killed_hold_every_image_once(tmp_path):
+    """By hand with 20 kills of 8 shards: python -m tests.resilience.kill_rounds 20"""
+    pytest.importorskip("pyarrow")
+    found = pack_rounds(tmp_path, 4, 30, shards=3)
+    assert found.pop("killed") >= 3 and found.pop("reruns") <= 1 and found.pop("tars") >= 3
+    assert found == {"exit": 0, "images": 30, "twice": 0, "equal": True, "open": 0, "rows in the index": 30}

@@ -1,0 +1,92 @@
+"""Where the files of a run go: one line a place. Imports nothing heavy until one is made."""
+
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import NamedTuple, Protocol
+
+from lrpcli.records.record import R
+from lrpcli.records.store import write_whole
+from lrpcli.records.tars import Tars
+
+TABLE = {None: "lrpcli.records.stores:FileStore", "tar": "lrpcli.records.tar_store:TarStore"}
+"""Value of --pack -> "module:class" of a Store that is made of a Place."""
+
+
+class NewFile(NamedTuple):
+    """A file to be kept: its kind, its path below the output folder, and its content."""
+
+    kind: str
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """The output folder, the shard of the run, such as "1-of-8", and the size of packs in bytes.
+
+    Temporary files have the shard in their names.
+    """
+
+    folder: Path
+    shard: str = "1-of-1"
+    pack_size: float = math.inf
+
+
+class Store(Protocol):
+    """Keeps the files of images, whole or not at all.
+
+    `put` is called in many threads, the others in one: what was put for an image is in place, or will be found by the
+    next run however this one ends, once its record has been through `kept`.
+    """
+
+    needs_all_journals: bool
+    """Whether `opened` has to know what the journals of all shards say."""
+
+    def of_shard(self, shard: str) -> "Store":
+        """The same for a shard of this name."""
+
+    def opened(self, tars: Tars, *, force: bool) -> AbstractContextManager[None]:
+        """While entered, images can be kept; `tars` is what the journals say of tar shards. Raises LrpError."""
+
+    def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
+        """Takes the files of one map of an image; `base` is what their paths begin with. ImageError, OutputError."""
+
+    def kept(self, record: R) -> AbstractContextManager[R]:
+        """The record as it is to be written down while entered, which is what makes its image count. OutputError."""
+
+
+class FileStore:
+    """Each file at its path below the output folder; see Store."""
+
+    needs_all_journals = False
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def of_shard(self, shard: str) -> "FileStore":
+        """See Store."""
+        return FileStore(replace(self.place, shard=shard))
+
+    def opened(self, tars: Tars, *, force: bool) -> AbstractContextManager[None]:
+        """See Store; nothing is held open."""
+        return nullcontext()
+
+    def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
+        """See Store; one is written after the other, as they come."""
+        folder = self.place.folder
+        for file in files:
+            write_whole(Path(folder, file.path), file.content, self.place.shard, folder)
+
+    def kept(self, record: R) -> AbstractContextManager[R]:
+        """See Store; the files are there already."""
+        return nullcontext(record)
+
+
+def find_store(pack: str | None, place: Place) -> Store:
+    """The store for a value of --pack. ModelError if a package that it needs is missing."""
+    store: Store = resolve_name(TABLE[pack])(place)
+    return store

@@ -1,0 +1,270 @@
+"""Files of images in tar shards, which one process writes each.
+
+A shard is begun as .lrp/open-*.tar and gets its name, lrp-*.tar, once it is whole: that is its commit. An image is
+finished as soon as its members lie in the open tar and its journal line stands, for what a kill leaves of the tar is
+cut behind the last image that has a line, and the next run goes on there.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from lrpcli.errors import LrpError, OutputError, UsageError
+from lrpcli.records.description import EXPLAIN_FILES
+from lrpcli.records.explained import Explained
+from lrpcli.records.folder import names_in, open_regular, opened_folder
+from lrpcli.records.journal import locked, open_journal, read_lines
+from lrpcli.records.packed import END, WORK, Packed, TarName, member_header, member_key, padding, tar_size
+from lrpcli.records.record import OK, R
+from lrpcli.records.store import remove_leftovers, translate_os_error
+from lrpcli.records.stores import NewFile, Place
+from lrpcli.records.tar_index import SharedIndex
+from lrpcli.records.tars import Tars
+
+
+class OpenTar:
+    """A tar shard that is being written: `end` is where the last image that counts ends. OSError if it cannot be."""
+
+    def __init__(self, output: Path, name: TarName, end: int) -> None:
+        self.output, self.name, self.end = output, name, end
+        self._file = open_regular(output, WORK, name.open_name, os.O_RDWR | os.O_CREAT)
+        try:
+            self.cut()
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def cut(self) -> None:
+        """Removes what does not count."""
+        os.ftruncate(self._file, self.end)
+        os.lseek(self._file, self.end, os.SEEK_SET)
+
+    def write(self, data: bytes) -> None:
+        """Writes behind what counts; nothing is left of it where that fails."""
+        try:
+            os.lseek(self._file, self.end, os.SEEK_SET)
+            self._write(data)
+        except OSError:
+            with suppress(OSError):
+                self.cut()
+            raise
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+
+    def commit(self) -> None:
+        """Ends the tar and gives it its name, after it has reached the disk; or removes one that holds no image."""
+        with opened_folder(self.output, WORK) as work, opened_folder(self.output) as folder:
+            if not self.end:
+                os.unlink(self.name.open_name, dir_fd=work)
+                return
+            self.cut()
+            self.write(END)
+            _reach_disk(self._file)
+            os.replace(self.name.open_name, self.name.name, src_dir_fd=work, dst_dir_fd=folder)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        os.close(self._file)
+
+
+class TarStore:
+    """Tar shards of about `place.pack_size` bytes; see Store. What lies in one that is whole is never written again."""
+
+    needs_all_journals = True
+
+    def __init__(self, place: Place) -> None:
+        from lrpcli.records.parquet import require_pyarrow
+
+        require_pyarrow("--pack tar")
+        self.place, self.output = place, place.folder
+        self._waiting: dict[str, list[tuple[str, list[NewFile]]]] = {}
+        self._tar: OpenTar | None = None
+        self._next = 0
+
+    def of_shard(self, shard: str) -> "TarStore":
+        """See Store."""
+        return TarStore(replace(self.place, shard=shard))
+
+    @contextmanager
+    def opened(self, tars: Tars, *, force: bool) -> Iterator[None]:
+        """See Store. UsageError for tars that no journal knows, and with `force` for any that would be in the way."""
+        self._require_known(tars, force=force)
+        with ExitStack() as last:
+            last.callback(self._let_go)
+            with self._errors():
+                remove_leftovers(self.output, self.place.shard)
+                self._finish_others()
+                self._go_on(tars, force=force)
+                index = last.enter_context(SharedIndex(self.output, self.place.shard))
+            try:
+                yield
+            except GeneratorExit:  # stopped in order
+                self._end(index)
+                raise
+            except BaseException:
+                with suppress(LrpError):
+                    self._commit()
+                raise
+            self._end(index)
+
+    def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
+        """See Store; they are held in memory until the image is kept."""
+        self._waiting.setdefault(image, []).append((base, list(files)))
+
+    @contextmanager
+    def kept(self, record: R) -> Iterator[R]:
+        """See Store."""
+        waiting = self._waiting.pop(record.name, [])
+        if record.status != OK or not isinstance(record, Explained):
+            yield record
+            return
+        with self._errors():
+            tar, members, packed = self._laid_out(waiting[-len(record.classes) :])
+            tar.write(members)
+        classes = tuple(
+            replace(one, outputs=replace(one.outputs, packed=place))
+            for one, place in zip(record.classes, packed, strict=True)
+        )
+        yield cast(R, replace(record, classes=classes))
+        tar.end += len(members)
+
+    def _laid_out(self, maps: list[tuple[str, list[NewFile]]]) -> tuple[OpenTar, bytes, list[Packed]]:
+        """The tar for the maps of an image, the bytes that it gets, and where each map lies in it."""
+        size = sum(_member_size(base, file) for base, files in maps for file in files)
+        tar = self._room(size)
+        members, packed = bytearray(), []
+        for base, files in maps:
+            places: dict[str, tuple[int, int]] = {}
+            for file in files:
+                members += member_header(_member(base, file), len(file.content))
+                places[file.kind] = (tar.end + len(members), len(file.content))
+                members += file.content + padding(len(file.content))
+            packed.append(Packed(tar.name.name, member_key(base), places))
+        return tar, bytes(members), packed
+
+    def _room(self, size: int) -> OpenTar:
+        """The open tar, or another where so many bytes would make it larger than it may be."""
+        if self._tar is not None and self._tar.end and self._tar.end + size + len(END) > self.place.pack_size:
+            self._commit()
+        if self._tar is None:
+            self._tar = OpenTar(self.output, TarName(self.place.shard, self._next), 0)
+            self._next += 1
+        return self._tar
+
+    def _commit(self) -> None:
+        if self._tar is not None:
+            with self._errors():
+                self._tar.commit()
+            self._let_go()
+
+    def _end(self, index: SharedIndex) -> None:
+        self._commit()
+        with self._errors():
+            index.finish()
+
+    def _let_go(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """An OSError with a tar stops the run."""
+        try:
+            yield
+        except OSError as error:
+            path = self.output / (WORK if self._tar is None else f"{WORK}/{self._tar.name.open_name}")
+            translated = translate_os_error(error, path)
+            raise translated if isinstance(translated, OutputError) else OutputError(str(translated)) from error
+
+    def _require_known(self, tars: Tars, *, force: bool) -> None:
+        """UsageError for tars whose images could come to lie in two of them."""
+        for name in tars.present:
+            if name not in tars.ends:
+                raise UsageError(
+                    f"{os.fspath(self.output)!r} holds {name.name!r}, of which no journal in it says what lies there. "
+                    "Move it away, or choose another output folder."
+                )
+            if force and (name.shard == self.place.shard or _count(name.shard) != _count(self.place.shard)):
+                raise UsageError(
+                    f"{os.fspath(self.output)!r} holds {name.name!r}, and tar shards are never written again, so that "
+                    "--force cannot replace what lies there. Remove the tars, or choose another output folder; to go "
+                    "on with a run, leave --force out."
+                )
+
+    def _finish_others(self) -> None:
+        """Commits what killed runs with another number of shards left open; one of this number goes on with its own."""
+        for name in _open_tars(self.output):
+            journal = EXPLAIN_FILES.journal(name.shard)
+            if _count(name.shard) == _count(self.place.shard):
+                continue
+            with suppress(OutputError), open_journal(self.output, journal) as held:
+                if locked(held.fileno()):
+                    _finish(self.output, name, journal)
+
+    def _go_on(self, tars: Tars, *, force: bool) -> None:
+        """Opens what this shard has left open, and removes what does not count: no line speaks of it, or it was cut."""
+        last = tars.last(self.place.shard)
+        self._next = 0 if last is None else last.number + 1
+        for name in _open_tars(self.output):
+            if name.shard != self.place.shard:
+                continue
+            end = tars.ends.get(name, 0)
+            found = tar_size(self.output, name.name)
+            if not force and name == last and found is not None and found[0] >= end and not found[1]:
+                self._tar = OpenTar(self.output, name, end)
+            else:
+                with opened_folder(self.output, WORK) as folder:
+                    os.unlink(name.open_name, dir_fd=folder)
+
+
+def _member(base: str, file: NewFile) -> str:
+    return member_key(base) + file.path.removeprefix(base)
+
+
+def _member_size(base: str, file: NewFile) -> int:
+    size = len(file.content)
+    return len(member_header(_member(base, file), size)) + size + len(padding(size))
+
+
+def _count(shard: str) -> str:
+    return shard.rpartition("-")[2]
+
+
+def _open_tars(output: Path) -> list[TarName]:
+    """The tars that are not whole."""
+    try:
+        names = names_in(output, WORK)
+    except FileNotFoundError:
+        return []
+    return [found for name in names if (found := TarName.of(name, open_=True)) is not None]
+
+
+def _finish(output: Path, name: TarName, journal: str) -> None:
+    """Commits a tar that a killed run has left open, whose journal is locked; removes one that was cut since."""
+    found, tars = tar_size(output, name.name), Tars(output)
+    if found is None or found[1]:
+        return
+    for line in read_lines(output, journal):
+        tars.see(journal, line)
+    end = tars.ends.get(name, 0)
+    tar = OpenTar(output, name, end if found[0] >= end else 0)
+    try:
+        tar.commit()
+    finally:
+        tar.close()
+
+
+def _reach_disk(file: int) -> None:
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows nothing of this
+            raise
