@@ -37,7 +37,7 @@ def path_from_json(value: object) -> str:
             os.fsencode(value)  # a surrogate that stands for no byte is a ValueError
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
-        return os.fsdecode(base64.b64decode(value["bytes"]))
+        return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
     raise ValueError(f"{value!r} is not a path")
 
 

@@ -87,6 +87,7 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
         try:
             options = {"address": address} if address else _own_cluster(assignment, held)
             held.callback(ray.shutdown)
+            _leave_output_alone()
             ray.init(log_to_driver=False, configure_logging=False, **options)
         except Exception as error:
             where = f"The Ray cluster {address!r} cannot be reached" if address else "Ray cannot be started"
@@ -95,6 +96,13 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
             for number, handler in handlers.items():  # Ray has its own way of ending
                 signal.signal(number, handler)
         yield ray
+
+
+def _leave_output_alone() -> None:
+    """Keeps Ray from writing its messages to standard output, which has no setting and is for results alone."""
+    worker = sys.modules.get("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):
+        setattr(worker, "print_to_stdstream", lambda *data, **keywords: None)  # noqa: B010 - a module, to mypy None
 
 
 def _own_cluster(assignment: Assignment, held: ExitStack) -> dict[str, object]:

@@ -334,7 +334,8 @@ def test_what_a_run_of_another_number_of_shards_left_open_is_finished(tmp_path):
     opened = out / ".lrp" / "open-1-of-2-000000.tar"
     tar.rename(opened)
     lines = (out / ".lrp" / "journal-1-of-2.jsonl").read_bytes().splitlines(keepends=True)
-    (out / ".lrp" / "journal-1-of-2.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert b'"ended"' in lines[-1] and b'"ok"' in lines[-2]
+    (out / ".lrp" / "journal-1-of-2.jsonl").write_bytes(b"".join(lines[:-2]))
     (out / "index.parquet").unlink()
     status = json.loads(lrp("status", out, "--json").stdout)
     assert (status["done"], status["open"], status["missing"]) == (0, 2, 4)

@@ -128,12 +128,13 @@ def instructions():
 def test_the_dockerfile_copies_all_that_is_installed_and_starts_lrp_as_any_user():
     found = instructions()
     names = [name for name, _ in found]
-    assert names == ["ARG", "FROM", "COPY", "COPY", "COPY", "RUN", "USER", "WORKDIR", "ENTRYPOINT", "CMD"]
+    assert names == ["ARG", "FROM", "COPY", "COPY", "COPY", "COPY", "RUN", "USER", "WORKDIR", "ENTRYPOINT", "CMD"]
     copied = {word for name, text in found if name == "COPY" for word in text.split()[:-1]}
     assert all((ROOT / word).exists() for word in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", project["project"]["readme"], *wheel["packages"], *wheel["force-include"],
+              *wheel["shared-data"],
               *project["project"]["license-files"]}  # fmt: skip
     assert needed <= copied
     assert json.loads(dict(found)["ENTRYPOINT"]) == list(project["project"]["scripts"])
