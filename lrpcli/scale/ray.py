@@ -88,7 +88,8 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
             options = {"address": address} if address else _own_cluster(assignment, held)
             held.callback(ray.shutdown)
             _leave_output_alone()
-            ray.init(log_to_driver=False, configure_logging=False, **options)
+            with _unheard():
+                ray.init(log_to_driver=False, configure_logging=False, **options)
         except Exception as error:
             where = f"The Ray cluster {address!r} cannot be reached" if address else "Ray cannot be started"
             raise StoppedError(f"{where}: {_first_line(error)}") from error
@@ -96,6 +97,24 @@ def _connected(assignment: Assignment) -> Iterator[Any]:
             for number, handler in handlers.items():  # Ray has its own way of ending
                 signal.signal(number, handler)
         yield ray
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Standard error leads nowhere meanwhile: Ray's native part says there which level of its log was chosen."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _leave_output_alone() -> None:
