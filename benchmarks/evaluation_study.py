@@ -85,7 +85,7 @@ def nets(shared: Path) -> list[Net]:
             regions={"road": ("--region", "16", "--steps", "10")}),  # its systems of equations take long at this size
         # A slow net: three times the region's side takes a tenth of the passes for the same area.
         Net("googlenet", "GoogLeNet, ImageNet photos", "boxes", googlenet,
-            {"guards": 150, "noise": 150, "blur": 150, "road": 150, "profile": 30, "boxes": 150},
+            {"guards": 150, "noise": 150, "blur": 150, "road": 100, "profile": 30, "boxes": 150},
             regions=dict.fromkeys((*FILLS, "profile"), ("--region", "28", "--steps", "10")),
             references=("composite", "epsilon-plus"), taylor_alone=("road",)),
     ]  # fmt: skip

@@ -29,7 +29,6 @@ from tests.scale.engines import (
     SMALL,
     evaluate,
     finished,
-    photos_with_a_broken_one,
     poison,
     row_journals,
     shown,
@@ -37,14 +36,6 @@ from tests.scale.engines import (
 )
 
 PROCESSES = ("--engine", "processes", "--workers", "2")
-
-
-@pytest.fixture(scope="module")
-def inline(tmp_path_factory):
-    """Nine photos and a broken one, and what a single process makes of them."""
-    folder = tmp_path_factory.mktemp("inline")
-    source = photos_with_a_broken_one(folder / "in")
-    return source, folder / "out", explain(source, folder / "out", *SMALL, "--json")
 
 
 def running_nets():
