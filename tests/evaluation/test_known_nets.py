@@ -59,4 +59,4 @@ def test_the_tag_says_nothing_to_a_net_that_never_saw_it(tmp_path):
     assert labels == [("disc", "disc")] * 10
     _, disc = measured(tmp_path / "disc", PLAIN, "tagged/photos", "tagged/masks")
     for config in (DEFAULT_CONFIG, "epsilon-plus"):
-        assert tag[config][0] < 0.15 and disc[config][0] > 0.4, (tag, disc)
+        assert tag[config][0] < 0.15 and disc[config][0] > 0.35, (tag, disc)
