@@ -45,6 +45,7 @@ def main() -> None:
 def write(place: Path, images: int, side: int) -> None:
     """Names, labels, scores and kept shares are as different as those of photos from the web."""
     random = np.random.default_rng(0)
+    place.mkdir(parents=True, exist_ok=True)
     sources = [place / f"source-{number}.jpg" for number in range(KINDS)]
     for source in sources if side else []:
         small = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
