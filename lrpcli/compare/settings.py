@@ -12,7 +12,7 @@ from lrpcli.pictures.encode import FORMATS, QUALITY
 from lrpcli.pictures.style import FIGURE, SIDE_BY_SIDE, PictureStyle
 from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.picture_checks import FIGURE_SIDE, check_quality
-from lrpcli.pipeline.settings import BATCH, PRECISIONS, FlowSettings, ModelSettings, colour_scale
+from lrpcli.pipeline.settings import PRECISIONS, FlowSettings, ModelSettings, batch_size_setting, colour_scale
 from lrpcli.setting import require_choices, setting
 
 SCALES = ("image", "map", "run")
@@ -128,11 +128,7 @@ class CompareRunSettings:
     sheet: SheetSettings = field(default_factory=SheetSettings)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     flow: FlowSettings = field(default_factory=FlowSettings)
-    batch_size: int | None = setting(
-        None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096,
-        shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
-        help="Images at once.",
-    )  # fmt: skip
+    batch_size: int | None = batch_size_setting()
 
     def __post_init__(self) -> None:
         if len(self.models) > 1:

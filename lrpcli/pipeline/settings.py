@@ -305,6 +305,16 @@ class FlowSettings:
     )  # fmt: skip
 
 
+def batch_size_setting() -> int | None:
+    """A field for how many images are explained at once; None: what BATCH says."""
+    images: int | None = setting(
+        None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096,
+        shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
+        help="Images at once.",
+    )  # fmt: skip
+    return images
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """One whole run of `lrp explain` into `folder`."""
@@ -315,11 +325,7 @@ class RunSettings:
     output: OutputSettings = field(default_factory=OutputSettings)
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     flow: FlowSettings = field(default_factory=FlowSettings)
-    batch_size: int | None = setting(
-        None, flags=("-b", "--batch-size"), metavar="N", least=1, most=4096,
-        shown_default=f"{BATCH['cpu']}; {BATCH['cuda']} on a GPU",
-        help="Images at once.",
-    )  # fmt: skip
+    batch_size: int | None = batch_size_setting()
     pack_size: float = setting(
         512.0, metavar="MB", least=0.01, most=1e6,
         help="With --pack: size of a tar in millions of bytes, which one image alone may exceed.",

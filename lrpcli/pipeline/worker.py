@@ -106,12 +106,17 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     except (ImageError, MemoryError) as error:
         return pickle.dumps((False, error if isinstance(error, ImageError) else MemoryError()))
     except Exception as error:
-        error.add_note("In the process that decodes:\n" + "".join(traceback.format_exception(error)))
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # an exception that cannot be made again from what it holds
-            error = RuntimeError("\n".join(error.__notes__))
-        return pickle.dumps((False, error))
+        return pickle.dumps((False, portable(error, "In the process that decodes")))
+
+
+def portable(error: Exception, where: str) -> Exception:
+    """What can be sent to another process of an error that was just caught, with a note of where and how it came up."""
+    error.add_note(f"{where}:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an exception that cannot be made again from what it holds
+        return RuntimeError("\n".join(error.__notes__))
+    return error
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrpcli.errors import ImageError, OutputError, UsageError
-from lrpcli.records.folder import names_in, open_regular
+from lrpcli.records.folder import FOLDER, names_in, open_regular
 from lrpcli.records.json_values import Fields, as_fields
 from lrpcli.records.record import FORMAT
 from lrpcli.records.store import write_whole
 
-FOLDER = ".lrp"
 RESULTS = 1
 """Raised when the same settings give other numbers than before."""
 LEVELS = 40

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lrpcli.errors import OutputError
-from lrpcli.records.description import FOLDER, RunFiles
-from lrpcli.records.folder import names_in, open_regular
+from lrpcli.records.description import RunFiles
+from lrpcli.records.folder import FOLDER, names_in, open_regular
 from lrpcli.records.journal import RunLine, open_journal
 from lrpcli.records.json_values import as_fields
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from lrpcli.paths import kind_of
 
+FOLDER = ".lrp"
+"""Where an output folder holds what a run remembers."""
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -13,7 +13,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.description import RunFiles
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.journal import (
     ALONE,
     CLASHED,

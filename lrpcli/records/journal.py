@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records import record
-from lrpcli.records.description import FOLDER
-from lrpcli.records.folder import open_regular
+from lrpcli.records.folder import FOLDER, open_regular
 from lrpcli.records.json_values import Fields, JsonObject, as_fields, as_number, as_whole, json_line
 from lrpcli.records.store import translate_os_error
 

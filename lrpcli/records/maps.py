@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrpcli.errors import MissingMap, UsageError
-from lrpcli.records.description import EXPLAIN_FILES, FOLDER, read_description
+from lrpcli.records.description import EXPLAIN_FILES, read_description
 from lrpcli.records.explained import Explained, ExplainedClass
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.identity import absolute, recorded_path
 from lrpcli.records.index import Index, Known, identity
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line

@@ -13,15 +13,13 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from lrpcli.errors import ImageError
-from lrpcli.records.folder import open_regular
+from lrpcli.records.folder import FOLDER, open_regular
 from lrpcli.records.json_values import Fields, as_whole, json_path
 
 BLOCK = 512
 """Bytes that a tar counts in: a header has one, or several where the name is long, and a content is filled up to it."""
 END = bytes(2 * BLOCK)
 """What ends a tar."""
-WORK = ".lrp"
-"""Where a tar lies until it is whole."""
 _NAME = re.compile(r"lrp-([1-9][0-9]{0,5}-of-[1-9][0-9]{0,5})-([0-9]{6,12})\.tar")
 _OPEN = re.compile(r"open-([1-9][0-9]{0,5}-of-[1-9][0-9]{0,5})-([0-9]{6,12})\.tar")
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -41,7 +39,7 @@ class TarName(NamedTuple):
 
     @property
     def open_name(self) -> str:
-        """What it is called below WORK until then."""
+        """What it is called below FOLDER until then."""
         return f"open-{self.shard}-{self.number:06}.tar"
 
     @classmethod
@@ -137,7 +135,7 @@ def tar_size(output: Path, tar: str) -> tuple[int, bool] | None:
     name = TarName.of(tar)
     if name is None:
         return None
-    for path, whole in ((name.name, True), (posixpath.join(WORK, name.open_name), False)):
+    for path, whole in ((name.name, True), (posixpath.join(FOLDER, name.open_name), False)):
         with contextlib.suppress(OSError):
             status = os.stat(os.path.join(output, path), follow_symlinks=False)  # noqa: PTH116, PTH118
             if stat.S_ISREG(status.st_mode):
@@ -151,7 +149,7 @@ def _opened(output: Path, name: TarName) -> Iterator[int]:
         descriptor = open_regular(output, "", name.name, os.O_RDONLY)
     except FileNotFoundError:
         try:
-            descriptor = open_regular(output, WORK, name.open_name, os.O_RDONLY)
+            descriptor = open_regular(output, FOLDER, name.open_name, os.O_RDONLY)
         except FileNotFoundError:  # it got its name just now, perhaps
             descriptor = open_regular(output, "", name.name, os.O_RDONLY)
     try:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Generic
 
 from lrpcli.errors import ImageError, LrpError
-from lrpcli.records.description import FOLDER, RunFiles
+from lrpcli.records.description import RunFiles
 from lrpcli.records.division import ENDED as ENDED_SHARD
 from lrpcli.records.division import journals_to_read
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.handed import Attempts, Handed
 from lrpcli.records.identity import CHANGED, OTHER, SAME, UNKNOWN, Content, FileState, compare, recorded_path
 from lrpcli.records.index import Index, Known

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lrpcli.errors import UsageError
-from lrpcli.records.description import COMPARE_FILES, EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunFiles, read_description
+from lrpcli.records.description import COMPARE_FILES, EVALUATE_FILES, EXPLAIN_FILES, RunFiles, read_description
 from lrpcli.records.explained import Explained
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.index import Index, identity
 from lrpcli.records.journal import (
     CLASHED,

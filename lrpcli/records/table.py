@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from lrpcli.errors import UsageError
 from lrpcli.records.clashes import Clashes
-from lrpcli.records.description import EXPLAIN_FILES, FOLDER, RunDescription, read_description
+from lrpcli.records.description import EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained, ExplainedClass, TopClass
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.index import Index
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
 from lrpcli.records.json_values import json_path

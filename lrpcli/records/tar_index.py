@@ -5,8 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from lrpcli.records.folder import open_regular
-from lrpcli.records.packed import WORK
+from lrpcli.records.folder import FOLDER, open_regular
 from lrpcli.records.store import whole_file
 
 INDEX = "index.parquet"
@@ -52,7 +51,7 @@ class SharedIndex:
 
     def _locked(self, name: str, how: int) -> int:
         """A descriptor of a file that keeps a lock until it is closed. BlockingIOError if others have it."""
-        descriptor = open_regular(self.output, WORK, name, os.O_RDWR | os.O_CREAT)
+        descriptor = open_regular(self.output, FOLDER, name, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, how)
         except BlockingIOError:

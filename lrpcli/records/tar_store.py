@@ -16,9 +16,9 @@ from typing import cast
 from lrpcli.errors import LrpError, OutputError, UsageError
 from lrpcli.records.description import EXPLAIN_FILES
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import names_in, open_regular, opened_folder
+from lrpcli.records.folder import FOLDER, names_in, open_regular, opened_folder
 from lrpcli.records.journal import locked, open_journal, read_lines
-from lrpcli.records.packed import END, WORK, Packed, TarName, member_header, member_key, padding, tar_size
+from lrpcli.records.packed import END, Packed, TarName, member_header, member_key, padding, tar_size
 from lrpcli.records.record import OK, R
 from lrpcli.records.store import remove_leftovers, translate_os_error
 from lrpcli.records.stores import NewFile, Place
@@ -31,7 +31,7 @@ class OpenTar:
 
     def __init__(self, output: Path, name: TarName, end: int) -> None:
         self.output, self.name, self.end = output, name, end
-        self._file = open_regular(output, WORK, name.open_name, os.O_RDWR | os.O_CREAT)
+        self._file = open_regular(output, FOLDER, name.open_name, os.O_RDWR | os.O_CREAT)
         try:
             self.cut()
         except OSError:
@@ -60,7 +60,7 @@ class OpenTar:
 
     def commit(self) -> None:
         """Ends the tar and gives it its name, after it has reached the disk; or removes one that holds no image."""
-        with opened_folder(self.output, WORK) as work, opened_folder(self.output) as folder:
+        with opened_folder(self.output, FOLDER) as work, opened_folder(self.output) as folder:
             if not self.end:
                 os.unlink(self.name.open_name, dir_fd=work)
                 return
@@ -180,7 +180,7 @@ class TarStore:
         try:
             yield
         except OSError as error:
-            path = self.output / (WORK if self._tar is None else f"{WORK}/{self._tar.name.open_name}")
+            path = self.output / (FOLDER if self._tar is None else f"{FOLDER}/{self._tar.name.open_name}")
             translated = translate_os_error(error, path)
             raise translated if isinstance(translated, OutputError) else OutputError(str(translated)) from error
 
@@ -221,7 +221,7 @@ class TarStore:
             if not force and name == last and found is not None and found[0] >= end and not found[1]:
                 self._tar = OpenTar(self.output, name, end)
             else:
-                with opened_folder(self.output, WORK) as folder:
+                with opened_folder(self.output, FOLDER) as folder:
                     os.unlink(name.open_name, dir_fd=folder)
 
 
@@ -241,7 +241,7 @@ def _count(shard: str) -> str:
 def _open_tars(output: Path) -> list[TarName]:
     """The tars that are not whole."""
     try:
-        names = names_in(output, WORK)
+        names = names_in(output, FOLDER)
     except FileNotFoundError:
         return []
     return [found for name in names if (found := TarName.of(name, open_=True)) is not None]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.clashes import Clashes
-from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunDescription, read_description
+from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.index import Index, Known
 from lrpcli.records.journal import FAILED, UNFINISHED, Line
 from lrpcli.records.record import Record

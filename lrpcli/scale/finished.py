@@ -21,8 +21,8 @@ from lrpcli.errors import LrpError, StoppedError
 from lrpcli.images.find import Source
 from lrpcli.models import is_name, names_code
 from lrpcli.pipeline.finished import NetFacts
-from lrpcli.records.description import FOLDER, RunDescription, read_description
-from lrpcli.records.folder import open_regular
+from lrpcli.records.description import RunDescription, read_description
+from lrpcli.records.folder import FOLDER, open_regular
 from lrpcli.records.identity import SAME, compare
 from lrpcli.records.index import Index
 from lrpcli.records.journal import OK

@@ -7,7 +7,7 @@ from pathlib import Path
 from lrpcli.errors import ImageError
 from lrpcli.images.find import Source
 from lrpcli.pipeline.shard import Shard
-from lrpcli.records.description import FOLDER
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.index import Index
 from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, read_lines
 from lrpcli.records.record import Record

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from lrpcli.errors import StoppedError
 from lrpcli.pipeline.row import Row
-from lrpcli.pipeline.worker import die_with
+from lrpcli.pipeline.worker import die_with, portable
 from lrpcli.pipeline.workers import signal_name
 from lrpcli.scale import Assignment, Job
 from lrpcli.scale.devices import count_gpus, threads_for, usable_cpus, usual_workers
@@ -291,9 +290,4 @@ def _answer(kind: str, function: Any, *arguments: Any) -> bytes:
     try:
         return pickle.dumps((kind, function(*arguments)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        error.add_note("In the process of a net:\n" + "".join(traceback.format_exception(error)))
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # an exception that cannot be made again from what it holds
-            error = RuntimeError("\n".join(error.__notes__))
-        return pickle.dumps((FAILED, error))
+        return pickle.dumps((FAILED, portable(error, "In the process of a net")))

@@ -9,15 +9,17 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lrpcli.errors import StoppedError
+from lrpcli.errors import StoppedError, UsageError
 from lrpcli.pipeline.row import Row, Rows, Whole, sampled
-from lrpcli.records.description import FOLDER, require_same_run
+from lrpcli.records.description import EXPLAIN_FILES, require_same_run
 from lrpcli.records.division import ROWS, note_division
+from lrpcli.records.folder import FOLDER
 from lrpcli.records.handed import Handed
 from lrpcli.records.index import Index, Selection
 from lrpcli.records.journal import Journal
 from lrpcli.records.record import Record
 from lrpcli.records.resume import clean_up
+from lrpcli.records.tars import Tars
 from lrpcli.scale import Assignment
 from lrpcli.scale.finished import note_request
 from lrpcli.scale.following import RowRecords
@@ -94,7 +96,9 @@ class RowsExecution:
     ) -> Generator[Record, None, None]:
         """See Run.records."""
         task, run = self.assignment, self.loaded
-        if not task.flow.force:
+        if task.flow.force:
+            _require_no_tars(task, run)
+        else:
             require_same_run(task.folder, run.files, run.description)
         rows = Rows.of(task.shard, len(task.share), run.batch_size, self.crew.count)
         with ExitStack() as own:
@@ -218,3 +222,13 @@ class _Hands:
 def _index(task: Assignment, run: LoadedRun) -> Index:
     """What all journals say; each line is read once, by this process."""
     return Index(task.folder, run.files, run.description.fingerprint, contents=not run.files.named)
+
+
+def _require_no_tars(task: Assignment, run: LoadedRun) -> None:
+    """UsageError where --force would leave results in tars: a row is handed nothing that it could see them by."""
+    tars = Tars(task.folder).present if run.files == EXPLAIN_FILES else []
+    if tars:
+        raise UsageError(
+            f"{os.fspath(task.folder)!r} holds {tars[0].name!r}, and tar shards are never written again, so that "
+            "--force cannot replace what lies there. Remove the tars, or choose another output folder."
+        )

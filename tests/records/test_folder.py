@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from lrpcli.errors import ImageError, LrpError, OutputError
-from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, FOLDER, RunDescription, read_description
+from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import leads_inside
+from lrpcli.records.folder import FOLDER, leads_inside
 from lrpcli.records.index import Index
 from lrpcli.records.journal import Journal
 from lrpcli.records.resume import Resume

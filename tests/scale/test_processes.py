@@ -245,3 +245,16 @@ def test_a_process_that_cannot_load_is_given_up_at_once(tmp_path):
     image = photo(tmp_path / "a.png")
     result = process("explain", *TINY_OPTIONS, image, tmp_path / "out", *PROCESSES, env=env)
     assert result.returncode == 3 and b"The process that loads the net died 2 times: SIGKILL" in result.stderr
+
+
+@pytest.mark.slow
+def test_tars_are_in_the_way_of_force_as_in_one_process(tmp_path):
+    pytest.importorskip("pyarrow", reason="packing needs pyarrow")
+    source, out = tmp_path / "in", tmp_path / "out"
+    photo(source / "a.png")
+    assert explain(source, out, "--pack", "tar").returncode == 0
+    before = tree(out)
+    assert explain(source, out, "--force").returncode == 1  # a clash for each image
+    refused = explain(source, out, "--force", *PROCESSES)
+    assert refused.returncode == 2 and b"tar shards are never written again" in refused.stderr
+    assert tree(out) == before
