@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
+
 T = TypeVar("T")
 
 IMAGES = 100_000_000
@@ -300,7 +302,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=Path(__file__).parent.parent / "sample_images")
     parser.add_argument("--model", default="caffenet-small")
-    parser.add_argument("--config", default="epsilon-over-beta-0")
+    parser.add_argument("--config", default=DEFAULT_CONFIG)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--out", type=Path, help="where the JSON goes; standard output without it")
