@@ -14,6 +14,7 @@ from torch.nn import functional
 from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.propagate import Plan, forward
+from lrpcli.lrp.shared_state import ONE_AT_A_TIME
 from lrpcli.lrp.targets import HEADS
 from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.graph import Graph
@@ -138,7 +139,7 @@ def _logits_alone(graph: Graph, x: Tensor, place: int) -> Tensor:
 def _run(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
     """The output of the module itself for one image, or for all where it takes one batch size only; and for which."""
     x = x.contiguous()
-    with eval_mode(module), own_buffers(module), _without_compiler():
+    with ONE_AT_A_TIME, eval_mode(module), own_buffers(module), _without_compiler():
         try:
             return _logits(module(x[place : place + 1].clone())), slice(place, place + 1)
         except Exception as error:
