@@ -79,7 +79,7 @@ def session(command: str, columns: int = 80) -> None:
             os.chdir(before)
     if shown.code != 0:
         sys.exit(f"{command} ended with {shown.code}: {shown.text}")
-    lines = [line for line in shown.seen if "images/s]" not in line]  # the bar, which moves with the machine
+    lines = [line for line in shown.seen if "%|" not in line]  # the bar, which moves with the machine
     text = "\n".join(["", "```text", f"$ {command}", *lines, "```", "", ""])
     same = TIME.sub("#", text) == TIME.sub("#", cog.previous)
     cog.out(cog.previous if same else text)
