@@ -1,10 +1,12 @@
 """Builds sdist and wheel twice, in two folders at two times, and compares them: `python .ci/packages.py [FOLDER]`.
 
 Both builds have to be the same byte for byte, the wheel of the unpacked sdist too; the sdist has to hold what git
-has, and the wheel the package, its configs and its manual pages. FOLDER gets the two files.
+has, and the wheel the package, its configs and its manual pages; links of the readme in them lead to web addresses.
+FOLDER gets the two files.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +109,14 @@ def naming(package: Path, folders: Iterable[Path]) -> list[str]:
     return [f"{package.name} holds {name}, which names a folder of this machine." for name in named]
 
 
+def lost_links(package: Path) -> list[str]:
+    """Links of the readme in a package that lead to files beside it, which an index lacks."""
+    names = ("METADATA", "PKG-INFO")
+    about = next(data.decode() for name, data in contents(package).items() if PurePosixPath(name).name in names)
+    targets = re.findall(r"\]\((?!\w+:|#)([^)\s]+)\)", about)
+    return [f"{package.name} has a readme that links to {target}." for target in targets]
+
+
 def check(work: Path, names: list[str]) -> tuple[list[Path], list[str]]:
     """sdist and wheel, and what is wrong with them."""
     here, there, unpacked = work / "here", work / "another place" / "of a longer name", work / "unpacked"
@@ -121,7 +131,7 @@ def check(work: Path, names: list[str]) -> tuple[list[Path], list[str]]:
     (folder,) = unpacked.iterdir()
     again = build(folder, work / "3", "wheel")
     differences = filter(None, map(difference, [sdist, wheel, wheel], [*second, *again]))
-    named = [text for package in (sdist, wheel) for text in naming(package, [ROOT, work])]
+    named = [text for package in (sdist, wheel) for text in (*naming(package, [ROOT, work]), *lost_links(package))]
     return [sdist, wheel], [*differences, *wrong_contents(sdist, wheel, names), *named]
 
 

@@ -87,7 +87,7 @@ def page(context: click.Context, rest: str = "") -> str:
     """The whole page of a command, `rest` before the last section."""
     name = context.command_path.replace(" ", "-")
     parts = [
-        f'.TH {roff(name.upper())} 1 "" "lrp {__version__}" "lrp"\n.nh\n',
+        f'.TH {roff(name.upper())} 1 "" "lrp {__version__}" "lrp"\n.nh\n.ad l\n',
         f".SH NAME\n{roff(name)} \\- {roff(sentence_of(context.command))}\n",
         f".SH SYNOPSIS\n{usage(context)}",
         f".SH DESCRIPTION\n{description_of(context.command)}",

@@ -6,13 +6,13 @@ python docs/maps.py FOLDER    # those of docs/tutorial-cheating-net.md, from whe
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from variants import DEFAULT, save
+from variants import DEFAULT, PICTURES, save
 
 import lrpcli
 from lrpcli.images.decode import decode
@@ -23,7 +23,8 @@ from lrpcli.pictures.style import PictureStyle
 
 ROOT = Path(__file__).parents[1]
 SIDE, CAPTION, GAP = 300, 26, 6
-README = ("pyramid.webp", "hedgehog.webp", "chelsea_cat.jpg")
+FRONT = ("pyramid.webp", "hedgehog.webp", "chelsea_cat.jpg", "dog.webp")
+HEIGHT = 210
 SIGNS, SCALES, CLASSES = "hedgehog.webp", ("pyramid.webp", "astronaut.jpg"), "chelsea_cat.jpg"
 HEATMAP = PictureStyle(style="heatmap")
 MODEL = lrpcli.load_model("caffenet-small")
@@ -80,12 +81,29 @@ def strip(name: str, tiles: Sequence[tuple[str, Image.Image]]) -> None:
 
 def main() -> None:
     """All pictures."""
-    for name in README:
-        for config, suffix in ((DEFAULT_CONFIG, ""), ("epsilon-1", "-epsilon-1")):
-            found = explained(name, config)
-            save(Path(name).stem + suffix, picture(found))
-            print(name, config, found.said())
+    front()
     anatomy()
+
+
+def front() -> None:
+    """The picture of README.md: photos above their overlays, each with its class, score and kept share below."""
+    columns = []
+    for name in FRONT:
+        found = explained(name)
+        part = tuple(map(round, found.box))
+        tiles = [each.crop(part) for each in (found.photo, picture(found, replace(DEFAULT, outside="plain")))]
+        side = round(HEIGHT * tiles[0].width / tiles[0].height)
+        columns.append(([tile.resize((side, HEIGHT), Image.Resampling.LANCZOS) for tile in tiles], found.said()))
+        print(name, found.said())
+    width = sum(tiles[0].width + GAP for tiles, _ in columns) - GAP
+    sheet = Image.new("RGB", (width, 2 * HEIGHT + GAP + CAPTION), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for tiles, said in columns:
+        for row, tile in enumerate(tiles):
+            sheet.paste(tile, (left, row * (HEIGHT + GAP)))
+        pen.text((left + tiles[0].width // 2, sheet.height - CAPTION // 2), said, "black", anchor="mm", font_size=15)
+        left += tiles[0].width + GAP
+    sheet.save(PICTURES / "front.jpg", quality=88)
 
 
 def anatomy() -> None:

@@ -87,8 +87,38 @@ def test_files_that_name_a_folder_of_the_machine_are_named(script, tmp_path):
     assert "holds a, which" in text
 
 
+@pytest.fixture(scope="module")
+def for_index():
+    """What hatch_build.py makes of a page."""
+    pytest.importorskip("hatchling", reason="needs hatchling: pip install --group dev")
+    return runpy.run_path(str(ROOT / "hatch_build.py"))["for_index"]
+
+
+PAGE = "![a cat](docs/cat.png) [pages](docs/index.md#all), [`code`](a.md) [paper](https://x.org/a) [here](#top) a[0](b)"
+
+
+def test_links_of_the_readme_lead_to_the_files_of_the_version(for_index):
+    shown = for_index(PAGE, "https://git.example/lrp/", "1.2.3")
+    assert "![a cat](https://git.example/lrp/raw/v1.2.3/docs/cat.png)" in shown
+    assert "[pages](https://git.example/lrp/blob/v1.2.3/docs/index.md#all), [`code`](https://git.example/lrp/" in shown
+    assert "[paper](https://x.org/a) [here](#top)" in shown
+
+
+def test_links_of_the_readme_are_text_where_the_project_has_no_address(for_index):
+    assert for_index(PAGE, "", "1.2.3").startswith(" pages, `code` [paper](https://x.org/a) [here](#top)")
+
+
+def test_links_to_files_that_an_index_lacks_are_named(script, tmp_path):
+    texts = {"lrpcli-1.dist-info__METADATA": "Name: lrpcli\n\n[a](https://x.org) [b](docs/b.md) ![c](c.png)"}
+    built = wheel(tmp_path / "lrpcli-1-py3-none-any.whl", **texts)
+    assert script["lost_links"](built) == [
+        "lrpcli-1-py3-none-any.whl has a readme that links to docs/b.md.",
+        "lrpcli-1-py3-none-any.whl has a readme that links to c.png.",
+    ]
+
+
 def test_the_version_is_written_once_and_the_changelog_has_it_or_what_comes_next():
-    assert PYPROJECT["project"]["dynamic"] == ["version"] and re.fullmatch(r"\d+\.\d+\.\d+", lrpcli.__version__)
+    assert "version" in PYPROJECT["project"]["dynamic"] and re.fullmatch(r"\d+\.\d+\.\d+", lrpcli.__version__)
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] in ("Unreleased", lrpcli.__version__)
 

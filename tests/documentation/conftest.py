@@ -1,9 +1,11 @@
 """A folder in which everything that the documentation says can be done."""
 
+import runpy
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from tests.documentation.pages import ROOT, all_pages, blocks
 from tests.models.onnx.files import small
@@ -36,4 +38,5 @@ def folder(tmp_path_factory):
         for block in blocks(page):
             if block.mark == "file":
                 (place / block.value).write_text(block.text)
+    torch.save(runpy.run_path(str(place / "net.py"))["make"]().state_dict(), place / "weights.pt")
     return place

@@ -11,15 +11,28 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from tests.documentation.conftest import CLASSES
 from tests.documentation.pages import ROOT, all_pages, blocks, in_reading_order
 
 STAND_INS = {
     "lrp explain --model caffenet ": "lrp explain --model caffenet-small ",
+    "--model torchvision:resnet50 ": "--model cifar10 ",
+    "--model torchvision:resnet18 ": "--model cifar10 ",
+    "--model timm:resnet18 photos/": "--model timm:resnet18 --weights mine.pth --labels names.txt photos/",
     "lrp evaluate ": "lrp evaluate --model cifar10 ",
     "lrp tune ": "lrp tune --model cifar10 --candidates 4 --steps 4 --region 8 ",
 }
 """What is run in place of a model whose weights would have to be fetched, and of one that takes its time."""
+REHEARSED = {
+    "make ": f"make --dry-run -C {ROOT} ",
+    "--out cheat.safetensors": "--epochs 1 --out rehearsed.safetensors",
+    "--out honest.safetensors": "--epochs 1 --out rehearsed.safetensors",
+    "training.shapes pictures shapes": "training.shapes pictures shapes --count 20",
+    "training.shapes pictures honest": "training.shapes pictures honest --count 20",
+}
+"""What is put for parts of the commands of a block that is rehearsed: the same steps, in seconds."""
 JQ = "import json, sys\nfor line in sys.stdin: print(json.dumps(json.loads(line).get(sys.argv[1][1:])))"
 MINUTES = 5
 PAGES = [
@@ -38,6 +51,8 @@ def environment(folder):
     script(programs / "python", f'exec {shlex.quote(sys.executable)} "$@"')
     if shutil.which("jq") is None:
         script(programs / "jq", f'exec {shlex.quote(sys.executable)} -c {shlex.quote(JQ)} "$@"')
+    timm = pytest.importorskip("timm", reason="needs timm: pip install 'lrpcli[timm]'")
+    torch.save(timm.create_model("resnet18", num_classes=CLASSES).state_dict(), folder / "mine.pth")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LRP_")}
     paths = {"PATH": f"{programs}:{kept['PATH']}", "PYTHONPATH": str(ROOT)}
     return {**kept, **paths, "LRP_CACHE_DIR": str(folder / "cache"), "LRP_OFFLINE": "1"}
@@ -54,8 +69,9 @@ def test_commands_run(page, folder, environment):
     for block in blocks(page):
         if not block.runs or block.language not in ("sh", "console"):
             continue
+        replaced = {**STAND_INS, **(REHEARSED if block.mark == "rehearsed" else {})}
         for command, shown in [(block.text, "")] if block.language == "sh" else steps(block.text):
-            output = run(command, folder, environment, block.place)
+            output = run(command, replaced, folder, environment, block.place)
             if shown:
                 assert timeless(output) == timeless(shown), f"{block.place}: {command}"
 
@@ -67,8 +83,8 @@ def steps(text):
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def run(command, folder, environment, place):
-    for name, stand_in in STAND_INS.items():
+def run(command, replaced, folder, environment, place):
+    for name, stand_in in replaced.items():
         command = command.replace(name, stand_in)
     done = subprocess.run(
         ["/bin/bash", "-e", "-o", "pipefail", "-c", command],

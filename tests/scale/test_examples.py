@@ -133,7 +133,7 @@ def test_the_dockerfile_copies_all_that_is_installed_and_starts_lrp_as_any_user(
     assert all((ROOT / word).exists() for word in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {"pyproject.toml", project["project"]["readme"], *wheel["packages"], *wheel["force-include"],
+    needed = {"pyproject.toml", "hatch_build.py", "README.md", *wheel["packages"], *wheel["force-include"],
               *wheel["shared-data"],
               *project["project"]["license-files"]}  # fmt: skip
     assert needed <= copied
