@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lrpcli.lrp.operation import Op, Rule, Setting, Surroundings, number, wide
+from lrpcli.lrp.operation import Op, Rule, Setting, Surroundings, number, smallest, wide
 
 
 def root_mean_square(values: Tensor) -> Tensor:
@@ -37,7 +37,15 @@ def stabilise(denominator: Tensor, epsilon: float | Tensor) -> Tensor:
         return torch.where(denominator >= 0, epsilon, -epsilon).add_(denominator)
     if epsilon == 0:
         return denominator
-    return (denominator >= 0).to(denominator.dtype).mul_(2 * epsilon).sub_(epsilon).add_(denominator)
+    signs = denominator + 0.0  # makes +0 of -0
+    return torch.copysign(signs.new_tensor(epsilon), signs, out=signs).add_(denominator)
+
+
+def is_never_zero(epsilon: float | Tensor, dtype: torch.dtype) -> bool:
+    """Whether what `stabilise` gives needs no protection from division by zero; a GPU is not asked, as that waits."""
+    if not isinstance(epsilon, Tensor):
+        return epsilon > smallest(dtype)
+    return epsilon.device.type == "cpu" and bool((epsilon > smallest(dtype)).all())
 
 
 @dataclass(frozen=True)

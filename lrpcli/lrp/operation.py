@@ -265,8 +265,10 @@ def divide_by_nonnegative(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def divide_by_own(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, written over the denominator where it has the result's shape and type: a new block of
-    memory costs as much as the division. The caller made the denominator, and nobody else reads it."""
+    """numerator / denominator, written over the denominator, which the caller made and nobody else reads.
+
+    A new block of memory would cost as much as the division; it is taken where shape or type of the result differ.
+    """
     fits = numerator.shape == denominator.shape and numerator.dtype == denominator.dtype
     if not fits or torch.is_grad_enabled():
         return numerator / denominator

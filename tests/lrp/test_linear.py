@@ -169,7 +169,7 @@ def test_a_missing_negative_half_is_dropped():
 
 
 def test_a_negative_half_that_is_rounding_is_dropped():
-    """Negative terms of 1e-7 of the positive ones leave no digit of their sum in float32: shares of it would be noise."""
+    """Negative terms of 1e-7 of the positive ones leave no digit of their sum in float32: its shares would be noise."""
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 16, 11, stride=4, bias=False)
     layer.weight.data.abs_().neg_()[:, 0] *= -1e-7

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ConfigError
-from lrpcli.lrp.epsilon import Stabilised, signed, stabilise
+from lrpcli.lrp.epsilon import Stabilised, is_never_zero, signed, stabilise
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.operation import (
     Relevances,
@@ -77,6 +77,8 @@ class WithEpsilon(Stabilised[LinearOperation]):
             epsilon = epsilon.clamp(min=smallest(total.dtype))
         if rectified and (isinstance(epsilon, Tensor) or epsilon > smallest(total.dtype)):
             return divide_by_own(relevance, total + epsilon)
+        if is_never_zero(epsilon, total.dtype):
+            return divide_by_own(relevance, stabilise(total, epsilon))
         return safe_divide(relevance, stabilise(total, epsilon))
 
 

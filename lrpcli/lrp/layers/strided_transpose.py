@@ -2,8 +2,8 @@
 
 Inputs whose place has the same remainder by the stride s (a phase) meet the same s-th taps of the kernel. So all s * s
 phases together are a convolution of the output's gradient by s * s times as many, s times smaller, kernels, whose
-results are put side by side. The library's own backward kernel fills its vectors with channels, of which a first layer has
-three; here there are 3 s^2.
+results are put side by side. The library's own backward kernel fills its vectors with channels, of which a first layer
+has three; here there are 3 s^2.
 """
 
 import torch
