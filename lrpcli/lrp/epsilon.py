@@ -33,12 +33,11 @@ def signed(total: Tensor, epsilon: float | Tensor) -> Tensor:
 
 def stabilise(denominator: Tensor, epsilon: float | Tensor) -> Tensor:
     """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0. A tensor is broadcast."""
-    if isinstance(epsilon, Tensor):
-        return torch.where(denominator >= 0, epsilon, -epsilon).add_(denominator)
-    if epsilon == 0:
+    if not isinstance(epsilon, Tensor) and epsilon == 0:
         return denominator
     signs = denominator + 0.0  # makes +0 of -0
-    return torch.copysign(signs.new_tensor(epsilon), signs, out=signs).add_(denominator)
+    size = torch.as_tensor(epsilon, dtype=signs.dtype, device=signs.device)
+    return torch.copysign(size, signs, out=signs).add_(denominator)
 
 
 def is_never_zero(epsilon: float | Tensor, dtype: torch.dtype) -> bool:
