@@ -1,14 +1,15 @@
 """Time of a relevance map beside that of a gradient, in one process, interleaved.
 
-    python -m benchmarks.engine [--net googlenet] [--batch 1 --batch 8 --batch 32] [--config epsilon ...]
+    python -m benchmarks.engine [--net googlenet | resnet50] [--batch 1 --batch 8 --batch 32] [--config epsilon ...]
     python -m benchmarks.engine --peers                   # beside Zennit, Captum and autoLRP, those that are installed
     python -m benchmarks.engine --profile --batch 32 --config composite      # per layer
 
 The unit is one forward pass plus the gradient of the input, with frozen parameters, of the same net in plain torch, its
-own LocalResponseNorm included: the layouts of CaffeNet or GoogLeNet with random weights. A ratio below 1 means that a
-map costs less than that gradient. Every figure is the median over the repeats; in each repeat all candidates run once,
-in turn. Conservation is the share of the start relevance that arrives at the pixels when biases are left out of the
-denominators (1 is all of it). Freed memory is kept, as `lrp explain` keeps it, for all candidates alike.
+own LocalResponseNorm included: the layouts of CaffeNet, GoogLeNet or torchvision's ResNet-50 with random weights. A
+ratio below 1 means that a map costs less than that gradient. Every figure is the median over the repeats; in each
+repeat all candidates run once, in turn. Conservation is the share of the start relevance that arrives at the pixels
+when biases are left out of the denominators (1 is all of it). Freed memory is kept, as `lrp explain` keeps it, for all
+candidates alike.
 """
 
 import copy
@@ -29,25 +30,35 @@ from lrpcli.models import load_architecture
 
 CONFIGS = ("epsilon", "epsilon-plus-flat", "epsilon-plus", "epsilon-gamma-box", "epsilon-over-gamma", "composite",
            "epsilon-alpha2-beta1")  # fmt: skip
-SIZES = {"caffenet": 227, "googlenet": 224}
+SIZES = {"caffenet": 227, "googlenet": 224, "resnet50": 224}
 LOW, HIGH = -120.0, 150.0
 
 
 def random_net(name: str) -> nn.Module:
     """A net's layout with weights that keep activations at its input's size, frozen; torch's own LRN, no softmax."""
     torch.manual_seed(0)
-    net: nn.Module = load_architecture(name).module
+    net = _layout(name)
     for layer in net.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             scale = (2 / layer.weight[0].numel()) ** 0.5
             layer.weight = nn.Parameter(torch.randn(layer.weight.shape) * scale)
-            layer.bias = nn.Parameter(torch.randn(layer.bias.shape) * 0.3)
+            if layer.bias is not None:
+                layer.bias = nn.Parameter(torch.randn(layer.bias.shape) * 0.3)
     for path, layer in list(net.named_modules()):
         if isinstance(layer, LocalResponseNorm):
             _replace(net, path, nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k))
         elif isinstance(layer, nn.Softmax):
             _replace(net, path, nn.Identity())
     return net.eval().requires_grad_(False)
+
+
+def _layout(name: str) -> nn.Module:
+    if name != "resnet50":
+        return load_architecture(name).module
+    from torchvision.models import resnet50
+
+    net: nn.Module = resnet50(weights=None)
+    return net
 
 
 def _replace(net: nn.Module, path: str, layer: nn.Module) -> None:

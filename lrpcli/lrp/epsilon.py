@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lrpcli.lrp.operation import Op, Rule, Setting, Surroundings, number, wide
+from lrpcli.lrp.operation import Op, Rule, Setting, Surroundings, number, smallest, wide
 
 
 def root_mean_square(values: Tensor) -> Tensor:
@@ -33,11 +33,18 @@ def signed(total: Tensor, epsilon: float | Tensor) -> Tensor:
 
 def stabilise(denominator: Tensor, epsilon: float | Tensor) -> Tensor:
     """denominator + epsilon sign(denominator), with sign(0) = +1; unchanged for epsilon 0. A tensor is broadcast."""
-    if isinstance(epsilon, Tensor):
-        return torch.where(denominator >= 0, epsilon, -epsilon).add_(denominator)
-    if epsilon == 0:
+    if not isinstance(epsilon, Tensor) and epsilon == 0:
         return denominator
-    return (denominator >= 0).to(denominator.dtype).mul_(2 * epsilon).sub_(epsilon).add_(denominator)
+    signs = denominator + 0.0  # makes +0 of -0
+    size = torch.as_tensor(epsilon, dtype=signs.dtype, device=signs.device)
+    return torch.copysign(size, signs, out=signs).add_(denominator)
+
+
+def is_never_zero(epsilon: float | Tensor, dtype: torch.dtype) -> bool:
+    """Whether what `stabilise` gives needs no protection from division by zero; a GPU is not asked, as that waits."""
+    if not isinstance(epsilon, Tensor):
+        return epsilon > smallest(dtype)
+    return epsilon.device.type == "cpu" and bool((epsilon > smallest(dtype)).all())
 
 
 @dataclass(frozen=True)

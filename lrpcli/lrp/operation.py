@@ -251,7 +251,7 @@ def smallest(dtype: torch.dtype) -> float:
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator with x / 0 = 0, so that a zero denominator drops the share instead of making NaN."""
     zero = denominator.abs() < smallest(denominator.dtype)
-    return numerator / denominator.masked_fill(zero, torch.inf)
+    return divide_by_own(numerator, denominator.masked_fill(zero, torch.inf))
 
 
 def at_zeros(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -261,4 +261,15 @@ def at_zeros(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def divide_by_nonnegative(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The same for denominators that are never negative but for rounding; such a negative one counts as zero."""
-    return numerator / functional.threshold(denominator, smallest(denominator.dtype), torch.inf)
+    return divide_by_own(numerator, functional.threshold(denominator, smallest(denominator.dtype), torch.inf))
+
+
+def divide_by_own(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator, written over the denominator, which the caller made and nobody else reads.
+
+    A new block of memory would cost as much as the division; it is taken where shape or type of the result differ.
+    """
+    fits = numerator.shape == denominator.shape and numerator.dtype == denominator.dtype
+    if not fits or torch.is_grad_enabled():
+        return numerator / denominator
+    return torch.div(numerator, denominator, out=denominator)

@@ -11,9 +11,9 @@ from lrpcli.lrp.exploded import EXPLODED
 
 def require_finite_input(x: Tensor) -> None:
     """UsageError names the images of `x` (N, C, H, W) whose pixels are not finite."""
-    if x.dim() < 2:
+    if x.dim() < 2 or x.numel() == 0:
         return
-    finite = x.flatten(1).isfinite().all(1)
+    finite = _largest(x).isfinite()
     if not bool(finite.all()):
         raise UsageError(
             f"{_images((~finite).nonzero()[:, 0].tolist())} of the batch (counted from 0) has pixels that are not "
@@ -44,7 +44,13 @@ def failures(logits: Tensor, totals: Sequence[Mapping[str, Tensor]]) -> dict[int
 def has_exploded(relevance: Tensor, start: Tensor) -> Tensor:
     """Whether the largest of an image's relevances (N, C, H, W) is EXPLODED times its `start` (N, D) or more, (N,)."""
     size = start.abs().sum(1)
-    return relevance.flatten(1).abs().amax(1) > EXPLODED * size
+    return _largest(relevance) > EXPLODED * size
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest magnitude in each image's values (N, C, ...), (N,); NaN where one is NaN. Copies none of them."""
+    axes = tuple(range(1, values.dim()))
+    return torch.maximum(values.amax(axes), -values.amin(axes))
 
 
 def describe(failed: Mapping[int, str]) -> str:

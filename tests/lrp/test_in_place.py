@@ -101,7 +101,8 @@ def chain():
     [
         ({"kind": {"linear": "epsilon"}}, {"0": True, "2": True}),
         ({"kind": {"linear": "epsilon"}, "position": {"last": "flat"}}, {"0": True}),  # layer 2 needs z, and R comes
-        ({"kind": {"linear": "z-plus"}, "position": {"last": "flat"}}, {"0": True, "2": False}),  # z-plus needs no z
+        ({"kind": {"linear": "z-plus"}, "position": {"last": "flat"}}, {"0": True}),
+        ({"kind": {"linear": "flat"}}, {"0": False, "2": False}),  # flat needs no z
         ({"kind": {"any": "gradient"}}, {}),  # the gradient of a ReLU needs its input
     ],
 )

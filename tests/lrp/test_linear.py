@@ -168,6 +168,20 @@ def test_a_missing_negative_half_is_dropped():
     assert got.sum() == pytest.approx(2 * arrived.sum(), rel=1e-12)
 
 
+def test_a_negative_half_that_is_rounding_is_dropped():
+    """Negative terms of 1e-7 of the positive ones leave no digit of their sum in float32: its shares would be noise."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 16, 11, stride=4, bias=False)
+    layer.weight.data.abs_().neg_()[:, 0] *= -1e-7
+    net = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(16 * 25, 3, bias=False))
+    net[3].weight.data.abs_()
+    result = Explainer(net, {"kind": {"linear": {"rule": "alpha-beta", "beta": 1.0}}}, device="cpu")(
+        -1 - torch.rand(2, 3, 27, 27), keep_layers=True
+    )
+    torch.testing.assert_close(result.conservation["input"], 2 * result.conservation["0"])
+    assert result.relevance.min() >= -1e-6 * result.relevance.max()
+
+
 def test_transposed_and_one_dimensional_convolutions_conserve():
     torch.manual_seed(0)
     model = nn.Sequential(

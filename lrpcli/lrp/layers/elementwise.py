@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from lrpcli.lrp.layers.call import FunctionOperation
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, at_zeros, bias_treatment, safe_divide
+from lrpcli.lrp.operation import (
+    Operation,
+    Relevances,
+    Rule,
+    Step,
+    at_zeros,
+    bias_treatment,
+    divide_by_nonnegative,
+    safe_divide,
+)
 
 Factor = Tensor | float
 
@@ -153,15 +162,21 @@ class SumRule(Rule[Sum]):
         offset = layer.offset(*step.scalars)
         if self.bias == "ignore" and offset is not None:
             total = total - offset
-        share = safe_divide(relevance, total)
-        even: Tensor | float = 0.0
+        divide = divide_by_nonnegative if step.rectified and total is step.output else safe_divide
+        share = divide(relevance, total)
+        even = None
         if self.bias == "distribute":
             taken = at_zeros(relevance, total) + (0.0 if offset is None else offset * share)
             even = taken / len(step.inputs)
         return [
-            (sign * addend * share + even).sum_to_size(addend.shape)
+            _part(addend, share if sign == 1 else sign * share, even)
             for sign, addend in zip(layer.signs, step.inputs, strict=True)
         ]
+
+
+def _part(addend: Tensor, share: Tensor, even: Tensor | None) -> Tensor:
+    part = addend * share
+    return (part if even is None else part.add_(even)).sum_to_size(addend.shape)
 
 
 @dataclass(frozen=True)

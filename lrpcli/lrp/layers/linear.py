@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
+from lrpcli.lrp.layers.cpu_products import product, transposed_product
 from lrpcli.lrp.layers.strided_transpose import split_into_phases, spread_by_phases
 from lrpcli.lrp.operation import Operation
 
@@ -39,12 +40,13 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "signed": lambda weight, _: weight,
     "positive": lambda weight, _: weight.clamp(min=0),
     "negative": lambda weight, _: weight.clamp(max=0),
+    "magnitude": lambda weight, _: weight.abs(),
     "squared": lambda weight, _: weight.square(),
     "ones": lambda weight, _: torch.ones_like(weight),
     "positive-favoured": lambda weight, gamma: weight + gamma * weight.clamp(min=0),
     "negative-favoured": lambda weight, gamma: weight + gamma * weight.clamp(max=0),
 }
-"""w, w+, w-, w^2, 1, w + gamma w+ and w + gamma w-."""
+"""w, w+, w-, |w|, w^2, 1, w + gamma w+ and w + gamma w-."""
 
 
 class LinearOperation(Operation):
@@ -120,6 +122,11 @@ class LinearOperation(Operation):
         """The positive part of the bias (D,); None where the layer has none."""
         bias = self.bias
         return None if bias is None else self.prepare("positive bias", lambda: bias.clamp(min=0))
+
+    def bias_magnitude(self) -> Tensor | None:
+        """|b| (D,); None where the layer has no bias."""
+        bias = self.bias
+        return None if bias is None else self.prepare("bias magnitude", bias.abs)
 
     def with_bias(self, values: Tensor) -> Tensor:
         """Values of the shape of an output (N, D, ...) plus the bias."""
@@ -244,7 +251,7 @@ class FullyConnected(LinearOperation):
 
     def apply(self, x: Tensor, kernel: Kernel, bias: Tensor | None = None) -> Tensor:
         """See LinearOperation."""
-        return functional.linear(x, kernel.weight, bias)
+        return product(x, kernel.weight, bias)
 
     def spread(self, gradient: Tensor, kernel: Kernel, shape: torch.Size) -> Tensor:
         """See LinearOperation; reads only the rows of the weight that meet a gradient, if those are few."""
@@ -252,7 +259,7 @@ class FullyConnected(LinearOperation):
             places = gradient.nonzero()
             if 0 < len(places) < SPARSE * gradient.shape[1]:
                 return _spread_rows(gradient, places, kernel.weight)
-        return gradient @ kernel.weight
+        return transposed_product(gradient, kernel.weight)
 
     def spread_evenly(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """See LinearOperation."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrpcli.errors import ConfigError
-from lrpcli.lrp.epsilon import Stabilised, signed, stabilise
+from lrpcli.lrp.epsilon import Stabilised, is_never_zero, signed, stabilise
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.operation import (
     Relevances,
@@ -24,6 +24,7 @@ from lrpcli.lrp.operation import (
     Surroundings,
     bias_treatment,
     divide_by_nonnegative,
+    divide_by_own,
     number,
     safe_divide,
     smallest,
@@ -31,6 +32,8 @@ from lrpcli.lrp.operation import (
 )
 
 LinearStep = Step[LinearOperation]
+ROUNDING = 16
+"""A negative sum of so many units in the last place of the positive one, or fewer, has no right digit."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class WithEpsilon(Stabilised[LinearOperation]):
         if rectified and isinstance(epsilon, Tensor):
             epsilon = epsilon.clamp(min=smallest(total.dtype))
         if rectified and (isinstance(epsilon, Tensor) or epsilon > smallest(total.dtype)):
-            return relevance / (total + epsilon)
+            return divide_by_own(relevance, total + epsilon)
+        if is_never_zero(epsilon, total.dtype):
+            return divide_by_own(relevance, stabilise(total, epsilon))
         return safe_divide(relevance, stabilise(total, epsilon))
 
 
@@ -114,22 +119,41 @@ class AlphaBeta(Rule[LinearOperation]):
     bias: str = bias_treatment()
 
     def relevance(self, step: LinearStep, relevance: Tensor) -> Relevances:
-        """One application for z+, as z- = z - z+, and two spreads."""
-        layer, total = step.operation, step.output
+        """One application for z+, as z- = z - z+, and two spreads: see _positive_sum and _spread_signed."""
         upper = _positive_sum(step, self.bias)
         positive = divide_by_nonnegative(relevance, upper)
-        negative = None
-        if self.beta != 0:
-            assert total is not None
-            upper.sub_(layer.without_bias(total) if self.bias == "ignore" else total)  # now -z-
-            negative = divide_by_nonnegative(relevance, upper)
-        result = _spread_signed(step, positive, negative, 1 + self.beta, self.beta)
+        negative = None if self.beta == 0 else divide_by_nonnegative(relevance, self._negative_sum(step, upper))
+        result = _spread_signed(step, positive, negative, 1 + self.beta, self.beta, _is_positive(step, self.bias))
         return (_with_even_bias(step, self.bias, result, positive, negative, 1 + self.beta, self.beta),)
+
+    def _negative_sum(self, step: LinearStep, upper: Tensor) -> Tensor:
+        """-z-_j, written over z+_j where that is no longer needed; 0 where it is rounding and magnitudes are spread."""
+        assert step.output is not None
+        total = step.operation.without_bias(step.output) if self.bias == "ignore" else step.output
+        if not _is_positive(step, self.bias):
+            return upper.sub_(total)
+        lower = upper - total
+        return lower.masked_fill_(lower <= upper.mul_(ROUNDING * torch.finfo(upper.dtype).eps), 0.0)
+
+
+def _is_positive(step: LinearStep, bias: str) -> bool:
+    """Whether the layer reads inputs of any sign and only outputs z_j > 0 have relevance, so that |z-_j| < z+_j.
+
+    Sums and shares then come of magnitudes, z+ = (z + |z|) / 2, with half the operations and no digit less.
+    """
+    absorbed = bias != "ignore" or step.operation.bias is None
+    return not step.nonnegative and step.rectified and step.output is not None and absorbed
 
 
 def _positive_sum(step: LinearStep, bias: str) -> Tensor:
-    """z+_j = sum_i z+_ij, with b+ unless the bias is ignored: one application for inputs >= 0, else two."""
+    """z+_j = sum_i z+_ij, with b+ unless the bias is ignored: one application, two where z_j <= 0 has relevance too.
+
+    One is enough for inputs >= 0, and for any where |z|_j = sum_i |z_ij| + |b_j| makes z+_j = (z_j + |z|_j) / 2.
+    """
     (x,), layer = step.inputs, step.operation
+    if _is_positive(step, bias):
+        assert step.output is not None
+        return layer.apply(x.abs(), layer.kernel("magnitude"), layer.bias_magnitude()).add_(step.output).mul_(0.5)
     offset = None if bias == "ignore" else layer.positive_bias()
     if step.nonnegative:
         return layer.apply(x, layer.kernel("positive"), offset)
@@ -151,9 +175,15 @@ def _with_even_bias(
     return result.add_(_spread_evenly(step, amount))
 
 
-def _spread_signed(step: LinearStep, positive: Tensor, negative: Tensor | None, alpha: float, beta: float) -> Tensor:
-    """sum_j alpha z+_ij p_j + beta z-_ij n_j for every input i."""
+def _spread_signed(
+    step: LinearStep, positive: Tensor, negative: Tensor | None, alpha: float, beta: float, by_magnitude: bool = False
+) -> Tensor:
+    """sum_j alpha z+_ij p_j + beta z-_ij n_j for every input i; `by_magnitude` as z_ij and |z_ij| give it."""
     (x,) = step.inputs
+    if by_magnitude and negative is not None:
+        favoured, opposed = positive * (alpha / 2), negative * (beta / 2)
+        signs, sizes = _spread(step, favoured + opposed, "signed"), _spread(step, favoured - opposed, "magnitude")
+        return signs.mul_(x).addcmul_(sizes, x.abs())
     through = _spread_pair(step, positive, negative, alpha, beta, ("positive", "negative"))
     if step.nonnegative:
         return through.mul_(x)
@@ -174,7 +204,7 @@ def _spread_pair(
 class ZPlus(Rule[LinearOperation]):
     """Alpha-beta with beta = 0: R_i = sum_j z+_ij / z+_j R_j, negative inputs included."""
 
-    needs = frozenset({"inputs"})
+    needs = frozenset({"inputs", "output"})
     relevance_at_zero = "zero"
     bias: str = bias_treatment()
 
@@ -228,7 +258,11 @@ class ByWeight(Rule[LinearOperation]):
         """One spread; the sums are kept."""
         layer, shape = step.operation, step.shapes[0]
         sums = layer.prepare((self.kernel, "sums", shape[1:]), lambda: self._sums(layer, shape))
-        return (_spread(step, relevance / sums, self.kernel),)
+        return (self.share(layer, relevance / sums, shape),)
+
+    def share(self, layer: LinearOperation, share: Tensor, shape: torch.Size) -> Tensor:
+        """sum_j v_ij s_j for every input i of `shape`, v being the kernel."""
+        return layer.spread(share, layer.kernel(self.kernel), shape)
 
     def _sums(self, layer: LinearOperation, shape: torch.Size) -> Tensor:
         """Sum of the weight over each output's inputs (1, D, ...); infinite where it is zero, so that it drops R."""
@@ -241,6 +275,10 @@ class Flat(ByWeight):
     """R_i = sum over j in reach of i of R_j / number of inputs of j."""
 
     kernel = "ones"
+
+    def share(self, layer: LinearOperation, share: Tensor, shape: torch.Size) -> Tensor:
+        """See ByWeight; all inputs that an output reads get the same."""
+        return layer.spread_evenly(share, shape)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrpcli.lrp.epsilon import Stabilised, stabilise
-from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, number, safe_divide, wide
+from lrpcli.lrp.operation import Operation, Relevances, Rule, Step, divide_by_own, number, safe_divide, wide
 
 REGIONS = ("across-channels", "within-channel")
 
@@ -193,7 +193,7 @@ def taylor_terms(layer: LocalResponseNorm, x: Tensor, neighbours: Tensor) -> Ter
     """The terms at `x`, whose neighbour sum of squares is given."""
     squares = x * x
     centre_scale = (squares * layer.factor).add_(layer.offset)
-    scale = layer.scale(squares, neighbours)
+    scale = torch.add(centre_scale, neighbours, alpha=layer.factor)
     centre = negative_power(centre_scale, layer.beta)
     slope = negative_power(scale, layer.beta + 1)
     if layer.offset == 0:
@@ -234,7 +234,7 @@ class Taylor(NormalizationRule):
 
     def share(self, layer: LocalResponseNorm, terms: Terms, relevance: Tensor) -> Tensor:
         """R_j = u_j q_j + x_j^2 W[c q]_j with q_k = R_k / (u_k + c_k N_k)."""
-        share = relevance / terms.total
+        share = divide_by_own(relevance, terms.total)
         if layer.offset == 0:
             share.masked_fill_(terms.squares == 0, 0.0)
         spread = layer.reader_sum(terms.slope.mul_(share)).mul_(terms.squares)
