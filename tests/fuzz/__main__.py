@@ -4,9 +4,9 @@
 
 Inputs that reach new code are kept in DIR/TARGET/corpus, so that a run goes on where the last one ended. An input that
 breaks a promise lies in DIR/TARGET/findings, named after what was raised, with the traceback beside it; the run goes
-on. One that ends the process or takes over 20 seconds lies there as crash-*, oom-* or timeout-*, and the run ends with
-an exit status other than 0. DIR/TARGET/time.json has the CPU seconds and the inputs of all runs, and how many of those
-were read.
+on. So does one that takes over 20 CPU seconds. One that ends the process or hangs lies there as crash-*, oom-* or
+timeout-*, and the run ends with an exit status other than 0. DIR/TARGET/time.json has the CPU seconds and the inputs of
+all runs, and how many of those were read.
 """
 
 import argparse
@@ -35,8 +35,10 @@ with atheris.instrument_imports(include=INSTRUMENTED):
 
 MEMORY = "/dev/shm"
 """Where the file that is read lies, if there is such a file system: in memory."""
+HUNG = 600
+"""Seconds of the clock after which an input hangs; where the machine has other work, SECONDS of CPU time take long."""
 KEPT = 64
-"""Inputs that others are spliced with."""
+"""Inputs that could be read, of which others are made."""
 
 
 class Fuzzed:
@@ -48,7 +50,7 @@ class Fuzzed:
         tempfile.tempdir = str(self.folder)
         os.chdir(self.folder)
         self.samples = self.target.samples(self.folder)
-        self.others = list(self.samples)
+        self.good = list(self.samples)
         self.path = self.folder / f"fuzzed{self.target.suffix}"
         for place in ("corpus", "findings"):
             (home / place).mkdir(parents=True, exist_ok=True)
@@ -72,18 +74,29 @@ class Fuzzed:
         """Has an input read; what breaks a promise is written down."""
         self.inputs += 1
         self.path.write_bytes(data)
+        begun = time.process_time()
         try:
             with nullcontext() if self.name in UNWATCHED else self.watch.watching():
                 self.target.read(self.path)
-            self.read += 1
+            self._read(data)
         except LrpError as error:
             if not str(error).strip() or "Traceback" in str(error):
                 self._keep(data, error)
         except BaseException as error:
             self._keep(data, error)
+        if time.process_time() - begun > SECONDS:
+            self._keep(data, TimeoutError(f"{time.process_time() - begun:.0f} CPU seconds"))
         if time.monotonic() - self.noted > 15:
             self.noted = time.monotonic()
             self._note_time()
+
+    def _read(self, data: bytes) -> None:
+        """Remembers some of what could be read: others are made of it."""
+        self.read += 1
+        if len(self.good) < KEPT:
+            self.good.append(data)
+        elif data and self.read % 4 == 0:
+            self.good[len(self.samples) + self.read // 4 % (KEPT - len(self.samples))] = data
 
     def _keep(self, data: bytes, error: BaseException) -> None:
         """Once for each place that raises it."""
@@ -108,11 +121,9 @@ class Fuzzed:
     def mutate(self, data: bytes, most: int, seed: int) -> bytes:
         """A changed input: by libFuzzer, which knows what led to new code, by damage to text or to messages."""
         chance = random.Random(seed)
-        if len(self.others) < KEPT:
-            self.others.append(data)
-        else:
-            self.others[chance.randrange(len(self.samples), KEPT)] = data
-        other = chance.choice(self.others) or b"x"
+        if chance.random() < 0.4:  # most of what libFuzzer keeps is refused early
+            data = chance.choice(self.good)
+        other = chance.choice(self.good)
 
         def more(part: bytes) -> bytes:
             return chance.choice(KINDS)(chance, part, other)
@@ -150,9 +161,9 @@ def fuzz(fuzzed: Fuzzed) -> None:
     dictionary = home / "words.dict"
     dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words(fuzzed.name)))
     options = {
-        "max_len": max(4096, 2 * max(map(len, fuzzed.samples))), "timeout": SECONDS,
+        "max_len": max(4096, 2 * max(map(len, fuzzed.samples))), "timeout": HUNG,
         "rss_limit_mb": ADDRESS_SPACE >> 20,
-        "dict": dictionary, "artifact_prefix": f"{home / 'findings'}/", "print_final_stats": 1, "len_control": 0,
+        "dict": dictionary, "artifact_prefix": f"{home / 'findings'}/", "print_final_stats": 1, "mutate_depth": 2, "len_control": 0,
     }  # fmt: skip
     line = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(home / "corpus")]
     atheris.Setup(line, fuzzed.one, custom_mutator=fuzzed.mutate)
