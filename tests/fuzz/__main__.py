@@ -93,7 +93,7 @@ class Fuzzed:
     def _read(self, data: bytes) -> None:
         """Remembers some of what could be read: others are made of it."""
         self.read += 1
-        if len(self.good) < KEPT:
+        if data and len(self.good) < KEPT:
             self.good.append(data)
         elif data and self.read % 4 == 0:
             self.good[len(self.samples) + self.read // 4 % (KEPT - len(self.samples))] = data
@@ -163,7 +163,7 @@ def fuzz(fuzzed: Fuzzed) -> None:
     options = {
         "max_len": max(4096, 2 * max(map(len, fuzzed.samples))), "timeout": HUNG,
         "rss_limit_mb": ADDRESS_SPACE >> 20,
-        "dict": dictionary, "artifact_prefix": f"{home / 'findings'}/", "print_final_stats": 1, "mutate_depth": 2, "len_control": 0,
+        "dict": dictionary, "artifact_prefix": f"{home / 'findings'}/", "mutate_depth": 2, "len_control": 0,
     }  # fmt: skip
     line = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(home / "corpus")]
     atheris.Setup(line, fuzzed.one, custom_mutator=fuzzed.mutate)
