@@ -192,29 +192,32 @@ def _onnx(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.registry import PACKAGE
+    from tests.fuzz.nets import RICH, rich_blobs
     from tests.models.files import TINY, write_caffemodel
 
-    write_caffemodel(folder / "weights.caffemodel", _tiny_blobs(folder))
-    return TINY.encode(), (PACKAGE / "architectures" / "cifar10-full.prototxt").read_bytes()
+    write_caffemodel(folder / "weights.caffemodel", {**_tiny_blobs(folder), **rich_blobs()})
+    return TINY.encode(), RICH.encode()
 
 
 def _read_model(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path)
+    return explained(load_model(path))
 
 
 def _read_hdf5(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path, prototxt=path.with_name("net.prototxt"))
+    return explained(load_model(path, prototxt=path.with_name("net.prototxt")))
 
 
 def _read_prototxt(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path.with_name("weights.caffemodel"), prototxt=path)
+    return explained(load_model(path.with_name("weights.caffemodel"), prototxt=path))
 
 
 def _labels(folder: Path) -> tuple[bytes, bytes]:
