@@ -89,6 +89,9 @@ def test_one_process_alone_may_hold_a_journal(tmp_path):
         with pytest.raises(UsageError, match="Another run is at work"):
             Journal(tmp_path, "journal.jsonl", alone=True)
         Journal(tmp_path, "other.jsonl", alone=True).close()
+        with Journal(tmp_path, "journal.jsonl") as guest:  # whoever only adds a line asks for nothing
+            guest.append({"type": "attempt"})
+    assert (tmp_path / ".lrp" / "journal.jsonl").read_text() == '{"type": "attempt"}\n'
     Journal(tmp_path, "journal.jsonl", alone=True).close()
 
 
