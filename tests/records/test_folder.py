@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from lrpcli.errors import ImageError, LrpError, OutputError
+from lrpcli.records import folder
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records import folder
 from lrpcli.records.folder import FOLDER, leads_inside, open_regular
 from lrpcli.records.index import Index
 from lrpcli.records.journal import Journal
