@@ -211,3 +211,12 @@ def test_a_line_that_is_none_of_ours_says_nothing(tmp_path, line):
     with closing(Index(tmp_path, EXPLAIN_FILES, "r")) as index:
         assert (index.of("a").code, index.of("b").code) == (OK, START)
     assert (read_status(tmp_path).images, read_status(tmp_path).done) == (1, 1)
+
+
+def test_two_names_or_contents_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrpcli.records.index.identity", lambda name: 7)
+    monkeypatch.setattr("lrpcli.records.index._content", lambda content: 7)
+    written(tmp_path, done("a", content="blake2b:1"))
+    with closing(Index(tmp_path, EXPLAIN_FILES, "r", contents=True)) as index:
+        assert index.of("a").code == OK and index.of("b") is None
+        assert index.of_content("blake2b:1").name == "a" and index.of_content("blake2b:2") is None
