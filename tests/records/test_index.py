@@ -8,7 +8,7 @@ import pytest
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.description import EXPLAIN_FILES
-from lrpcli.records.index import Index
+from lrpcli.records.index import Index, identity
 from lrpcli.records.journal import ALONE, DROPPED, FAILED, OK, OUTDATED, START, Journal, parse_line
 from lrpcli.records.status import read_status
 from lrpcli.records.store import TEMPORARY, remove_leftovers
@@ -222,3 +222,12 @@ def test_two_names_or_contents_with_the_same_hash_are_told_apart(tmp_path, monke
     with closing(Index(tmp_path, EXPLAIN_FILES, "r", contents=True)) as index:
         assert index.of("a").code == OK and index.of("b") is None
         assert index.of_content("blake2b:1").name == "a" and index.of_content("blake2b:2") is None
+
+
+def test_of_an_image_without_a_line_nothing_is_known(tmp_path):
+    written(tmp_path, *map(done, "abcdefghij"))
+    with closing(Index(tmp_path, EXPLAIN_FILES, "r")) as index:
+        assert all(map(index.has_finished, "abcdefghij")) and index.knows("abcdefghij")
+        for name in "klmnopqrst":
+            assert not index.has_finished(name) and not index.knows(name)
+            assert index.of(name) is None and index.last(identity(name)) is None
