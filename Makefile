@@ -2,6 +2,7 @@
 # make test: sets everything up and runs the tests. make quick: without the slow ones, about a minute.
 # make lowest: those of make quick with the lowest versions of everything that pyproject.toml allows.
 # make check: lint, types, architecture, documentation, packages. make docs: what the documentation quotes, manual pages.
+# make coverage: which lines and branches the tests reach. make fuzz: an hour for each sort of file, into out/fuzz/.
 # make packages: sdist and wheel into dist/. make fresh: the wheel in fresh environments. make clean: start again.
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= auto
 PYTEST := -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
-.PHONY: demo test quick lowest check docs packages fresh clean
+.PHONY: demo test quick lowest coverage fuzz check docs packages fresh clean
 
 demo: $(VENV)/ready
 	$(BIN)/lrp explain sample_images/ out/
@@ -27,6 +28,17 @@ quick: $(VENV)/ready
 
 lowest: $(LOWEST_VENV)/ready
 	$(LOWEST_VENV)/bin/python $(PYTEST) -m "not slow"
+
+coverage: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --group coverage
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 0
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+fuzz: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --group fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --folder out/fuzz
 
 check: $(VENV)/ready
 	$(BIN)/ruff check
@@ -61,4 +73,4 @@ $(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST_VENV) out build dist .pytest_cache .coverage .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -78,8 +78,10 @@ def _columns(names: Sequence[str], path: str) -> list[str]:
             f"The boxes {path!r} need the columns file, x1, y1, x2 and y2 (or such as x1_224); there are: "
             f"{', '.join(names)}."
         )
-    if any(len(fitting) > 1 for fitting in found):
-        raise UsageError(f"The boxes {path!r} have several columns that could be x1, y1, x2 or y2. Keep one of each.")
+    if names.count("file") > 1 or any(len(fitting) > 1 for fitting in found):
+        raise UsageError(
+            f"The boxes {path!r} have several columns that could be file, x1, y1, x2 or y2. Keep one of each."
+        )
     return [fitting[0] for fitting in found]
 
 

@@ -77,8 +77,12 @@ class GraphBuilder:
     def flatten_scores(self, value: str) -> None:
         """Makes a value one score per class (C): fully convolutional nets end in maps of one pixel (C, 1, 1).
 
-        Raises ModelError if it is anything larger.
+        Raises ModelError if it is anything larger, or was not made.
         """
+        if value not in self.shapes:
+            raise ModelError(
+                f"The output {value!r} of {self.path!r} cannot be made here. Choose another with --output."
+            )
         shape = self.shapes[value]
         if len(shape) == 1:
             return

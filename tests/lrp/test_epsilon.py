@@ -6,7 +6,7 @@ from torch import nn
 
 from lrpcli import Explainer
 from lrpcli.errors import ConfigError, ImageError
-from lrpcli.lrp.epsilon import root_mean_square
+from lrpcli.lrp.epsilon import root_mean_square, signed, stabilise
 from tests.lrp.helpers import agree, image, redistributed
 
 RELATIVE = {"kind": {"linear": {"rule": "epsilon", "relative": 0.1}}}
@@ -120,3 +120,19 @@ def test_what_is_no_share_is_an_error():
     for value, text in ((-0.1, "must be a finite number, zero or larger"), ("much", "must be a finite number")):
         with pytest.raises(ConfigError, match=f"relative = {value!r} of rule 'epsilon' {text}"):
             Explainer(net(), {"kind": {"linear": {"rule": "epsilon", "relative": value}}})
+
+
+def test_zero_counts_as_positive():
+    total = torch.tensor([0.0, -0.0, -2.0, 3.0])
+    for epsilon in (0.5, torch.tensor([0.5])):
+        assert signed(total, epsilon).tolist() == [0.5, 0.5, -0.5, 0.5]
+        assert stabilise(total, epsilon).tolist() == [0.5, 0.5, -2.5, 3.5]
+
+
+def test_what_a_sum_of_zero_leaves_to_epsilon_is_distributed():
+    """2 - 2 = 0: shares of 2 R / epsilon and -2 R / epsilon, and the epsilon's part R in halves."""
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[1.0, -1.0]])
+    config = {"bias": "distribute", "kind": {"linear": {"rule": "epsilon", "epsilon": 0.5}}}
+    found, _ = redistributed(layer, config, torch.full((1, 2), 2.0), torch.tensor([[3.0]]))
+    assert found.tolist() == [[2 * 3 / 0.5 + 1.5, -2 * 3 / 0.5 + 1.5]]

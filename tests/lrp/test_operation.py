@@ -9,7 +9,20 @@ from torch import Tensor, nn
 from lrpcli import Explainer
 from lrpcli.errors import ConfigError
 from lrpcli.lrp.layers.linear import LinearOperation
-from lrpcli.lrp.operation import Number, Operation, Rule, Surroundings, Word, number, tensor, word
+from lrpcli.lrp.operation import (
+    Number,
+    Operation,
+    Rule,
+    Surroundings,
+    Word,
+    at_zeros,
+    divide_by_nonnegative,
+    number,
+    safe_divide,
+    smallest,
+    tensor,
+    word,
+)
 from lrpcli.lrp.rules import RULES
 
 
@@ -109,3 +122,19 @@ def test_every_field_of_every_rule_is_a_parameter(kind):
             parameter = item.metadata["parameter"]
             if isinstance(parameter, Word):
                 assert item.default in parameter.choices
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_share_is_divided_or_left_over(dtype):
+    """Also where the denominator is just what counts as zero, or next to it."""
+    least = torch.tensor(smallest(dtype), dtype=dtype)
+    below, above = (torch.nextafter(least, torch.tensor(end, dtype=dtype)) for end in (0.0, 1.0))
+    denominators = torch.stack([torch.zeros_like(least), below, least, above, 2 * least, torch.ones_like(least)])
+    for sign in (1, -1):
+        divided = safe_divide(torch.ones_like(denominators), sign * denominators)
+        left = at_zeros(torch.ones_like(denominators), sign * denominators)
+        assert (divided != 0).tolist() == [False, False, True, True, True, True]
+        assert left.tolist() == [1, 1, 0, 0, 0, 0]
+    never_negative = divide_by_nonnegative(torch.ones_like(denominators), denominators)
+    assert (never_negative[[0, 1, 3, 4, 5]] != 0).tolist() == [False, False, True, True, True]
+    assert divide_by_nonnegative(torch.ones_like(denominators), -denominators).tolist() == [0] * 6

@@ -2,7 +2,6 @@
 
 import itertools
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -215,7 +214,10 @@ def test_global_average_in_every_spelling(function):
     torch.testing.assert_close(got, x / x.sum((2, 3), keepdim=True) * arrived, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("layer", [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.MaxPool2d(2)])
-def test_zero_over_zero_is_zero(layer):
-    got, _ = redistributed(layer, AVERAGE, torch.zeros(1, 2, 4, 4))
-    np.testing.assert_array_equal(got, 0)
+@pytest.mark.parametrize("bias", ["absorb", "ignore"])
+@pytest.mark.parametrize(
+    "layer", [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), Call(lambda x: x.mean(1))]
+)
+def test_zero_over_zero_is_zero_unless_biases_are_distributed(layer, bias):
+    got, _ = redistributed(layer, AVERAGE | {"bias": bias}, torch.zeros(1, 2, 4, 4))
+    assert not got.any()

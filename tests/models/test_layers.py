@@ -215,6 +215,8 @@ IMPOSSIBLE = {
     'type: "Reshape" reshape_param { shape { dim: 0 dim: 7 } }': "cannot be reshaped to",
     'type: "Convolution" convolution_param { num_output: 99999999 kernel_size: 1 }': "its num_output is 99999999",
     'type: "InnerProduct" inner_product_param { num_output: 4 }': "holds no weights for layer 'odd one'",
+    'type: "ReLU" top: "z"': "has 2 outputs; a ReLU layer makes 1 at most",
+    'type: "Pooling" top: "z" top: "w" pooling_param { kernel_size: 2 }': "has 3 outputs",
 }
 
 
@@ -225,6 +227,25 @@ def test_layers_that_cannot_be_made_are_named(layer: str, tmp_path: Path) -> Non
         load_model(weights)
     assert "'odd one'" in str(caught.value)
     assert IMPOSSIBLE[layer] in str(caught.value)
+
+
+def test_the_places_of_a_pooling_are_passed_over_and_not_read(tmp_path: Path) -> None:
+    """Its second output; one that is called like the image is not taken for that."""
+    pooling = (
+        'layer {{ name: "pool" type: "Pooling" bottom: "x" top: "y" top: "{places}" '
+        "pooling_param {{ kernel_size: 3 }} }}"
+        'layer {{ name: "fc" type: "InnerProduct" bottom: "{read}" top: "scores" '
+        "inner_product_param {{ num_output: 2 }} }}"
+    )
+    shapes = {**FIRST_SHAPES, "fc": [(2, 4 * 7 * 6), (2,)]}
+    check(tmp_path, HEAD + FIRST + pooling.format(places="places", read="y"), shapes)
+    for places in ("places", "data"):
+        _, weights = net(tmp_path, HEAD + FIRST + pooling.format(places=places, read=places), shapes)
+        with pytest.raises(ModelError, match=f"The layer 'fc' of .* reads '{places}', the places of the largest"):
+            load_model(weights)
+    _, weights = net(tmp_path, HEAD + FIRST + pooling.format(places="places", read="y"), shapes)
+    with pytest.raises(ModelError, match=r"The output 'places' of .* cannot be made here"):
+        load_model(weights, output="places")
 
 
 def test_nets_that_are_no_image_classifier_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import resource
+import signal
 import socket
 import time
 import zipfile
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from lrpcli.errors import ImageError, LrpError, OutputError
+from lrpcli.records import folder
 from lrpcli.records.description import EVALUATE_FILES, EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import FOLDER, leads_inside
+from lrpcli.records.folder import FOLDER, leads_inside, open_regular
 from lrpcli.records.index import Index
 from lrpcli.records.journal import Journal
 from lrpcli.records.resume import Resume
@@ -183,6 +185,35 @@ def test_no_name_in_a_journal_leads_out_of_output_or_ends_a_run(tmp_path, files)
     assert len(needs) == len(NAMES)
     assert [path.exists() for path in around] == [True, True, True, False]
     assert remove_leftovers(out, "1-of-1", "x" * 300) == 0
+
+
+@pytest.mark.parametrize("lay", [a_link, a_pipe])
+def test_what_is_laid_at_a_name_while_it_is_opened_is_neither_followed_nor_waited_for(tmp_path, monkeypatch, lay):
+    """Between the look at a file and its opening."""
+    (tmp_path / "secret").write_text("theirs")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "name"
+    path.touch()
+    require = folder._require_regular
+
+    def lay_it(status, name):
+        require(status, name)
+        path.unlink()
+        lay(path, tmp_path / "secret")
+        monkeypatch.setattr(folder, "_require_regular", require)
+
+    def waited(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(folder, "_require_regular", lay_it)
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(60)
+    try:
+        with pytest.raises(OSError, match="link|symbolic|pipe"):
+            os.close(open_regular(tmp_path / "out", "", "name", os.O_RDONLY))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_which_paths_stay_inside():

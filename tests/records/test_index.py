@@ -8,8 +8,8 @@ import pytest
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records.description import EXPLAIN_FILES
-from lrpcli.records.index import Index
-from lrpcli.records.journal import ALONE, DROPPED, FAILED, OK, OUTDATED, START, Journal
+from lrpcli.records.index import Index, identity
+from lrpcli.records.journal import ALONE, DROPPED, FAILED, OK, OUTDATED, START, Journal, parse_line
 from lrpcli.records.status import read_status
 from lrpcli.records.store import TEMPORARY, remove_leftovers
 from lrpcli.records.text import json_text, printable
@@ -30,11 +30,11 @@ def done(name, status="ok", **more):
 def test_the_last_line_counts_over_all_journals_and_only_those_of_this_run(tmp_path):
     written(tmp_path, {"type": "start", "name": "a"}, done("a"), {"type": "start", "name": "b"}, done("b", "failed"),
             {"type": "start", "name": "c"}, done("d", run="other"), {"type": "start", "name": "e"},
-            {"type": "drop", "name": "e"})  # fmt: skip
+            {"type": "drop", "name": "e"}, done("g", "failed", run="other"))  # fmt: skip
     written(tmp_path, done("b", time=9), {"type": "start", "name": "a", "time": -1}, name="journal-2-of-2.jsonl")
     index = Index(tmp_path, EXPLAIN_FILES, "r")
-    codes = {name: index.of(name).code for name in "abcde"}
-    assert codes == {"a": OK, "b": OK, "c": START, "d": OUTDATED, "e": DROPPED}
+    codes = {name: index.of(name).code for name in "abcdeg"}
+    assert codes == {"a": OK, "b": OK, "c": START, "d": OUTDATED, "e": DROPPED, "g": DROPPED}
     assert index.of("f") is None
     assert list(index.unfinished()) == [("journal-1-of-1.jsonl", "c")]
     index.close()
@@ -82,6 +82,8 @@ def test_a_torn_line_is_ended_and_passed_over(tmp_path):
     index = Index(tmp_path, EXPLAIN_FILES, "r")
     assert (index.of("a").code, index.of("b"), index.of("c").code) == (OK, None, OK)
     index.close()
+    line = b'{"type": "start", "name": "a"}'
+    assert parse_line(line + b"\n").code == START and parse_line(line) is None  # its writer may not be done with it
 
 
 def test_one_process_alone_may_hold_a_journal(tmp_path):
@@ -89,6 +91,9 @@ def test_one_process_alone_may_hold_a_journal(tmp_path):
         with pytest.raises(UsageError, match="Another run is at work"):
             Journal(tmp_path, "journal.jsonl", alone=True)
         Journal(tmp_path, "other.jsonl", alone=True).close()
+        with Journal(tmp_path, "journal.jsonl") as guest:  # whoever only adds a line asks for nothing
+            guest.append({"type": "attempt"})
+    assert (tmp_path / ".lrp" / "journal.jsonl").read_text() == '{"type": "attempt"}\n'
     Journal(tmp_path, "journal.jsonl", alone=True).close()
 
 
@@ -208,3 +213,21 @@ def test_a_line_that_is_none_of_ours_says_nothing(tmp_path, line):
     with closing(Index(tmp_path, EXPLAIN_FILES, "r")) as index:
         assert (index.of("a").code, index.of("b").code) == (OK, START)
     assert (read_status(tmp_path).images, read_status(tmp_path).done) == (1, 1)
+
+
+def test_two_names_or_contents_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrpcli.records.index.identity", lambda name: 7)
+    monkeypatch.setattr("lrpcli.records.index._content", lambda content: 7)
+    written(tmp_path, done("a", content="blake2b:1"))
+    with closing(Index(tmp_path, EXPLAIN_FILES, "r", contents=True)) as index:
+        assert index.of("a").code == OK and index.of("b") is None
+        assert index.of_content("blake2b:1").name == "a" and index.of_content("blake2b:2") is None
+
+
+def test_of_an_image_without_a_line_nothing_is_known(tmp_path):
+    written(tmp_path, *map(done, "abcdefghij"))
+    with closing(Index(tmp_path, EXPLAIN_FILES, "r")) as index:
+        assert all(map(index.has_finished, "abcdefghij")) and index.knows("abcdefghij")
+        for name in "klmnopqrst":
+            assert not index.has_finished(name) and not index.knows(name)
+            assert index.of(name) is None and index.last(identity(name)) is None

@@ -1,9 +1,11 @@
 """Names in tar shards, where a member lies, and reading one however the tar was tampered with."""
 
+import errno
 import io
 import os
 import re
 import tarfile
+from contextlib import closing, nullcontext
 from urllib.parse import unquote
 
 import pytest
@@ -23,6 +25,7 @@ from lrpcli.records.packed import (
     padding,
     tar_size,
 )
+from lrpcli.records.tar_store import OpenTar
 
 NAMES = st.binary(min_size=1, max_size=300).filter(lambda data: b"\0" not in data).map(os.fsdecode)
 HOSTILE = ["a.jpg", ".a", "a..b", "d.ir/a.jpg", "__meta__/a.jpg", "__x__", "100%.png", "a%2Ejpg", "line\nbreak.png",
@@ -185,3 +188,35 @@ def test_a_header_is_what_the_standard_library_writes():
         archive.addfile(info, io.BytesIO(b"abc"))
     header = member_header("é" * 80 + ".npy", 3)
     assert buffer.getvalue().startswith(header + b"abc")
+
+
+def ended_tar(output):
+    """An open tar with one image of 1024 bytes that counts, and more behind it."""
+    tar = OpenTar(output, TarName("1-of-1", 0), 0)
+    tar.write(bytes(1024))
+    tar.end = 1024
+    tar.write(b"an image without a line" * 200)
+    return tar
+
+
+def test_a_tar_gets_its_name_once_all_of_it_has_reached_the_disk(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(f"{os.fstat(file).st_size} bytes reached the disk"))
+    monkeypatch.setattr(os, "replace", lambda *names, **folders: (done.append("named"), replace(*names, **folders)))
+    with closing(ended_tar(tmp_path)) as tar:
+        tar.commit()
+    assert done == ["2048 bytes reached the disk", "named"]
+    assert (tmp_path / "lrp-1-of-1-000000.tar").read_bytes() == bytes(2048)
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.EIO, False), (errno.EINVAL, True)])
+def test_a_tar_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkeypatch, number, named):
+    """EINVAL is what a file system says that knows nothing of it."""
+
+    def fail(file):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with closing(ended_tar(tmp_path)) as tar, nullcontext() if named else pytest.raises(OSError, match="Input/output"):
+        tar.commit()
+    assert (tmp_path / "lrp-1-of-1-000000.tar").exists() == named

@@ -50,6 +50,17 @@ def test_a_file_where_a_folder_should_be_fails_alone(tmp_path):
         write_whole(tmp_path / "cats" / "a.png", b"data")
 
 
+def test_what_lies_at_a_temporary_name_is_not_written_through(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrpcli.records.store.secrets.token_hex", lambda count: "0" * 2 * count)
+    (tmp_path / "others").write_bytes(b"theirs")
+    (tmp_path / "out").mkdir()
+    for lay in (os.symlink, os.link):
+        lay(tmp_path / "others", tmp_path / "out" / ".lrp-0-0000000000000000.tmp")
+        with pytest.raises(ImageError, match="File exists"):
+            write_whole(tmp_path / "out" / "a.png", b"data")
+        assert (tmp_path / "others").read_bytes() == b"theirs"
+
+
 def test_arrays_open_again():
     array = np.arange(6, dtype=np.float16).reshape(2, 3)
     np.testing.assert_array_equal(np.load(io.BytesIO(npy_bytes(array)), allow_pickle=False), array)

@@ -10,6 +10,7 @@ import argparse
 import collections
 import io
 import json
+import os
 import random
 import re
 import resource
@@ -20,12 +21,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrpcli.errors import LrpError
+from tests.fuzz import lists, records, structure
+from tests.fuzz.outside import UNWATCHED, Watch
 from tests.resilience.runs import ROOT, environment
+from tests.resilience.target import Target, command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,26 +37,25 @@ if TYPE_CHECKING:
 ADDRESS_SPACE = 4 * 2**30
 SECONDS = 20
 COUNT = 300
+KEPT = ROOT / "tests" / "fuzz" / "kept"
 START = ("-m", "tests.resilience.mutations")
 INFLATED = [b"9" * 20, b"9" * 5000, b"-1", b"0", b"1e400", b"nan", b"4294967296", b"2147483647"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of file: the ending of its name, two valid ones made in a folder, and what reads one.
-
-    `read` may be given a file in the folder where `samples` ran, and raises LrpError for one that cannot be used.
-    """
-
-    suffix: str
-    samples: Callable[[Path], tuple[bytes, bytes]]
-    read: Callable[[Path], object]
 
 
 def mutated(name: str, number: int, sample: bytes, other: bytes) -> bytes:
     """The damaged file of that number."""
     chance = random.Random(f"{name} {number}")
-    return chance.choice(KINDS)(chance, sample, other)
+
+    def damaged(data: bytes) -> bytes:
+        return chance.choice(KINDS)(chance, data, other)
+
+    found = structure.damaged(name, chance, sample, other, damaged) if number % 2 else None
+    return damaged(sample) if found is None else found
+
+
+def kept(name: str) -> list[Path]:
+    """Inputs that broke a promise before, see tests/fuzz."""
+    return sorted((KEPT / name.replace(" ", "-")).glob("*"))
 
 
 def _flip_bits(chance: random.Random, data: bytes, other: bytes) -> bytes:
@@ -189,29 +192,32 @@ def _onnx(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _prototxts(folder: Path) -> tuple[bytes, bytes]:
-    from lrpcli.models.zoo.registry import PACKAGE
+    from tests.fuzz.nets import RICH, rich_blobs
     from tests.models.files import TINY, write_caffemodel
 
-    write_caffemodel(folder / "weights.caffemodel", _tiny_blobs(folder))
-    return TINY.encode(), (PACKAGE / "architectures" / "cifar10-full.prototxt").read_bytes()
+    write_caffemodel(folder / "weights.caffemodel", {**_tiny_blobs(folder), **rich_blobs()})
+    return TINY.encode(), RICH.encode()
 
 
 def _read_model(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path)
+    return explained(load_model(path))
 
 
 def _read_hdf5(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path, prototxt=path.with_name("net.prototxt"))
+    return explained(load_model(path, prototxt=path.with_name("net.prototxt")))
 
 
 def _read_prototxt(path: Path) -> object:
     from lrpcli.models import load_model
+    from tests.fuzz.nets import explained
 
-    return load_model(path.with_name("weights.caffemodel"), prototxt=path)
+    return explained(load_model(path.with_name("weights.caffemodel"), prototxt=path))
 
 
 def _labels(folder: Path) -> tuple[bytes, bytes]:
@@ -262,19 +268,7 @@ def _settings(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _read_settings(path: Path) -> object:
-    return _command("explain", "--settings", path, "--show-settings", "--json")
-
-
-def _command(*arguments: object) -> object:
-    """Runs `lrp` in this process. LrpError if it ends with an error of its own, AssertionError if with a bug."""
-    from tests.resilience.runs import lrp
-
-    result = lrp(*arguments)
-    assert "bug" not in result.stderr and "Traceback" not in result.stderr, result.stderr
-    assert result.exit_code in (0, 1, 2, 3), (result.exit_code, result.stderr)
-    if result.exit_code >= 2:
-        raise LrpError(result.stderr)
-    return result.stdout
+    return command("explain", "--settings", path, "--show-settings", "--json")
 
 
 def _journals(folder: Path) -> tuple[bytes, bytes]:
@@ -306,13 +300,13 @@ def _read_journal(path: Path) -> object:
             source = str(path.parent / "first" / name)
             if resume.look(source, name) == ENDED:
                 resume.record(source, name).as_shown()
-    return _command("status", output)
+    return command("status", output)
 
 
 def _evaluate(folder: Path, name: str) -> object:
     from tests.resilience.runs import TINY_OPTIONS
 
-    return _command("evaluate", *TINY_OPTIONS, "--region", 16, "--steps", 2, "--config", "epsilon",
+    return command("evaluate", *TINY_OPTIONS, "--region", 16, "--steps", 2, "--config", "epsilon",
                     "--timeout", 0, "-j", 1, folder / name, "-o", folder / f"evaluated-{name}")  # fmt: skip
 
 
@@ -379,14 +373,16 @@ TARGETS = {
     "journal": Target(".jsonl", _journals, _read_journal),
     "evaluation": Target(".jsonl", _evaluations, _read_evaluation),
     "measurement": Target(".json", _measurements, _read_measurement),
+    **lists.TARGETS,
+    **records.TARGETS,
 }
 
 
 def outcomes(name: str, count: int) -> dict[int, str]:
-    """What became of each mutation of a target: "read", "refused", or what went wrong."""
+    """What became of each mutation of a target, and of what is kept for it: "read", "refused", or what went wrong."""
     found: dict[int, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        while len(found) < count:
+        while len(found) < count + len(kept(name)):
             lines = list(_batch(name, len(found), count, Path(folder)))
             found.update({int(line["number"]): str(line["outcome"]) for line in lines})
     return found
@@ -398,7 +394,7 @@ def _batch(name: str, start: int, count: int, folder: Path) -> Iterator[dict[str
     ended = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, env=environment())
     results = [json.loads(row) for row in ended.stdout.splitlines() if row.startswith('{"number"')]
     yield from results
-    if start + len(results) < count:
+    if start + len(results) < count + len(kept(name)):
         if ended.returncode not in (-signal.SIGALRM, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, -signal.SIGBUS):
             raise RuntimeError(f"the batch ended with {ended.returncode}: {ended.stderr[-3000:]}")
         how = "took too long" if ended.returncode == -signal.SIGALRM else f"died of signal {-ended.returncode}"
@@ -419,18 +415,21 @@ def _work(name: str, start: int, count: int, folder: Path) -> None:
     good.write_bytes(sample)
     target.read(good)  # everything that it needs is imported now, and an undamaged file can be read
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    path = folder / f"mutated{target.suffix}"
-    for number in range(start, count):
-        path.write_bytes(mutated(name, number, sample, other))
+    path, files = folder / f"mutated{target.suffix}", kept(name)
+    watch, sys.dont_write_bytecode = Watch(folder), True
+    os.chdir(folder)
+    for number in range(start, count + len(files)):
+        path.write_bytes(mutated(name, number, sample, other) if number < count else files[number - count].read_bytes())
         signal.alarm(SECONDS)  # ends the process: what hangs in C would not let Python raise anything
-        outcome = _outcome(target.read, path)
+        outcome = _outcome(target.read, path, nullcontext() if name in UNWATCHED else watch.watching())
         signal.alarm(0)
         print("\n" + json.dumps({"number": number, "outcome": outcome}), flush=True)
 
 
-def _outcome(read: Callable[[Path], object], path: Path) -> str:
+def _outcome(read: Callable[[Path], object], path: Path, watching: AbstractContextManager[None]) -> str:
     try:
-        read(path)
+        with watching:
+            read(path)
     except LrpError as error:
         return "refused" if str(error).strip() else "refused without a word"
     except BaseException:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.resilience.mutations import COUNT, TARGETS, mutated, outcomes
+from tests.resilience.mutations import COUNT, TARGETS, kept, mutated, outcomes
 
 SLOW = {"evaluation": 40}
 """Targets that run whole commands, and how many of their mutations are enough."""
+SAMPLE = b"".join(b"dim: %d " % number for number in range(50))
 
 
 def check(name: str, count: int) -> None:
@@ -16,8 +17,9 @@ def check(name: str, count: int) -> None:
     found = outcomes(name, count)
     wrong = {number: text for number, text in found.items() if text not in ("read", "refused")}
     assert not wrong, "\n".join(f"{name} {number}: {text}" for number, text in wrong.items())
-    assert sorted(found) == list(range(count))
-    assert count < COUNT or len(set(found.values())) == 2  # the damage matters, and not always
+    assert sorted(found) == list(range(count + len(kept(name))))
+    # The damage matters, and not always; but where others are whole, a damaged journal is read as far as it goes.
+    assert count < COUNT or name == "shard" or len(set(found.values())) == 2
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS.keys() - SLOW))
@@ -32,8 +34,8 @@ def test_many_mutations_of_every_kind_of_file(name) -> None:
 
 
 def test_a_mutation_can_be_made_again() -> None:
-    files = {number: mutated("any", number, b"dim: 16 " * 50, b"other" * 50) for number in range(50)}
-    assert files == {number: mutated("any", number, b"dim: 16 " * 50, b"other" * 50) for number in range(50)}
+    files = {number: mutated("any", number, SAMPLE, b"other" * 50) for number in range(50)}
+    assert files == {number: mutated("any", number, SAMPLE, b"other" * 50) for number in range(50)}
     assert len(set(files.values())) > 45
 
 

@@ -1,7 +1,7 @@
 """A graph of Caffe layers in the making: what a layer reads by its bottoms, makes by its tops, and holds as blobs."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -35,6 +35,12 @@ class CaffeBuilder(GraphBuilder):
             raise ModelError(
                 f"The {self.where(layer.name)} has {len(bottoms)} inputs; a {layer.type} layer takes {count}."
             )
+        for bottom in bottoms:
+            if bottom not in self.nodes:
+                raise ModelError(
+                    f"The {self.where(layer.name)} reads {bottom!r}, the places of the largest values of a pooling, "
+                    "which cannot be made here. Cut the net before it."
+                )
         return [self.nodes[bottom] for bottom in bottoms], [self.shapes[bottom] for bottom in bottoms]
 
     def image(self, layer: SourceLayer) -> tuple[fx.Node, tuple[int, int, int]]:
@@ -51,6 +57,12 @@ class CaffeBuilder(GraphBuilder):
     def finish(self, layer: SourceLayer, node: fx.Node, shape: Shape, top: int = 0) -> None:
         """Makes a node the value of one of the layer's tops, also where that overwrites the blob it read."""
         self.define(layer.tops[top], node, shape, layer.name)
+
+    def forget(self, values: Sequence[str]) -> None:
+        """Lets nothing read these values, also where something of the same name was made before."""
+        for value in values:
+            self.nodes.pop(value, None)
+            self.shapes.pop(value, None)
 
     def blob(self, layer: SourceLayer, index: int, shape: Shape, what: str) -> Tensor:
         """A float32 copy of one of the layer's blobs. ModelError if it is missing or of another shape."""

@@ -26,8 +26,16 @@ def add_layer(builder: CaffeBuilder, layer: SourceLayer) -> None:
         raise ModelError(f"The {builder.where(layer.name)} has a {name} that is not finite. Check the net description.")
     if not layer.tops:
         raise ModelError(f"The {builder.where(layer.name)} has no output. Check the net description.")
+    most = MOST_TOPS.get(layer.type, 1)
+    if most is not None and len(layer.tops) > most:
+        raise ModelError(
+            f"The {builder.where(layer.name)} has {len(layer.tops)} outputs; a {layer.type} layer makes {most} at "
+            "most. Check the net description."
+        )
     try:
         handler(builder, layer)
+        if most is not None:
+            builder.forget(layer.tops[1:])
         builder.check_all_read(layer)
     # What torch refuses while a layer is made comes from the layer's hyper-parameters.
     except (ValueError, RuntimeError, TypeError, OverflowError, IndexError, KeyError) as error:
@@ -77,6 +85,10 @@ POINTWISE: dict[str, Callable[[SourceLayer], nn.Module]] = {
     "TanH": lambda layer: nn.Tanh(),
     "BNLL": lambda layer: nn.Softplus(),
 }
+
+MOST_TOPS = {"Slice": None, "Split": None, "Pooling": 2}
+"""Types that may make more than one blob; None: any number. The second of a pooling, where the largest values were, is
+not made here."""
 
 HANDLERS: dict[str, Callable[[CaffeBuilder, SourceLayer], None]] = {
     "Convolution": convolution, "Deconvolution": convolution, "InnerProduct": inner_product, "Pooling": pooling,
