@@ -14,7 +14,8 @@ from lrpcli.cli.options import grouped, options_of_settings
 from lrpcli.cli.terminal import note
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.images.formats import DecodePolicy
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, local_path
+from lrpcli.records.folder import RunFolder, run_folder, shown
 from lrpcli.records.text import one_line
 from lrpcli.setting import setting
 
@@ -31,7 +32,7 @@ class InputSettings:
     all_files: bool = setting(False, help="Try every file in a folder, whatever its suffix.")
     follow: bool = setting(False, help="Enter folders that are links.")
     base: str | None = setting(
-        None, help="Name results after the path below this folder, loose files too.", metavar="DIR"
+        None, help="Name results after the path below this folder, loose files too.", metavar="DIR", urls=True
     )
 
 
@@ -39,7 +40,12 @@ input_options = grouped(options_of_settings(InputSettings), options_of_settings(
 
 
 def find_sources(
-    inputs: tuple[str, ...], output: Path, settings: InputSettings, policy: DecodePolicy, *, unique_names: bool = True
+    inputs: tuple[str, ...],
+    output: RunFolder,
+    settings: InputSettings,
+    policy: DecodePolicy,
+    *,
+    unique_names: bool = True,
 ) -> "tuple[Sequence[Source], str]":
     """Every image to read, before any work starts, and what was skipped; only a list of images may be empty.
 
@@ -53,7 +59,7 @@ def find_sources(
 
     _check_streams([*inputs, *([settings.files_from] if settings.files_from else [])])
     found = Discovery(
-        inputs, output=str(output), all_files=settings.all_files, follow=settings.follow,
+        inputs, output=shown(output), all_files=settings.all_files, follow=settings.follow,
         suffixes=image_suffixes(policy.formats),
     )  # fmt: skip
     with nullcontext() if settings.files_from is None else _opened(settings.files_from) as stream:
@@ -68,6 +74,11 @@ def find_sources(
     if sources and policy.truncated == "refuse":
         _tell_if_unchecked()
     return sources, found.skipped()
+
+
+def require_place(output: str) -> RunFolder:
+    """The output folder, or what lies below a URL. UsageError or ModelError for one that cannot be used here."""
+    return require_folder(output) if local_path(output) is not None else run_folder(output)
 
 
 def require_folder(output: str) -> Path:

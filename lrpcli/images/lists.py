@@ -8,7 +8,8 @@ from io import BufferedIOBase
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
 from lrpcli.images.streams import stream_of
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, local_path, shown_url
+from lrpcli.remote import is_usable, open_input
 from lrpcli.text_files import UTF8_MARK, marked_encoding
 
 LONGEST_PATH = 1 << 16
@@ -35,11 +36,24 @@ def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator
             yield _source(os.fsdecode(entry))
 
 
-def _source(path: str) -> Source:
+def _source(text: str) -> Source:
+    path = local_path(text)
+    if path is None:
+        return _object(text)
     parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
     if not parts:
         raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
     return Source("./-" if path == STDIN else stream_of(path) or path, "/".join(parts))
+
+
+def _object(url: str) -> Source:
+    shown = shown_url(url)
+    name = shown.partition("://")[2].lstrip("/")
+    if not is_usable(name):
+        raise UsageError(f"The list of files names {shown!r}, and no result can be called like that.")
+    if shown != url:  # its login is good for what lies beside it
+        open_input(url if url.startswith("http") else url.rpartition("/")[0])
+    return Source(shown, name)
 
 
 def _without_mark(item: bytes) -> bytes:

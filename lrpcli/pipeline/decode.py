@@ -12,6 +12,7 @@ from lrpcli.images.decode import DecodePolicy, decode
 from lrpcli.images.find import Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
+from lrpcli.paths import is_url
 from lrpcli.pictures.picture import Box, cropped
 from lrpcli.records.identity import Unchanged, hash_bytes
 
@@ -65,10 +66,11 @@ class Preparation:
 
     def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
-        started, file = time.perf_counter(), Unchanged(source.path)
-        image = decode(source.path if content is None else io.BytesIO(content), self.decode)
+        started, file = time.perf_counter(), Unchanged(source.path) if content is None else None
+        what = f"The image {source.path!r}" if is_url(source.path) else "The image on standard input"
+        image = decode(source.path if content is None else io.BytesIO(content), self.decode, what)
         prepared = self.of(source, image)
-        prepared.content = file.hash() if content is None else hash_bytes(content)
+        prepared.content = hash_bytes(content) if file is None else file.hash()
         prepared.seconds = time.perf_counter() - started
         return prepared
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Generic, Self
 
 from lrpcli.images.find import Source
@@ -16,6 +15,7 @@ from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import RunDescription, RunFiles, require_same_run
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import Resume
@@ -29,7 +29,7 @@ class Run(Generic[T, R]):
     `kind` is the class of the records of finished images, `files` are the names of what the run remembers in `folder`.
     """
 
-    folder: Path
+    folder: RunFolder
     files: RunFiles
     kind: type[R]
     description: RunDescription
@@ -66,7 +66,9 @@ class Run(Generic[T, R]):
         ):  # fmt: skip
             if held is not None:
                 resume.keep_lock(held)
-            self.description.write(self.folder, self.files, self.owner)
+            write = self.description.write if self.force else self.description.agree
+            write(self.folder, self.files, self.owner)
+            resume.require_own_settings()
             share = self.shard.share(sources)
             yield from self._work(share, len(sources), Whole(len(share), share), workers, stop, resume, announce, store)
 
@@ -113,7 +115,7 @@ class Run(Generic[T, R]):
                 ended += 1
                 if ended == len(share) and self.shard.count > 1:
                     resume.end_run(line)
-                yield record.below(str(self.folder))
+                yield record.below(shown(self.folder))
 
     @property
     def facts(self) -> NetFacts:

@@ -4,7 +4,6 @@ Defaults, choices, bounds and help texts of options are written here and nowhere
 """
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import UsageError, require_one_of
@@ -17,6 +16,7 @@ from lrpcli.pictures.style import FIGURE, PictureStyle
 from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.pipeline.picture_checks import check_pictures
+from lrpcli.records.folder import RunFolder
 from lrpcli.setting import require_choices, setting
 
 MAP_SPACES = ("model", "image")
@@ -317,9 +317,9 @@ def batch_size_setting() -> int | None:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One whole run of `lrp explain` into `folder`."""
+    """One whole run of `lrp explain` into `folder`, a path or what lies below a URL."""
 
-    folder: Path
+    folder: RunFolder
     model: ModelSettings = field(default_factory=ModelSettings)
     explain: ExplainSettings = field(default_factory=ExplainSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
