@@ -113,7 +113,6 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     shard = parse_shard(flow.shard, os.environ)
     if values["report"]:
         _require_place_for_report(output)
-    _require_files(output, values["pack"])
     said = from_options(ConsoleSettings, values, quiet=values["quiet"])
     share = shard.share(sources)
     console = ExplainConsole(len(share), output, skipped, said, share)
@@ -130,15 +129,6 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
         _report(output, flow, quiet=values["quiet"])
     if console.failed:
         click.get_current_context().exit(1)
-
-
-def _require_files(output: "RunFolder", pack: str | None) -> None:
-    """UsageError if tars are to be made below a URL."""
-    if pack is not None and not isinstance(output, Path):
-        raise UsageError(
-            f"--pack {pack} writes on and on into files, and {output.url!r} takes whole objects. Pack into a folder of "
-            "this machine and copy it there, or leave --pack out."
-        )
 
 
 def _require_place_for_report(output: "RunFolder") -> None:

@@ -15,12 +15,12 @@ from lrpcli.cli.terminal import note
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.images.formats import DecodePolicy
 from lrpcli.paths import STDIN, local_path
-from lrpcli.records.folder import RunFolder, run_folder, shown
 from lrpcli.records.text import one_line
 from lrpcli.setting import setting
 
 if TYPE_CHECKING:
     from lrpcli.images.find import Source
+    from lrpcli.records.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ input_options = grouped(options_of_settings(InputSettings), options_of_settings(
 
 def find_sources(
     inputs: tuple[str, ...],
-    output: RunFolder,
+    output: "RunFolder",
     settings: InputSettings,
     policy: DecodePolicy,
     *,
@@ -56,6 +56,7 @@ def find_sources(
     from lrpcli.images.formats import image_suffixes
     from lrpcli.images.lists import sources_from_list
     from lrpcli.images.sources import named_below, require_unique_names
+    from lrpcli.records.folder import shown
 
     _check_streams([*inputs, *([settings.files_from] if settings.files_from else [])])
     found = Discovery(
@@ -76,8 +77,10 @@ def find_sources(
     return sources, found.skipped()
 
 
-def require_place(output: str) -> RunFolder:
+def require_place(output: str) -> "RunFolder":
     """The output folder, or what lies below a URL. UsageError or ModelError for one that cannot be used here."""
+    from lrpcli.records.folder import run_folder
+
     return require_folder(output) if local_path(output) is not None else run_folder(output)
 
 

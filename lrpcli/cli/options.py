@@ -61,8 +61,8 @@ def _here(value: Any, param: click.Parameter | None, ctx: click.Context | None) 
     if path is None and not isinstance(param.type, PlacePath) and not (ctx is not None and ctx.resilient_parsing):
         name = param.opts[-1] if isinstance(param, click.Option) else str(param.metavar).strip("[].")
         raise UsageError(
-            f"{name} {shown_url(value)!r} is a URL, and names a file or folder of this machine here. Name one: copy what "
-            "lies at the URL before, or what is written afterwards."
+            f"{name} {shown_url(value)!r} is a URL, and a file or folder of this machine is needed. Name one: copy "
+            "what lies at the URL before, or what is written afterwards."
         )
     return value if path is None else path
 

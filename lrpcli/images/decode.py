@@ -36,7 +36,7 @@ class Convert(Protocol[T_co]):
 def decode(
     source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY, what: str = "The image on standard input"
 ) -> Image.Image:
-    """The first frame of a picture, upright, in mode RGB; `source` is a path, or a binary stream that errors call `what`.
+    """The first frame of a picture, upright, in mode RGB; `source` is a path, or a stream that errors call `what`.
 
     Raises ImageError of the kind io (missing, unreadable, not a regular file), decode (empty, broken, truncated, of a
     format that is not allowed), unsupported (pixels without a conversion rule) or too_large. Pillow's warnings

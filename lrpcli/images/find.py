@@ -46,11 +46,12 @@ class _Folder(NamedTuple):
 class Discovery:
     """The pictures that INPUTs stand for, in byte order of their paths within each INPUT.
 
-    An INPUT is a file of any kind, a folder (searched with all its subfolders), "-", or a stream such as "/dev/fd/3".
-    Iterating walks the folders anew and counts what it skips: `hidden` entries, files with another suffix
-    (`other_suffix`), pipes, sockets and devices (`special`), links to folders (`linked`, unless `follow`), and folders
-    of `results`. Of a URL, the objects below it are the files, and those whose keys no file can have are `unusable`. With `all_files` every regular file counts, hidden ones too. The folder `output` is never entered. A
-    folder that cannot be listed is given as a Source, which then fails to decode, and so is a link to nothing.
+    An INPUT is a file of any kind, a folder (searched with all its subfolders), "-", a stream such as "/dev/fd/3", or a
+    URL, below which objects are what files are in a folder. Iterating walks the folders anew and counts what it skips:
+    `hidden` entries, files with another suffix (`other_suffix`), pipes, sockets and devices (`special`), links to
+    folders (`linked`, unless `follow`), folders of `results`, and objects whose keys no file can have (`unusable`).
+    With `all_files` every regular file counts, hidden ones too. The folder `output` is never entered. A folder that
+    cannot be listed is given as a Source, which then fails to decode, and so is a link to nothing.
     UsageError if an INPUT is missing, is `output`, or holds results.
     """
 

@@ -47,7 +47,7 @@ class Objects:
             raise UsageError(f"The input {self.remote.url!r} does not exist: {error.strerror}.") from error
         except OSError as error:
             raise UsageError(
-                f"The input {self.remote.url!r} cannot be listed: {error.strerror}. See that it can be reached and read."
+                f"The input {self.remote.url!r} cannot be listed: {error.strerror}. See that it can be reached."
             ) from error
 
     def _folders_of_results(self, found: Collection[str]) -> tuple[str, ...]:

@@ -63,8 +63,8 @@ def too_long(what: str, limit: int) -> ImageError:
     """The error of an image whose bytes are more than the limit."""
     return ImageError(
         "too_large",
-        f"{what} is longer than {limit} bytes, which is more than an image of --max-pixels takes. Raise --max-pixels if "
-        "it is to be trusted.",
+        f"{what} is longer than {limit} bytes, which is more than an image of --max-pixels takes. Raise "
+        "--max-pixels if it is to be trusted.",
     )
 
 

@@ -3,6 +3,7 @@
 import io
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +67,12 @@ class Preparation:
 
     def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
-        started, file = time.perf_counter(), Unchanged(source.path) if content is None else None
+        started = time.perf_counter()
+        content_hash = Unchanged(source.path).hash if content is None else partial(hash_bytes, content)
         what = f"The image {source.path!r}" if is_url(source.path) else "The image on standard input"
         image = decode(source.path if content is None else io.BytesIO(content), self.decode, what)
         prepared = self.of(source, image)
-        prepared.content = hash_bytes(content) if file is None else file.hash()
+        prepared.content = content_hash()
         prepared.seconds = time.perf_counter() - started
         return prepared
 

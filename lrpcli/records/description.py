@@ -193,8 +193,8 @@ def require_same_run(output: RunFolder, files: RunFiles, description: RunDescrip
     differences = "" if before is None else description.differences(before)
     if differences:
         raise UsageError(
-            f"The output folder {shown(output)!r} holds results that were made otherwise: {differences}. Choose another "
-            "output folder, or compute everything anew with --force."
+            f"The output folder {shown(output)!r} holds results that were made otherwise: {differences}. Choose "
+            "another output folder, or compute everything anew with --force."
         )
 
 

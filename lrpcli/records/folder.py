@@ -1,4 +1,4 @@
-"""Files below an output folder, which may be a URL; on a disk no links are followed that somebody may have laid there."""
+"""Files below an output folder, or a URL. On a disk no links are followed that somebody may have laid there."""
 
 import contextlib
 import errno

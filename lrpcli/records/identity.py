@@ -121,7 +121,10 @@ def recorded_path(fields: Fields) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path from the root, without "." and ".."; standard input stays "-", a URL what is shown of it. Links in it stay, but before a ".."."""
+    """A path from the root, without "." and ".."; standard input stays "-". Links in it stay, but before a "..".
+
+    Of a URL, what is shown of it.
+    """
     if path == STDIN or is_url(path):
         return shown_url(path)
     folder, name = os.path.split(path)

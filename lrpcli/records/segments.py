@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
 from lrpcli.errors import OutputError
@@ -64,7 +64,7 @@ class _View(io.RawIOBase):
         self._place = place + (0, self._place, self._length)[whence]
         return self._place
 
-    def readinto(self, into: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, into: Any) -> int:
         part = os.pread(
             self._file.fileno(), max(0, min(len(into), self._length - self._place)), self._start + self._place
         )

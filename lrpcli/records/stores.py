@@ -38,6 +38,12 @@ class Place:
     shard: str = "1-of-1"
     pack_size: float = math.inf
 
+    @property
+    def disk(self) -> Path:
+        """The folder for what goes on and on writing into a file; settings let none be packed below a URL."""
+        assert isinstance(self.folder, Path)
+        return self.folder
+
 
 class Store(Protocol):
     """Keeps the files of images, whole or not at all.
@@ -102,5 +108,5 @@ class ObjectStore(FileStore):
 
 def find_store(pack: str | None, place: Place) -> Store:
     """The store for a value of --pack. ModelError if a package that it needs is missing."""
-    store: Store = resolve_name(TABLE[pack] if isinstance(place.folder, Path) else OBJECTS)(place)
+    store: Store = resolve_name(TABLE[pack] if pack or isinstance(place.folder, Path) else OBJECTS)(place)
     return store
