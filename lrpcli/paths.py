@@ -27,7 +27,8 @@ def kind_of(mode: int) -> str:
 
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)[^/]*:[^/]*@")
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)(?:[^/@:]*:[^/]*@|[^/@:]*:(?!\d*(?:/|$)).*@)")
+"""A user with a password, which may hold a "/" by mistake; the number of a port is no password."""
 
 
 def is_url(path: object) -> bool:

@@ -255,12 +255,14 @@ def _file_system(url: str) -> "tuple[AbstractFileSystem, str]":
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise needs_package(repr(shown), "fsspec", EXTRA) from error
-    if protocol not in fsspec.available_protocols():
+    if protocol not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise UsageError(
             f"The URL {shown!r} begins with a protocol that is not known."
             f"{suggestion(protocol, fsspec.available_protocols())} A path of this machine has no '://' in it."
         )
     parts = rest.rstrip("/").split("/")
+    if "@" not in parts[0] and not re.fullmatch(r"[^:]*(:\d*)?", parts[0]):
+        raise UsageError(f"The URL {shown!r} has no port behind a ':'. In a password, '/' is written as %2F.")
     if protocol not in WEB and ((not parts[0] and protocol != "memory") or not is_usable("/".join(parts[1:]) or "x")):
         raise UsageError(f"The URL {shown!r} names no folder or object: parts of it are empty, '.' or '..'.")
     try:
@@ -273,6 +275,9 @@ def _file_system(url: str) -> "tuple[AbstractFileSystem, str]":
     except Exception as error:  # a host that is not there, wrong options in the environment
         reason = _without_secrets(str(error).partition("\n")[0].rstrip("."), url) or type(error).__name__
         raise UsageError(f"The URL {shown!r} cannot be opened: {reason}.") from None
+    if hasattr(found[0], "dircache"):  # by what it listed before, what others have put since would not be there
+        found[0].dircache.use_listings_cache = False
+        found[0].dircache.clear()
     return found
 
 

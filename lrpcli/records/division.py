@@ -77,8 +77,8 @@ def ended_images(output: Path, files: RunFiles, run: str, images: int) -> int:
 def _ended(output: Path, journal: str, run: str) -> RunLine | None:
     """The run line of a shard that has ended."""
     with open_journal(output, journal) as file:
-        size = file.seek(0, os.SEEK_END)
-        last = os.pread(file.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS)).splitlines(keepends=True)[-1:]
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+        last = file.read().splitlines(keepends=True)[-1:]
     with suppress(ValueError, RecursionError):
         fields = as_fields(json.loads(last[0] if last else b""))
         if fields.get("type") == ENDED and fields.get("run") == run:

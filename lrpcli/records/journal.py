@@ -182,9 +182,11 @@ def is_idle(output: RunFolder, name: str) -> bool:
             return not busy(output, name)
         return False
     try:
-        with open_journal(output, name) as file:
+        with os.fdopen(open_regular(output, FOLDER, name, os.O_RDONLY), "rb") as file:
             return locked(file.fileno())
-    except OutputError:
+    except FileNotFoundError:
+        return bool(pieces_of(output, name))  # copied from a URL, and nobody has gone on with it here
+    except OSError:
         return False
 
 

@@ -11,11 +11,11 @@ import secrets
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
-from weakref import WeakKeyDictionary
 
 from lrpcli.errors import OutputError
 from lrpcli.records.folder import FOLDER, RunFolder, names_in, read_file, shown
@@ -51,8 +51,8 @@ def pieces_of(root: RunFolder, journal: str) -> list[str]:
 class _View(io.RawIOBase):
     """A part of a file as a file that can be read, whoever else reads others, in forked processes too."""
 
-    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
-        self._file, self._start, self._length, self._place = file, start, length, 0
+    def __init__(self, whole: "_Gathered", start: int, length: int) -> None:
+        self._whole, self._start, self._length, self._place = whole, start, length, 0
 
     def readable(self) -> bool:
         return True
@@ -66,7 +66,7 @@ class _View(io.RawIOBase):
 
     def readinto(self, into: Any) -> int:
         part = os.pread(
-            self._file.fileno(), max(0, min(len(into), self._length - self._place)), self._start + self._place
+            self._whole.file.fileno(), max(0, min(len(into), self._length - self._place)), self._start + self._place
         )
         into[: len(part)] = part
         self._place += len(part)
@@ -77,18 +77,19 @@ class _Gathered:
     """Journals that were put together, one behind the other in a file without a name."""
 
     def __init__(self) -> None:
-        self._file = _nameless_file()
+        self.file = _nameless_file()
+        weakref.finalize(self, self.file.close)
         self._places: dict[str, tuple[int, int]] = {}
 
     def open(self, root: RunFolder, journal: str) -> BinaryIO:
         """A journal as it was when it was first opened here."""
         if journal not in self._places:
-            start = self._file.seek(0, os.SEEK_END)
+            start = self.file.seek(0, os.SEEK_END)
             for content in _contents(root, journal):
-                self._file.write(content)
-            self._file.flush()
-            self._places[journal] = start, self._file.tell() - start
-        return io.BufferedReader(_View(self._file, *self._places[journal]))
+                self.file.write(content)
+            self.file.flush()
+            self._places[journal] = start, self.file.tell() - start
+        return io.BufferedReader(_View(self, *self._places[journal]))
 
 
 def _nameless_file() -> BinaryIO:
@@ -101,7 +102,7 @@ def _nameless_file() -> BinaryIO:
         raise
 
 
-_READ: "WeakKeyDictionary[Remote, _Gathered]" = WeakKeyDictionary()
+_READ: "weakref.WeakKeyDictionary[Remote, _Gathered]" = weakref.WeakKeyDictionary()
 """The journals of each folder that were read: positions in them stay what they are until `forget`."""
 
 
