@@ -61,6 +61,13 @@ def local_path(text: str) -> str | None:
     return path
 
 
+def require_path(path: object, what: str) -> None:
+    """UsageError if a program names a URL where a path of this machine is needed; `what` begins the sentence."""
+    if is_url(path) and isinstance(path, str):
+        raise UsageError(f"{what} {shown_url(path)!r} is a URL, and a path of this machine is needed. Copy it here, or "
+                         "name one to copy afterwards.")  # fmt: skip
+
+
 def shown_url(url: str) -> str:
     """A URL without user and password, nor what a web address has behind "?", which may be a key.
 

@@ -42,6 +42,7 @@ def list_(as_json: bool, quiet: bool) -> None:
 @click.option(
     "--model",
     metavar="NAME|FILE",
+    type=NamePath(),
     shell_complete=MODELS_OR_FILES,
     help="Show for every layer of this model which rule it gets and why.",
 )

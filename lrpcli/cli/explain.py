@@ -105,7 +105,7 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     require_table_file(values["table_file"])
     inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
-    sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
+    sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy, urls=True)
     from lrpcli.cli.explain_console import ExplainConsole
     from lrpcli.pipeline.shard import parse_shard
 

@@ -46,11 +46,12 @@ def find_sources(
     policy: DecodePolicy,
     *,
     unique_names: bool = True,
+    urls: bool = False,
 ) -> "tuple[Sequence[Source], str]":
     """Every image to read, before any work starts, and what was skipped; only a list of images may be empty.
 
-    UsageError if INPUTs hold no image, if two would have one name in OUTPUT, or if a stream is named twice; without
-    `unique_names`, an image that is named twice is read once.
+    With `urls` a list may name some. UsageError if INPUTs hold no image, if two would have one name in OUTPUT, or if a
+    stream is named twice; without `unique_names`, an image that is named twice is read once.
     """
     from lrpcli.images.find import Discovery
     from lrpcli.images.formats import image_suffixes
@@ -64,7 +65,9 @@ def find_sources(
         suffixes=image_suffixes(policy.formats),
     )  # fmt: skip
     with nullcontext() if settings.files_from is None else _opened(settings.files_from) as stream:
-        every: Iterable[Source] = chain(sources_from_list(stream, null=settings.null) if stream else (), found)
+        every: Iterable[Source] = chain(
+            sources_from_list(stream, null=settings.null, urls=urls) if stream else (), found
+        )
         if settings.base is not None:
             every = named_below(every, settings.base)
         sources: Sequence[Source] = (

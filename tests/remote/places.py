@@ -64,9 +64,7 @@ def contents(url, *, journals=False):
     """Every object below a URL: key to content; without what the run remembers, unless `journals`."""
     files, path = file_system(url)
     found = {name[len(path) + 1 :]: name for name in files.find(path)}
-    return {
-        key: files.cat_file(name) for key, name in sorted(found.items()) if journals or not key.startswith(".lrp/")
-    }
+    return {key: files.cat_file(name) for key, name in sorted(found.items()) if journals or not key.startswith(".lrp/")}
 
 
 def lines(url):

@@ -17,7 +17,16 @@ from tests.remote.places import SECRET, contents, done, lines, put, table
 from tests.resilience.runs import explain, lrp, rows, tree
 
 pytest.importorskip("fsspec")
-KEYS = ("a.png", "A.png", "100%/what?.png", "sp ace/ü ñ.png", "quo'te\".png", "b*[x].png", "a.png/inner.png", "#+&;.png")
+KEYS = (
+    "a.png",
+    "A.png",
+    "100%/what?.png",
+    "sp ace/ü ñ.png",
+    "quo'te\".png",
+    "b*[x].png",
+    "a.png/inner.png",
+    "#+&;.png",
+)
 DENIED = re.compile("Access Denied|Forbidden")
 UNUSABLE = ("a//b.png", "../up.png", "x/../y.png", "./dot.png", "/abs.png", "s3://x/y.png", "a.png?versionId=1")
 
@@ -66,7 +75,7 @@ def test_keys_that_no_file_can_have_are_counted_and_passed_over(s3, picture, tmp
 
 
 def test_what_cannot_be_read_fails_by_itself(hostile, picture, tmp_path):
-    put(hostile, {name: picture for name in ("a.png", "denied.png", "gone.png", "odd.png", "z.png")})
+    put(hostile, dict.fromkeys(("a.png", "denied.png", "gone.png", "odd.png", "z.png"), picture))
     result = explain(hostile, tmp_path / "out", "--json")
     assert result.returncode == 1
     errors = {row["input"]: row["error"] for row in rows(result)[:-1] if row["status"] == "failed"}
@@ -187,8 +196,9 @@ def test_urls_that_cannot_be_used_are_refused_by_one_sentence(url, kind, message
 
 
 def test_missing_packages_are_named(monkeypatch):
-    import fsspec.core
     import sys
+
+    import fsspec.core
 
     def missing(url):
         raise ImportError("Install s3fs to access S3")
