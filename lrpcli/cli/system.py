@@ -15,7 +15,7 @@ from lrpcli.records.text import one_line
 from lrpcli.scale.devices import usable_cpus
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "onnx", "timm",
-            "huggingface_hub", "pyarrow", "click")  # fmt: skip
+            "huggingface_hub", "pyarrow", "fsspec", "s3fs", "click")  # fmt: skip
 SHELLS = ("bash", "zsh", "fish")
 
 

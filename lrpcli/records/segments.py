@@ -95,7 +95,7 @@ class _Gathered:
 def _nameless_file() -> BinaryIO:
     """In memory, where there is no folder for temporary files."""
     try:
-        return tempfile.TemporaryFile()  # type: ignore[return-value]
+        return tempfile.TemporaryFile()
     except FileNotFoundError:
         if hasattr(os, "memfd_create"):
             return os.fdopen(os.memfd_create("lrp-journals"), "w+b")
