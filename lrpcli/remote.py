@@ -183,8 +183,8 @@ class Remote:
         return True
 
     def _put_renamed(self, path: str, content: bytes) -> None:
-        folder, _, name = path.rpartition("/")
-        temporary = f"{folder}/.lrp-{secrets.token_hex(8)}-{name[-32:]}.tmp"
+        folder = path.rpartition("/")[0]
+        temporary = f"{folder}/.lrp-{secrets.token_hex(8)}.tmp"
         self._files.makedirs(folder, exist_ok=True)
         self._files.pipe_file(temporary, content)
         self._files.mv(temporary, path)
