@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic, Self
 
 from lrpcli.images.find import Source
@@ -121,6 +122,12 @@ class Run(Generic[T, R]):
     def facts(self) -> NetFacts:
         """What a later run needs to know of the net to see without it that everything is done."""
         return NetFacts(None)
+
+    @property
+    def disk(self) -> Path:
+        """The folder of a run that only takes one on a disk, as all do but explanations."""
+        assert isinstance(self.folder, Path)
+        return self.folder
 
     @property
     def owner(self) -> str:
