@@ -3,7 +3,8 @@
 Makes so many JPEG files from crops of the photos, explains them with `lrp explain` into a folder, and measures in this
 process what cannot be avoided: the engine on the same batches, and the processor time of decoding and of drawing and
 writing. The least a run can take is the engine plus the rest spread over the processors; the ratio is what the
-command, less its start, takes of that. The start is the time of one photo.
+command, less its start, takes of that. The start is the time of one photo; beside it, in turns, stands what no command
+could do without, importing torch and loading the weights.
 """
 
 import argparse
@@ -23,12 +24,15 @@ from PIL import Image
 
 from lrpcli.images.find import Discovery
 from lrpcli.lrp.batch_limit import keep_freed_memory
+from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.pipeline.explain import Answer
 from lrpcli.pipeline.explain_run import prepare_run
 from lrpcli.pipeline.settings import ExplainSettings, ModelSettings, PreprocessingSettings, RunSettings
 
 SAMPLE = 64
 """Photos on which the parts are measured."""
+STARTS = 5
+"""Times that a start is measured."""
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
     parser.add_argument("--model", default="caffenet-small")
     parser.add_argument("--prototxt")
     parser.add_argument("--preprocessing")
-    parser.add_argument("--config", default="composite")
+    parser.add_argument("--config", default=DEFAULT_CONFIG)
     parser.add_argument("--repeat", type=int, default=2)
     options = parser.parse_args()
     keep_freed_memory()
@@ -89,7 +93,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     engine = (perf_counter() - started) / len(sources)
     usable = [(item, answer) for item, answer in zip(prepared, explained, strict=True) if isinstance(answer, Answer)]
     _, writing = by_processor(lambda: [stages.write(item, answer, 0) for item, answer in usable])
-    start = min(command(options, folder, one=True) for _ in range(3))
+    starts = [(command(options, folder, one=True), bare_start(options)) for _ in range(STARTS)]
+    start, bare = (min(times) for times in zip(*starts, strict=True))
     whole = min(command(options, folder) for _ in range(options.repeat))
     per_image = (whole - start) / (options.images - 1)
     cpus = len(os.sched_getaffinity(0))
@@ -100,7 +105,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
                           ("draw and write, one CPU", writing), ("least: engine + the rest over the CPUs", least),
                           ("lrp explain, less its start", per_image)):  # fmt: skip
         print(f"{what:44}{1000 * seconds:8.2f} ms an image")
-    print(f"{'start: lrp explain of one photo':44}{start:8.2f} s")
+    print(f"{'start: lrp explain of one photo':44}{start:8.2f} s, {start / bare:.2f} of the next line")
+    print(f"{'import torch, load the weights':44}{bare:8.2f} s")
     print(f"{'lrp explain of all photos':44}{whole:8.2f} s, {options.images / whole:.0f} images/s")
     print(f"{'ratio to the least':44}{per_image / least:8.2f}")
 
@@ -124,6 +130,16 @@ def command(options: argparse.Namespace, folder: Path, *, one: bool = False) -> 
         started = perf_counter()
         subprocess.run([sys.executable, "-m", "lrpcli", *words], check=True, stdout=subprocess.DEVNULL)
         return perf_counter() - started
+
+
+def bare_start(options: argparse.Namespace) -> float:
+    """Wall seconds of a process that imports torch and loads the model."""
+    words = {"prototxt": options.prototxt, "preprocessing": options.preprocessing}
+    given = {name: value for name, value in words.items() if value is not None}
+    code = f"import torch, lrpcli; lrpcli.load_model({options.model!r}, **{given!r})"
+    started = perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return perf_counter() - started
 
 
 if __name__ == "__main__":

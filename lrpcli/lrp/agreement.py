@@ -14,6 +14,7 @@ from torch.nn import functional
 from lrpcli.errors import ModelError
 from lrpcli.lrp.batch_limit import is_full, is_lost
 from lrpcli.lrp.propagate import Plan, forward
+from lrpcli.lrp.shared_state import ONE_AT_A_TIME
 from lrpcli.lrp.targets import HEADS
 from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.graph import Graph
@@ -38,7 +39,8 @@ class Agreement:
 
     def __init__(self, module: nn.Module) -> None:
         self._module: nn.Module | None = unwrapped(module)
-        self._tensors = _tensors(self._module)
+        with ONE_AT_A_TIME:  # another thread may have put copies of its buffers in place
+            self._tensors = _tensors(self._module)
         self._name = _name(self._module)
         self._alone = True
 
@@ -51,24 +53,31 @@ class Agreement:
         Nothing is done once that is known, nor where no image has finite logits. A module that has changed since the
         graph was made cannot be compared: a warning says so.
         """
-        if self._module is None and not (self._alone and len(x) > 1):
+        if self._is_known(len(x)):
             return
         finite = logits.isfinite().all(1).nonzero()[:, 0].tolist()
         if not finite:
             return
-        if self._module is None:
-            self._require_separate(graph, x, logits, {finite[0], finite[-1]})
-        elif _tensors(self._module) != self._tensors:
-            warnings.warn(
-                f"The weights of {_name(self._module)} have changed since this Explainer was made, which explains "
-                "them as they were then. Make a new Explainer for the new weights.",
-                stacklevel=4,
-            )
-        elif not _agree(self._module, graph, x, logits, finite[-1]):
-            raise ModelError(_difference(self._module))
-        else:
-            self._require_separate(graph, x, logits, {finite[0]} - {finite[-1]})
-        self._module, self._alone = None, len(x) == 1
+        with ONE_AT_A_TIME:
+            if self._is_known(len(x)):  # another thread has found it out meanwhile
+                return
+            if self._module is None:
+                self._require_separate(graph, x, logits, {finite[0], finite[-1]})
+            elif _tensors(self._module) != self._tensors:
+                warnings.warn(
+                    f"The weights of {_name(self._module)} have changed since this Explainer was made, which explains "
+                    "them as they were then. Make a new Explainer for the new weights.",
+                    stacklevel=4,
+                )
+            elif not _agree(self._module, graph, x, logits, finite[-1]):
+                raise ModelError(_difference(self._module))
+            else:
+                self._require_separate(graph, x, logits, {finite[0]} - {finite[-1]})
+            self._module, self._alone = None, len(x) == 1
+
+    def _is_known(self, images: int) -> bool:
+        """Whether a batch of so many images needs no comparison."""
+        return self._module is None and not (self._alone and images > 1)
 
     def _require_separate(self, graph: Graph, x: Tensor, logits: Tensor, places: set[int]) -> None:
         if not all(_is_separate(graph, x, logits, place) for place in places):
@@ -138,7 +147,7 @@ def _logits_alone(graph: Graph, x: Tensor, place: int) -> Tensor:
 def _run(module: nn.Module, x: Tensor, place: int) -> tuple[Tensor, slice]:
     """The output of the module itself for one image, or for all where it takes one batch size only; and for which."""
     x = x.contiguous()
-    with eval_mode(module), own_buffers(module), _without_compiler():
+    with ONE_AT_A_TIME, eval_mode(module), own_buffers(module), _without_compiler():
         try:
             return _logits(module(x[place : place + 1].clone())), slice(place, place + 1)
         except Exception as error:

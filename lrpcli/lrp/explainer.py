@@ -5,7 +5,7 @@ import math
 import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lrpcli.lrp.composites.composite import Composite, load_composite
 from lrpcli.lrp.composites.default import DEFAULT_CONFIG
 from lrpcli.lrp.exploded import EXPLODED_ADVICE
 from lrpcli.lrp.propagate import Plan, Redistributed, Trace, backward, forward
+from lrpcli.lrp.shared_state import Switch
 from lrpcli.lrp.soundness import describe, failures, has_exploded, require_finite_input
 from lrpcli.lrp.targets import Target, check_start, choose_classes, equal_scale, opposite_start, start_relevance
 from lrpcli.lrp.tracing.graph import Graph
@@ -280,12 +281,13 @@ def engine_mode(device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Convolutions on a GPU in full float32 while it lasts: cuDNN would round to 10 bits, too few for z- = z - z+."""
-    if device.type != "cuda":
-        yield
-        return
+    return _UNROUNDED.held() if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _unrounded() -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     new = hasattr(cudnn, "conv")  # from torch 2.9 on, which refuses to mix the old switch with the new one
     switch, name, full = (cudnn.conv, "fp32_precision", "ieee") if new else (cudnn, "allow_tf32", False)
@@ -295,6 +297,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
         yield
     finally:
         setattr(switch, name, before)
+
+
+_UNROUNDED = Switch(_unrounded)
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lrpcli.errors import LrpError
+from lrpcli.lrp.shared_state import ONE_AT_A_TIME
 from lrpcli.lrp.tracing.refusals import eval_mode, unmarked
 from lrpcli.lrp.tracing.tracer import trace
 
@@ -31,7 +32,7 @@ def hash_net(module: nn.Module) -> str:
     A net that torch.fx cannot trace is known by the code of its classes and their plain attributes.
     """
     digest = hashlib.sha256(repr(module).encode())
-    with eval_mode(module), unmarked(module):
+    with ONE_AT_A_TIME, eval_mode(module), unmarked(module):
         try:
             texts = [trace(module).python_code("self").src]
         except (LrpError, RuntimeError):

@@ -15,9 +15,9 @@ from lrpcli.records.map_values import stored_type
 
 PHOTO = (500, 375)
 """Width and height that a photo is taken to have, where a map has its size; pictures have this shape."""
-BYTES_A_PIXEL = {"png": 1.4, "webp": 0.25, "jpeg": 0.4}
+BYTES_A_PIXEL = {"png": 1.5, "webp": 0.25, "jpeg": 0.4}
 """Of overlays over photos, measured on 48 of them."""
-FIGURE_BYTES_A_PIXEL = {"png": 3.2, "webp": 0.55, "jpeg": 0.9, "pdf": 3.1, "svg": 4.5}
+FIGURE_BYTES_A_PIXEL = {"png": 3.6, "webp": 0.55, "jpeg": 0.9, "pdf": 3.1, "svg": 4.5}
 """Of figures, for each pixel of the overlay in them, measured on ten."""
 ENTRY = 30 + 46 + 2 * len(".npy")
 """Bytes of a .npz file for each array beside its name, twice, and its content; and at the end of it:"""

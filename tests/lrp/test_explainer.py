@@ -242,6 +242,12 @@ def test_convolutions_on_a_gpu_are_not_rounded():
     assert setting() == before not in ("ieee", False)
     with full_precision(torch.device("cpu")):
         assert setting() == before
+    first, second = full_precision(torch.device("cuda")), full_precision(torch.device("cuda"))
+    with first:  # as two threads may, the first leaves before the second does
+        second.__enter__()
+    assert setting() in ("ieee", False)
+    second.__exit__(None, None, None)
+    assert setting() == before
 
 
 @pytest.mark.parametrize("name", ["epsilon", "composite", "gradient-times-input"])

@@ -1,6 +1,7 @@
 """Pictures as the content of files: what they hold, how good, and what is refused."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +41,27 @@ def test_a_picture_opens_again_in_its_format_with_nothing_else_in_it(name):
     assert not again.getexif()
 
 
-def test_a_png_holds_the_very_pixels():
-    np.testing.assert_array_equal(np.asarray(opened(picture_bytes(picture()))), np.asarray(picture()))
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (64, 48), (301, 203)])
+def test_a_png_holds_the_very_pixels(size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    for one in (Image.fromarray(noise), picture(size), Image.new("RGB", size, (255, 0, 9))):
+        content = picture_bytes(one)
+        np.testing.assert_array_equal(np.asarray(opened(content)), np.asarray(one))
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()  # the checksums of its chunks
+
+
+def test_a_png_is_about_as_large_as_pillows():
+    """One filter for all rows, for a photo and for flat colours with letters."""
+    from PIL import ImageDraw
+
+    page = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(page).text((9, 9), "relevance\n" * 8, fill="black")
+    photo = Image.open(Path(__file__).parents[2] / "sample_images" / "dog.webp").convert("RGB")
+    for one in (photo, page):
+        buffer = io.BytesIO()
+        one.save(buffer, "PNG", compress_type=3)  # run lengths
+        assert len(picture_bytes(one)) < 1.5 * len(buffer.getvalue())
 
 
 @pytest.mark.parametrize("name", ["webp", "jpeg"])

@@ -35,12 +35,12 @@ def test_maps_and_layers_take_exactly_what_was_said(tmp_path, options):
 def test_estimates_say_what_they_go_by():
     model = load_model(TINY, input_shape=(3, 32, 32), preprocessing="caffe")
     overlay, on_photo = kind_sizes(OutputSettings(map_space="image"), model)
-    assert overlay.estimated_by == "at 1.4 bytes a pixel of 512 x 384" and overlay.bytes == pytest.approx(
-        1.4 * 512 * 384
+    assert overlay.estimated_by == "at 1.5 bytes a pixel of 512 x 384" and overlay.bytes == pytest.approx(
+        1.5 * 512 * 384
     )
     assert on_photo.estimated_by == "for photos of 500 x 375" and on_photo.bytes == 128 + 4 * 500 * 375
     small, _ = kind_sizes(OutputSettings(overlay_size="model"), model)
-    assert small.bytes == pytest.approx(1.4 * 32 * 24)
+    assert small.bytes == pytest.approx(1.5 * 32 * 24)
 
 
 def test_the_pictures_of_real_photos_take_about_what_is_said(tmp_path):
@@ -63,8 +63,8 @@ def test_a_large_run_says_what_it_takes_before_its_first_image_and_a_small_one_d
     assert "will take" not in lrp("explain", *TINY_OPTIONS, tmp_path / "in", out).stderr, "one image is left to do"
     done = lrp("explain", *TINY_OPTIONS, tmp_path / "in", out, "--force", "--target", "top2")
     said = done.stderr.splitlines()[0]
-    assert said.startswith("The results of 4 images will take about 2.2 MB in ")
-    assert said.endswith(": overlay 2.2 MB at 1.4 bytes a pixel of 512 x 384, map 33.8 kB.")
+    assert said.startswith("The results of 4 images will take about 2.4 MB in ")
+    assert said.endswith(": overlay 2.4 MB at 1.5 bytes a pixel of 512 x 384, map 33.8 kB.")
     assert "will take" not in lrp("explain", *TINY_OPTIONS, tmp_path / "in", out, "--force", "-q").stderr
 
 

@@ -4,6 +4,7 @@ import inspect
 import linecache
 import operator
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -112,6 +113,12 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
+    """While it traces, torch.fx hands it the calls and the parameters of every module, of other threads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
@@ -122,12 +129,20 @@ class _Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wrappers are looked through, and hooks are refused."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         inner = unwrapped(m)
         if inner is not m:
             return inner(*args, **kwargs)
         require_no_hooks(m, self.path_of_module(m))
         compiled = getattr(m, "_compiled_call_impl", None) is not None
         return super().call_module(m, m.forward if compiled else forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Parameters of the traced module are calls of the graph."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """A condition that only guards an error holds, and is noted as a check; any other is control flow."""

@@ -10,6 +10,7 @@ from lrpcli.errors import ModelError, UnsupportedLayer
 from lrpcli.lrp.layers.elementwise import Activation, is_unchanged, unchanged
 from lrpcli.lrp.layers.linear import LinearOperation
 from lrpcli.lrp.layers.normalization import NormalizationOperation
+from lrpcli.lrp.shared_state import ONE_AT_A_TIME
 from lrpcli.lrp.tracing.batch_norms import batch_norm
 from lrpcli.lrp.tracing.copies import converted
 from lrpcli.lrp.tracing.exported import Shape, export, readable, traced_shape
@@ -52,7 +53,13 @@ def build_graph(module: nn.Module, input_shape: Shape | None = None) -> Graph:
     """
     module = unwrapped(module)
     require_plain(module)
-    with eval_mode(module), unmarked(module), own_buffers(module), require_no_random_numbers(type(module).__name__):
+    with (
+        ONE_AT_A_TIME,
+        eval_mode(module),
+        unmarked(module),
+        own_buffers(module),
+        require_no_random_numbers(type(module).__name__),
+    ):
         if isinstance(module, fx.GraphModule):
             return _translated(module, readable(module))
         try:
