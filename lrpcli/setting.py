@@ -22,7 +22,7 @@ class Setting:
 
     `flags` are its names, made from the field's where none are given. `convert` makes the value of a text, and raises
     ValueError with a sentence. With `as_text` the dataclass itself takes the text apart. `shown_default` stands in
-    the help where the field's default says little. `help` may hold "{choices}".
+    the help where the field's default says little. `help` may hold "{choices}". With `urls` a path may be a URL.
     """
 
     help: str
@@ -34,6 +34,7 @@ class Setting:
     shown_default: str | None = None
     convert: Callable[[str], Any] | None = None
     as_text: bool = False
+    urls: bool = False
 
     def flag(self, name: str) -> str:
         """The long flag of a field, without dashes."""
@@ -53,9 +54,10 @@ def setting(
     shown_default: str | None = None,
     convert: Callable[[str], Any] | None = None,
     as_text: bool = False,
+    urls: bool = False,
 ) -> Any:
     """A dataclass field that is an option of the command line too; see Setting."""
-    details = Setting(help, metavar, flags, least, most, choices, shown_default, convert, as_text)
+    details = Setting(help, metavar, flags, least, most, choices, shown_default, convert, as_text, urls)
     return field(default=default, metadata={KEY: details})
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from lrpcli.cli.completers import CONFIGS_OR_FILES, LRN, MODELS_OR_FILES
-from lrpcli.cli.options import model_options, model_settings, verbosity
+from lrpcli.cli.options import NamePath, model_options, model_settings, verbosity
 from lrpcli.cli.table import print_facts, print_table, say_folded
 from lrpcli.cli.terminal import say, say_json
 from lrpcli.records.text import one_line
@@ -38,10 +38,11 @@ def list_(as_json: bool, quiet: bool) -> None:
 
 
 @configs.command()
-@click.argument("config", metavar="NAME|FILE", shell_complete=CONFIGS_OR_FILES)
+@click.argument("config", metavar="NAME|FILE", type=NamePath(), shell_complete=CONFIGS_OR_FILES)
 @click.option(
     "--model",
     metavar="NAME|FILE",
+    type=NamePath(),
     shell_complete=MODELS_OR_FILES,
     help="Show for every layer of this model which rule it gets and why.",
 )
@@ -70,7 +71,7 @@ def show(config: str, model: str | None, lrn: str | None, as_json: bool, quiet: 
 
 
 @configs.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=NamePath())
 @verbosity
 def check(files: tuple[str, ...], quiet: bool) -> None:
     """Check composites: exit 2 and the reason if one cannot be used."""

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from lrpcli.cli.options import ConsoleSettings
 from lrpcli.cli.terminal import note, note_failure, say_bytes, say_path, stop_waiting
 from lrpcli.errors import OutputError
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.json_values import json_line
 from lrpcli.records.record import FAILED, OK, SKIPPED, Record
 from lrpcli.records.text import one_line
@@ -39,7 +39,7 @@ class Console:
     """Whether the bar shortens large numbers."""
     verb = "explained"
 
-    def __init__(self, total: int, output: Path, skipped: str, settings: ConsoleSettings) -> None:
+    def __init__(self, total: int, output: RunFolder, skipped: str, settings: ConsoleSettings) -> None:
         self.total, self.output, self.skipped, self.settings = total, output, skipped, settings
         self.end = b"\0" if settings.print0 else b"\n"
         self.statuses: Counter[str] = Counter()
@@ -138,7 +138,7 @@ class Console:
         stopped = f", {self.left} left" if self.left else ""
         done = f"{images}: {self.statuses[OK]} {self.verb}{self.before()}{failures}{stopped}"
         warned = "".join(f"\nWarning: in {count} of {images} {what}." for what, count in self.warnings.items())
-        return f"{done}; {self.speed()}. See {one_line(str(self.output))}{skipped}{warned}"
+        return f"{done}; {self.speed()}. See {one_line(shown(self.output))}{skipped}{warned}"
 
     def before(self) -> str:
         """What was done before this run."""

@@ -112,7 +112,7 @@ def _evaluate(assignment: Assignment, said: ConsoleSettings) -> int:
         from lrpcli.evaluation.results import Collected
 
         passes = execution.run.evaluator.passes_per_image
-        console = EvaluationConsole(len(share), assignment.folder, "", said, passes=passes)
+        console = EvaluationConsole(len(share), assignment.disk, "", said, passes=passes)
         run = execution.run.reporting(console.passed)
         collected = Collected(run)
         # No other evaluation works here until the results are written.
@@ -136,17 +136,17 @@ def _evaluate_rows(assignment: Assignment, said: ConsoleSettings) -> int:
     sources, share = assignment.sources, assignment.share
     with find_executor(assignment.engine.engine)(assignment) as execution:
         passes = 1 if execution.is_finished else execution.ask("lrpcli.evaluation.run:passes_per_image")
-        console = EvaluationConsole(len(share), assignment.folder, "", said, passes=passes)
+        console = EvaluationConsole(len(share), assignment.disk, "", said, passes=passes)
         with Interrupts() as interrupts, ExitStack() as held, console:
             with closing(execution.records(interrupts.stop, held=held)) as records:
                 console.show_all(console.passing(records), fail_fast=assignment.flow.fail_fast)
             if execution.is_finished:
-                console.results = read_results(assignment.folder)
+                console.results = read_results(assignment.disk)
             elif not console.left:
                 whole = len(share) == len(sources)
                 console.results, ended = execution.ask("lrpcli.evaluation.results:write_results", sources, whole)
                 if console.results is not None and not console.failed:
-                    execution.note_done([name for name in RESULT_FILES if (assignment.folder / name).exists()])
+                    execution.note_done([name for name in RESULT_FILES if (assignment.disk / name).exists()])
                 elif console.results is None and not whole:
                     console.await_shards(ended, len(sources))
     return console.failed

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrpcli.cli.expected_size import LARGE, expected_size
-from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_folder
+from lrpcli.cli.inputs import InputSettings, find_sources, input_options, require_place
 from lrpcli.cli.options import (
     ConsoleSettings,
     FilledPath,
+    PlacePath,
     from_options,
     grouped,
     model_option,
@@ -29,6 +30,7 @@ from lrpcli.cli.signals import Interrupts
 from lrpcli.cli.terminal import note
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import DecodePolicy
+from lrpcli.paths import is_url
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.settings import ExplainSettings, FlowSettings, OutputSettings, RunSettings
 from lrpcli.scale import Assignment, EngineSettings, Job, find_executor
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from lrpcli.cli.console import Console
     from lrpcli.images.find import Source
     from lrpcli.pipeline.shard import Shard
+    from lrpcli.records.folder import RunFolder
 
 output_options = grouped(
-    click.option("-o", "--out", metavar="OUTPUT", type=FilledPath(),
+    click.option("-o", "--out", metavar="OUTPUT", type=PlacePath(),
                  help="Output folder; then all arguments are inputs."),
     options_of_settings(OutputSettings, but=("scale",)),
     options_of_settings(PictureStyle),
@@ -70,7 +73,7 @@ class _Explain(Configurable):
 
 
 @click.command(cls=_Explain)
-@click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=FilledPath())
+@click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT", type=PlacePath())
 @model_option
 @model_options
 @options_of_settings(ExplainSettings)
@@ -94,14 +97,15 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
     """Explain every image: an overlay and a relevance map (.npy) each.
 
     INPUT is an image, a folder (searched to any depth) or - for one image on stdin; OUTPUT is a folder, in which the
-    inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Without OUTPUT, the results of one
-    INPUT go to lrp-out. The path of each overlay is printed as soon as it is written.
+    inputs' tree is mirrored: cats/a.jpg becomes cats/a.jpg.png and cats/a.jpg.npy. Both may be URLs, such as
+    s3://bucket/photos. Without OUTPUT, the results of one INPUT go to lrp-out. The path of each overlay is printed as
+    soon as it is written.
     """
     say_loading(values["name"], quiet=values["quiet"])
     require_table_file(values["table_file"])
     inputs, output = _divided(paths, values["out"], listed=values["files_from"] is not None, quiet=values["quiet"])
     policy = from_options(DecodePolicy, values)
-    sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy)
+    sources, skipped = find_sources(inputs, output, from_options(InputSettings, values), policy, urls=True)
     from lrpcli.cli.explain_console import ExplainConsole
     from lrpcli.pipeline.shard import parse_shard
 
@@ -127,20 +131,25 @@ def explain(paths: tuple[str, ...], **values: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _require_place_for_report(output: Path) -> None:
+def _require_place_for_report(output: "RunFolder") -> None:
     """UsageError if the page cannot be put there, before anything is computed."""
     from lrpcli.report.run import require_own_page
 
+    if not isinstance(output, Path):
+        raise UsageError(
+            f"--report makes a page in a folder of this machine, and {output.url!r} is a URL. Leave it out, copy the "
+            "folder here afterwards, and use lrp report there."
+        )
     require_own_page(output)
 
 
-def _report(output: Path, flow: FlowSettings, *, quiet: bool) -> None:
+def _report(output: "RunFolder", flow: FlowSettings, *, quiet: bool) -> None:
     """Makes the gallery of what the folder holds now; none of a folder into which nothing was ever explained."""
     from lrpcli.cli.report import make_report
     from lrpcli.records.description import EXPLAIN_FILES
     from lrpcli.report.settings import ReportSettings
 
-    if EXPLAIN_FILES.journals_in(output):
+    if isinstance(output, Path) and EXPLAIN_FILES.journals_in(output):
         make_report(output, ReportSettings(jobs=flow.jobs), quiet=quiet)
 
 
@@ -150,7 +159,7 @@ def _explain(
     """Explains the shard's images and shows each. Raises LrpError, Interrupted or BrokenPipeError."""
     from lrpcli.records.description import EXPLAIN_FILES
 
-    engine.require_rows(sources, settings.output.scale, settings.output.pack)
+    engine.require_rows(sources, settings.output.scale, settings.output.pack, settings.folder)
     job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
     read = "lrpcli.pipeline.finished:read_finished"
     assignment = Assignment(
@@ -172,7 +181,9 @@ def _explain(
             execution.note_done()
 
 
-def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool) -> tuple[tuple[str, ...], Path]:
+def _divided(
+    paths: tuple[str, ...], output: str | None, *, listed: bool, quiet: bool
+) -> "tuple[tuple[str, ...], RunFolder]":
     """Inputs and output among the arguments."""
     if output is None and not listed and len(paths) == 1 and _is_input(paths[0]):
         output = USUAL_OUTPUT
@@ -185,14 +196,14 @@ def _divided(paths: tuple[str, ...], output: str | None, *, listed: bool, quiet:
     if not paths and not listed:
         raise UsageError(f"Only one path is given, {output!r}, and it does not exist. Name at least one input and then"
                          " the output folder.")  # fmt: skip
-    return paths, require_folder(output)
+    return paths, require_place(output)
 
 
 def _is_input(path: str) -> bool:
-    return path == "-" or os.path.lexists(path)
+    return path == "-" or is_url(path) or os.path.lexists(path)
 
 
-def _settings(output: Path, values: dict[str, Any], policy: DecodePolicy, flow: FlowSettings) -> RunSettings:
+def _settings(output: "RunFolder", values: dict[str, Any], policy: DecodePolicy, flow: FlowSettings) -> RunSettings:
     """RunSettings from the options' values."""
     return from_options(
         RunSettings,

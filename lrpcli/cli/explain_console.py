@@ -4,7 +4,6 @@ import sys
 from array import array
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from lrpcli.cli.options import ConsoleSettings
 from lrpcli.cli.terminal import BOLD, RED, YELLOW, Part, as_shown, columns, on_terminal, say_parts
 from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT
 from lrpcli.records.explained import Explained, ExplainedClass
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
 
@@ -45,12 +45,12 @@ class ExplainConsole(Console):
     """
 
     def __init__(
-        self, total: int, output: Path, skipped: str, settings: ConsoleSettings, sources: "Sequence[Source]" = ()
+        self, total: int, output: RunFolder, skipped: str, settings: ConsoleSettings, sources: "Sequence[Source]" = ()
     ) -> None:
         super().__init__(total, output, skipped, settings)
         self.lined_up = self.end == b"\n" and not settings.as_json and on_terminal()
         names = [source.name for source in islice(sources, LOOKED_AT if self.lined_up else 0)]
-        self.longest = width(as_shown(str(output))) + 1 + usual_width(names) + SUFFIX
+        self.longest = width(as_shown(shown(output))) + 1 + usual_width(names) + SUFFIX
         self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
         self.unknown: list[str] = []
 

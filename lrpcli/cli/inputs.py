@@ -14,12 +14,13 @@ from lrpcli.cli.options import grouped, options_of_settings
 from lrpcli.cli.terminal import note
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.images.formats import DecodePolicy
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, local_path
 from lrpcli.records.text import one_line
 from lrpcli.setting import setting
 
 if TYPE_CHECKING:
     from lrpcli.images.find import Source
+    from lrpcli.records.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class InputSettings:
     all_files: bool = setting(False, help="Try every file in a folder, whatever its suffix.")
     follow: bool = setting(False, help="Enter folders that are links.")
     base: str | None = setting(
-        None, help="Name results after the path below this folder, loose files too.", metavar="DIR"
+        None, help="Name results after the path below this folder, loose files too.", metavar="DIR", urls=True
     )
 
 
@@ -39,25 +40,34 @@ input_options = grouped(options_of_settings(InputSettings), options_of_settings(
 
 
 def find_sources(
-    inputs: tuple[str, ...], output: Path, settings: InputSettings, policy: DecodePolicy, *, unique_names: bool = True
+    inputs: tuple[str, ...],
+    output: "RunFolder",
+    settings: InputSettings,
+    policy: DecodePolicy,
+    *,
+    unique_names: bool = True,
+    urls: bool = False,
 ) -> "tuple[Sequence[Source], str]":
     """Every image to read, before any work starts, and what was skipped; only a list of images may be empty.
 
-    UsageError if INPUTs hold no image, if two would have one name in OUTPUT, or if a stream is named twice; without
-    `unique_names`, an image that is named twice is read once.
+    With `urls` a list may name some. UsageError if INPUTs hold no image, if two would have one name in OUTPUT, or if a
+    stream is named twice; without `unique_names`, an image that is named twice is read once.
     """
     from lrpcli.images.find import Discovery
     from lrpcli.images.formats import image_suffixes
     from lrpcli.images.lists import sources_from_list
     from lrpcli.images.sources import named_below, require_unique_names
+    from lrpcli.records.folder import shown
 
     _check_streams([*inputs, *([settings.files_from] if settings.files_from else [])])
     found = Discovery(
-        inputs, output=str(output), all_files=settings.all_files, follow=settings.follow,
+        inputs, output=shown(output), all_files=settings.all_files, follow=settings.follow,
         suffixes=image_suffixes(policy.formats),
     )  # fmt: skip
     with nullcontext() if settings.files_from is None else _opened(settings.files_from) as stream:
-        every: Iterable[Source] = chain(sources_from_list(stream, null=settings.null) if stream else (), found)
+        every: Iterable[Source] = chain(
+            sources_from_list(stream, null=settings.null, urls=urls) if stream else (), found
+        )
         if settings.base is not None:
             every = named_below(every, settings.base)
         sources: Sequence[Source] = (
@@ -68,6 +78,13 @@ def find_sources(
     if sources and policy.truncated == "refuse":
         _tell_if_unchecked()
     return sources, found.skipped()
+
+
+def require_place(output: str) -> "RunFolder":
+    """The output folder, or what lies below a URL. UsageError or ModelError for one that cannot be used here."""
+    from lrpcli.records.folder import run_folder
+
+    return require_folder(output) if local_path(output) is not None else run_folder(output)
 
 
 def require_folder(output: str) -> Path:

@@ -8,7 +8,7 @@ import click
 
 from lrpcli.cli.columns import wrapped
 from lrpcli.cli.completers import MODELS, MODELS_OR_FILES, one_of
-from lrpcli.cli.options import mirror_option, model_options, model_settings, verbosity
+from lrpcli.cli.options import NamePath, mirror_option, model_options, model_settings, verbosity
 from lrpcli.cli.table import cell_text, print_facts, print_table
 from lrpcli.cli.terminal import columns, note, on_terminal, say, say_json, say_path
 from lrpcli.errors import StoppedError, UsageError, WeightsError
@@ -57,7 +57,7 @@ def list_(zoo: str | None, as_json: bool, quiet: bool) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
+@click.argument("model", metavar="NAME|FILE|CODE", type=NamePath(), shell_complete=MODELS_OR_FILES)
 @as_json_option
 @model_options
 @verbosity
@@ -84,7 +84,7 @@ def show(model: str, as_json: bool, quiet: bool, **values: Any) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="NAME|FILE|CODE", shell_complete=MODELS_OR_FILES)
+@click.argument("model", metavar="NAME|FILE|CODE", type=NamePath(), shell_complete=MODELS_OR_FILES)
 @click.argument("text", required=False)
 @as_json_option
 @model_options
@@ -157,7 +157,7 @@ def _chosen(names: tuple[str, ...], every: bool, quiet: bool) -> "list[Entry]":
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME|FILE]...", shell_complete=MODELS_OR_FILES)
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...", type=NamePath(), shell_complete=MODELS_OR_FILES)
 @as_json_option
 @verbosity
 def verify(names: tuple[str, ...], as_json: bool, quiet: bool) -> None:

@@ -11,13 +11,17 @@ import click
 from lrpcli.cli.completers import BY_FIELD, Completer, one_of
 from lrpcli.cli.terminal import note, results_apart, wait_for
 from lrpcli.cli.waiting import LOADING
+from lrpcli.errors import UsageError
 from lrpcli.models import names_code
+from lrpcli.paths import is_url, local_path, shown_url
 from lrpcli.pipeline.settings import ModelSettings, PreprocessingSettings
 from lrpcli.records.text import one_line
 from lrpcli.setting import Setting, setting, settings_of
 
 Decorated = Callable[..., Any]
 S = TypeVar("S")
+PATHS = ("FILE", "FOLDER", "DIR", "INPUT", "OUTPUT", "OTHER")
+"""What metavars of paths have in them."""
 VERBOSE = "lrpcli.verbose"
 """Key of the context's meta data that holds how often -v was given."""
 
@@ -43,10 +47,24 @@ class _NotEmpty(_Values):
     """What a script gives for a variable that is not set is no value."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuses the empty text."""
+        """Refuses the empty text, and where a file is to be named the URL of one that is not here."""
         if value == "":
             self.fail("It is empty. Where it comes from a variable of a script, that may not be set.", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(_here(value, param, ctx), param, ctx)
+
+
+def _here(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    """A value whose parameter takes paths as one of this machine: file:///a becomes /a. UsageError for other URLs."""
+    if param is None or not is_url(value) or not any(word in str(param.metavar) for word in PATHS):
+        return value
+    path = local_path(value)
+    if path is None and not isinstance(param.type, PlacePath) and not (ctx is not None and ctx.resilient_parsing):
+        name = param.opts[-1] if isinstance(param, click.Option) else str(param.metavar).strip("[].")
+        raise UsageError(
+            f"{name} {shown_url(value)!r} is a URL, and a file or folder of this machine is needed. Name one: copy "
+            "what lies at the URL before, or what is written afterwards."
+        )
+    return value if path is None else path
 
 
 class Filled(_NotEmpty, click.types.StringParamType):
@@ -55,6 +73,18 @@ class Filled(_NotEmpty, click.types.StringParamType):
 
 class FilledPath(_NotEmpty, click.Path):
     """A path that is not empty, which would stand for the current folder."""
+
+
+class PlacePath(FilledPath):
+    """A path that is not empty, or a URL."""
+
+
+class NamePath(click.types.StringParamType):
+    """The name of something, or a path; no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses a URL."""
+        return super().convert(_here(value, param, ctx), param, ctx)
 
 
 class Texts(Filled):
@@ -126,6 +156,8 @@ def _type(item: Field[Any], details: Setting) -> _Values:
     base = _base(item.type)
     if details.convert is not None:
         return Converted(details.convert)
+    if details.urls:
+        return PlacePath()
     if details.as_text or base is str:
         return Filled()
     if base is int:

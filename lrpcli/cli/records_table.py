@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lrpcli.cli.options import FilledPath, verbosity
+from lrpcli.cli.options import FilledPath, PlacePath, verbosity
 from lrpcli.cli.terminal import note, on_terminal, results, say, say_bytes
 from lrpcli.errors import UsageError
 from lrpcli.records.text import one_line
@@ -20,7 +20,7 @@ PIECE = 1 << 16
 
 
 @click.command()
-@click.argument("output", metavar="OUTPUT", type=FilledPath())
+@click.argument("output", metavar="OUTPUT", type=PlacePath())
 @click.option(
     "-o", "--to", "out", metavar="FILE", type=FilledPath(), help="Write the table into a file, whole or not at all."
 )
@@ -39,9 +39,10 @@ def table(output: str, out: str | None, kind: str | None, failed: bool, quiet: b
     image has its kind of error and the message. Images come in the order in which they were first worked on. Only the
     journals are read: neither model nor pictures.
     """
+    from lrpcli.records.folder import run_folder
     from lrpcli.records.table import Records
 
-    records = Records(Path(output))
+    records = Records(run_folder(output))
     if out is not None and out != "-":
         write_table(records, Path(out), kind, failed=failed)
     else:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from lrpcli.cli.options import Decorated, FilledPath, grouped
 from lrpcli.cli.table import print_table
 from lrpcli.errors import UsageError, suggestion
+from lrpcli.paths import is_url, shown_url
 
 PREFIX = "LRP_"
 NO_OPTIONS = {"LRP_CACHE_DIR", "LRP_OFFLINE"}
@@ -163,7 +164,9 @@ def _shown(option: click.Option, value: Any) -> Any:
         from lrpcli.models.zoo.mirrors import shown
 
         return shown(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [shown_url(item) if is_url(item) else item for item in value]
+    return shown_url(value) if is_url(value) else value
 
 
 def with_origin(error: click.BadParameter) -> click.BadParameter:

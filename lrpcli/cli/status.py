@@ -3,19 +3,19 @@
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lrpcli.cli.columns import padded, width
-from lrpcli.cli.options import FilledPath, verbosity
+from lrpcli.cli.options import PlacePath, verbosity
 from lrpcli.cli.quantities import duration, size
 from lrpcli.cli.terminal import Screen, as_shown, on_terminal, say, say_json, say_path
 from lrpcli.errors import UsageError
 from lrpcli.records.text import one_line
 
 if TYPE_CHECKING:
+    from lrpcli.records.folder import RunFolder
     from lrpcli.records.status import FailedImage, Status, StatusReader
 
 NAMED = 5
@@ -25,7 +25,7 @@ SECONDS = 2.0
 
 
 @click.command()
-@click.argument("output", metavar="OUTPUT", type=FilledPath())
+@click.argument("output", metavar="OUTPUT", type=PlacePath())
 @click.option("--failed", is_flag=True, help="Only the images that failed, one path a line; on a terminal with kinds.")
 @click.option("--print0", is_flag=True, help="With --failed: paths end with NUL.")
 @click.option("--watch", is_flag=True, help="Look again every 2 seconds until no run is at work on OUTPUT any more.")
@@ -38,27 +38,30 @@ def status(output: str, failed: bool, print0: bool, watch: bool, as_json: bool, 
     are gone are missing. The same command as before does what is missing and tries again what failed. Rate and time
     left are those of the journals; disk is what the results take there.
     """
+    from lrpcli.records.folder import run_folder, shown
     from lrpcli.records.status import StatusReader
 
     if print0 and not failed:
         raise UsageError("--print0 goes with --failed, which prints paths.")
     if failed and watch:
         raise UsageError("--failed prints a list once, so that --watch does not go with it.")
+    folder = run_folder(output)
     if watch:
-        _watch(Path(output), as_json=as_json)
+        _watch(folder, as_json=as_json)
         return
-    with StatusReader(Path(output)) as reader:
+    with StatusReader(folder) as reader:
         if as_json:
             say_json(_as_json(reader, failed=failed))
         elif failed:
             _list_failed(reader.failed_images(), b"\0" if print0 else b"\n")
         else:
-            for line in _lines(reader, output):
+            for line in _lines(reader, shown(folder)):
                 say(one_line(line))
 
 
-def _watch(output: Path, *, as_json: bool) -> None:
+def _watch(output: "RunFolder", *, as_json: bool) -> None:
     """Shows the status again and again until no run is at work; on a terminal in the same place."""
+    from lrpcli.records.folder import shown
     from lrpcli.records.status import StatusReader
 
     screen, running = Screen(), True
@@ -70,7 +73,7 @@ def _watch(output: Path, *, as_json: bool) -> None:
                 if as_json:
                     say_json(_as_json(reader, failed=False))
                 else:
-                    screen.show(list(_lines(reader, str(output))))
+                    screen.show(list(_lines(reader, shown(output))))
                 if running:
                     time.sleep(SECONDS)
                     following = reader.follow()

@@ -11,11 +11,12 @@ from lrpcli.cli.options import verbosity
 from lrpcli.cli.settings import variables_of
 from lrpcli.cli.terminal import say, say_json
 from lrpcli.errors import WeightsError
+from lrpcli.paths import is_url, shown_url
 from lrpcli.records.text import one_line
 from lrpcli.scale.devices import usable_cpus
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "safetensors", "h5py", "onnx", "timm",
-            "huggingface_hub", "pyarrow", "click")  # fmt: skip
+            "huggingface_hub", "pyarrow", "fsspec", "s3fs", "click")  # fmt: skip
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -32,7 +33,7 @@ def env(as_json: bool, quiet: bool) -> None:
     from lrpcli.models.zoo.mirrors import VARIABLE, shown
     from lrpcli.models.zoo.weights import is_offline
 
-    variables = variables_of(os.environ)
+    variables = {name: _without_password(value) for name, value in variables_of(os.environ).items()}
     mirror = shown(variables.get(VARIABLE, ""))
 
     facts: dict[str, Any] = {
@@ -73,6 +74,10 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     say(kind(context.find_root().command, {}, "lrp", "_LRP_COMPLETE").source())
+
+
+def _without_password(value: str) -> str:
+    return shown_url(value) if is_url(value) else value
 
 
 def _version(package: str) -> str | None:

@@ -40,7 +40,7 @@ class SheetOfAll:
 
     def __init__(self, run: CompareRun, sources: Sequence[Source]) -> None:
         self.run, self.sources = run, sources
-        self._index = Index(run.folder, run.files, run.description.fingerprint)
+        self._index = Index(run.disk, run.files, run.description.fingerprint)
         self._finished = bytearray(len(sources))
         self.ended = 0
         for place, source in enumerate(sources):
@@ -73,9 +73,9 @@ class SheetOfAll:
         figures = self._figures(count, pages)
         for name in names:
             content = self._content(islice(figures, a_file))
-            write_whole(self.run.folder / name, content, self.run.owner, self.run.folder)
+            write_whole(self.run.disk / name, content, self.run.owner, self.run.disk)
         self._remove_others(set(names))
-        return [str(self.run.folder / name) for name in names]
+        return [str(self.run.disk / name) for name in names]
 
     def _records(self) -> Iterator[Compared]:
         for place, source in enumerate(self.sources):
@@ -90,7 +90,7 @@ class SheetOfAll:
         left = len(self.sources) - count
         shown = f"{images} ({left} failed)" if left else images
         for page in range(1, pages + 1):
-            drawn = [read_drawable(self.run.folder, record) for record in islice(records, writer.settings.per_page)]
+            drawn = [read_drawable(self.run.disk, record) for record in islice(records, writer.settings.per_page)]
             yield writer.maker.page(drawn, shown + (f", page {page} of {pages}" if pages > 1 else ""))
 
     def _content(self, figures: "Iterator[Figure]") -> bytes:
@@ -109,10 +109,10 @@ class SheetOfAll:
     def _remove_others(self, written: set[str]) -> None:
         """Pages of this format that an earlier run made of more images."""
         ending = re.escape(FORMATS[writer_of(self.run.stages).settings.picture_format])
-        for name in names_in(self.run.folder):
+        for name in names_in(self.run.disk):
             if re.fullmatch(rf"{ALL}(-[1-9]\d*)?{ending}", name) and name not in written:
                 with suppress(OSError):
-                    Path(self.run.folder, name).unlink()
+                    Path(self.run.disk, name).unlink()
 
 
 def _page_bytes(figure: "Figure", settings: SheetSettings) -> bytes:
@@ -132,7 +132,7 @@ def write_sheet_of_all(run: CompareRun, sources: Sequence[Source]) -> tuple[list
     Before that only the journals' last lines are read: each of n shards asks, and one needs the answer.
     """
     if run.shard.count > 1:
-        ended = ended_images(run.folder, run.files, run.description.fingerprint, len(sources))
+        ended = ended_images(run.disk, run.files, run.description.fingerprint, len(sources))
         if ended < len(sources):
             return [], ended
     with closing(SheetOfAll(run, sources)) as every:

@@ -44,7 +44,7 @@ class CompareRun(Run[list[ColumnMap], Compared]):
 
     def ready(self, whole: Whole, resume: Resume[Compared]) -> CompareStages:
         """See Run."""
-        load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
+        load_matplotlib(self.disk)  # before threads read and write: it leaves the current folder for that
         stages = super().ready(whole, resume)
         resume.still_fits = writer_of(stages).fits
         return stages

@@ -50,7 +50,7 @@ class Collected:
 
     def add_journaled(self, sources: Sequence[Source]) -> None:
         """Adds what the journals of all shards say of these images, where the files have not changed since."""
-        with closing(Index(self.run.folder, self.run.files, self.run.description.fingerprint)) as index:
+        with closing(Index(self.run.disk, self.run.files, self.run.description.fingerprint)) as index:
             for source in sources:
                 known = index.of(source.name)
                 record = ended_record(known, source.path, Measurement)
@@ -64,7 +64,7 @@ class Collected:
 
         Before that only the journals' last lines are read: each of n shards asks, and one needs the answer.
         """
-        ended = ended_images(self.run.folder, self.run.files, self.run.description.fingerprint, len(sources))
+        ended = ended_images(self.run.disk, self.run.files, self.run.description.fingerprint, len(sources))
         if ended < len(sources):
             return ended
         self.add_journaled(sources)
@@ -85,7 +85,7 @@ class Collected:
             return prepared if isinstance(prepared, Prepared) else None
 
         results: Results = {"settings": run.description.as_json(), **self.summary.results()}
-        with plain_matplotlib(run.folder):
+        with plain_matplotlib(run.disk):
             files: dict[str, bytes | None] = {
                 "results.json": json_text(json.dumps(results, indent=1)).encode() + b"\n",
                 "results.csv": csv_bytes(self.summary),
@@ -96,10 +96,10 @@ class Collected:
                 files["strip.png"] = filmstrip_picture(run.evaluator, self.images, decode)
         for name, content in files.items():
             if content is not None:
-                write_whole(run.folder / name, content, run.owner, run.folder)
+                write_whole(run.disk / name, content, run.owner, run.disk)
         if not run.evaluator.perturbs:
             for name in ("curves.png", "strip.png"):
-                (run.folder / name).unlink(missing_ok=True)
+                (run.disk / name).unlink(missing_ok=True)
         return results
 
 

@@ -33,14 +33,16 @@ class Convert(Protocol[T_co]):
     def __call__(self, image: Image.Image, what: str, raw_mode: str | None = None) -> T_co: ...
 
 
-def decode(source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY) -> Image.Image:
-    """The first frame of a picture, upright, in mode RGB; `source` is a path or a binary stream.
+def decode(
+    source: str | Path | BinaryIO, policy: DecodePolicy = DEFAULT_POLICY, what: str = "The image on standard input"
+) -> Image.Image:
+    """The first frame of a picture, upright, in mode RGB; `source` is a path, or a stream that errors call `what`.
 
     Raises ImageError of the kind io (missing, unreadable, not a regular file), decode (empty, broken, truncated, of a
     format that is not allowed), unsupported (pixels without a conversion rule) or too_large. Pillow's warnings
     about a picture are dropped. Decodes under different policies in one process wait for each other.
     """
-    what = f"The image {str(source)!r}" if isinstance(source, (str, Path)) else "The image on standard input"
+    what = f"The image {str(source)!r}" if isinstance(source, (str, Path)) else what
     return decode_as(to_rgb, source, policy, what)
 
 

@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 
 from lrpcli.errors import UsageError
 from lrpcli.images.formats import IMAGE_SUFFIXES
+from lrpcli.images.objects import HIDDEN, SUFFIX, UNUSABLE, Objects, require_no_results
 from lrpcli.images.streams import stream_of
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, is_url, shown_url
+from lrpcli.remote import Remote, open_input
 
 REPORT = ".lrp/report.json"
 RESULTS = (".lrp/run.json", ".lrp/evaluate.json", ".lrp/compare.json", REPORT)
@@ -44,11 +46,12 @@ class _Folder(NamedTuple):
 class Discovery:
     """The pictures that INPUTs stand for, in byte order of their paths within each INPUT.
 
-    An INPUT is a file of any kind, a folder (searched with all its subfolders), "-", or a stream such as "/dev/fd/3".
-    Iterating walks the folders anew and counts what it skips: `hidden` entries, files with another suffix
-    (`other_suffix`), pipes, sockets and devices (`special`), links to folders (`linked`, unless `follow`), and folders
-    of `results`. With `all_files` every regular file counts, hidden ones too. The folder `output` is never entered. A
-    folder that cannot be listed is given as a Source, which then fails to decode, and so is a link to nothing.
+    An INPUT is a file of any kind, a folder (searched with all its subfolders), "-", a stream such as "/dev/fd/3", or a
+    URL, below which objects are what files are in a folder. Iterating walks the folders anew and counts what it skips:
+    `hidden` entries, files with another suffix (`other_suffix`), pipes, sockets and devices (`special`), links to
+    folders (`linked`, unless `follow`), folders of `results`, and objects whose keys no file can have (`unusable`).
+    With `all_files` every regular file counts, hidden ones too. The folder `output` is never entered. A folder that
+    cannot be listed is given as a Source, which then fails to decode, and so is a link to nothing.
     UsageError if an INPUT is missing, is `output`, or holds results.
     """
 
@@ -63,14 +66,17 @@ class Discovery:
     ) -> None:
         self.inputs, self.output = tuple(inputs), output
         self.all_files, self.follow, self.suffixes = all_files, follow, suffixes
-        self.hidden = self.other_suffix = self.special = self.linked = self.results = 0
+        self.hidden = self.other_suffix = self.special = self.linked = self.results = self.unusable = 0
+        self._remotes: dict[str, Remote] = {}
         for path in self.inputs:
             self._check_input(path)
 
     def __iter__(self) -> Iterator[Source]:
-        self.hidden = self.other_suffix = self.special = self.linked = self.results = 0
+        self.hidden = self.other_suffix = self.special = self.linked = self.results = self.unusable = 0
         for path in self.inputs:
-            if path != STDIN and os.path.isdir(path):  # noqa: PTH112 - a Path would drop what the user typed
+            if is_url(path):
+                yield from self._below_url(path)
+            elif path != STDIN and os.path.isdir(path):  # noqa: PTH112 - a Path would drop what the user typed
                 yield from self._walk(path)
             else:
                 stream = stream_of(path) or path
@@ -84,12 +90,13 @@ class Discovery:
             (self.linked, "link to a folder", "links to folders"),
             (self.special, "pipe, socket or device", "pipes, sockets or devices"),
             (self.results, "folder of results", "folders of results"),
+            (self.unusable, "object that no file can be called like", "objects that no file can be called like"),
         )
         return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
 
     def empty_reason(self) -> str:
         """Why nothing was found, for people; to be asked after iterating."""
-        places = ", ".join(repr(path) for path in self.inputs)
+        places = ", ".join(repr(shown_url(path)) for path in self.inputs)
         skipped = self.skipped()
         if not skipped:
             return f"There are no files in {places}."
@@ -107,6 +114,10 @@ class Discovery:
     def _check_input(self, path: str) -> None:
         if stream_of(path) == STDIN:
             return
+        if is_url(path):
+            self._remotes[path] = open_input(path)
+            require_no_results(self._remotes[path], self.output, RESULTS)
+            return
         try:
             status = os.stat(path)  # noqa: PTH116 - Path("") would be the current folder
         except FileNotFoundError as error:
@@ -122,6 +133,16 @@ class Discovery:
             raise UsageError(
                 f"The folder {path!r} holds results of an earlier run (.lrp/), not photos. Name the photos' own folder."
             )
+
+    def _below_url(self, url: str) -> Iterator[Source]:
+        remote = self._remotes[url]
+        found = Objects(remote, RESULTS, self.output, self.all_files, self.suffixes)
+        for key in found:
+            yield Source(remote.url_of(key), key or posixpath.basename(remote.url))
+        self.hidden += len(found.passed[HIDDEN])
+        self.other_suffix += len(found.passed[SUFFIX])
+        self.unusable += len(found.passed[UNUSABLE])
+        self.results += found.folders
 
     def _walk(self, root: str) -> Iterator[Source]:
         opened = self._open(root, "", set())

@@ -8,7 +8,8 @@ from io import BufferedIOBase
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
 from lrpcli.images.streams import stream_of
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, local_path, require_path, shown_url
+from lrpcli.remote import is_usable, open_input
 from lrpcli.text_files import UTF8_MARK, marked_encoding
 
 LONGEST_PATH = 1 << 16
@@ -16,12 +17,13 @@ LONGEST_PATH = 1 << 16
 _CHUNK = 1 << 16
 
 
-def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator[Source]:
+def sources_from_list(stream: BufferedIOBase, *, null: bool = False, urls: bool = False) -> Iterator[Source]:
     """The pictures that a list names, one path a line (LF or CRLF), or NUL-separated; blank lines do not count.
 
     A byte order mark of UTF-8 at the start is passed over. A result is named after the whole path, without "/", "."
     and ".." parts: "/data/a.jpg" becomes "data/a.jpg". A file called "-" is a file here; a stream such as "/dev/stdin"
-    has the path that stream_of gives it. UsageError for a path that has no such name, and for what is no such list:
+    has the path that stream_of gives it, and a URL, where `urls` says that there may be any, the name of what stands
+    behind "://". UsageError for a path that has no such name, and for what is no such list:
     UTF-16, lines with NUL, or longer than any path.
     """
     for number, item in enumerate(_items(stream, b"\0" if null else b"\n"), 1):
@@ -32,14 +34,29 @@ def sources_from_list(stream: BufferedIOBase, *, null: bool = False) -> Iterator
                 raise UsageError(f"Line {number} of the list of files holds a NUL byte. Give -0 if its paths end with"
                                  " NUL; if it is UTF-16, save it as UTF-8.")  # fmt: skip
         if entry if null else entry.strip():
-            yield _source(os.fsdecode(entry))
+            yield _source(os.fsdecode(entry), urls)
 
 
-def _source(path: str) -> Source:
+def _source(text: str, urls: bool) -> Source:
+    path = local_path(text)
+    if path is None:
+        if not urls:
+            require_path(text, "The list of files names something that cannot be read here:")
+        return _object(text)
     parts = [part for part in posixpath.normpath(path).split("/") if part not in ("", ".", "..")]
     if not parts:
         raise UsageError(f"The list of files names {path!r}, which is a folder; a list holds paths of files.")
     return Source("./-" if path == STDIN else stream_of(path) or path, "/".join(parts))
+
+
+def _object(url: str) -> Source:
+    shown = shown_url(url)
+    name = shown.partition("://")[2].lstrip("/")
+    if not is_usable(name):
+        raise UsageError(f"The list of files names {shown!r}, and no result can be called like that.")
+    if shown != url:  # its login is good for what lies beside it
+        open_input(url if url.startswith("http") else url.rpartition("/")[0])
+    return Source(shown, name)
 
 
 def _without_mark(item: bytes) -> bytes:

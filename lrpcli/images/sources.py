@@ -11,7 +11,7 @@ import numpy as np
 
 from lrpcli.errors import UsageError
 from lrpcli.images.find import Source
-from lrpcli.paths import STDIN
+from lrpcli.paths import STDIN, is_url, shown_url
 
 
 class SourceList(Sequence[Source]):
@@ -111,11 +111,17 @@ def named_below(sources: Iterable[Source], base: str) -> Iterator[Source]:
         if source.path == STDIN:
             yield source
             continue
-        name = os.path.relpath(source.path, folder)
+        name = _below_url(source.path, base) if is_url(source.path) else os.path.relpath(source.path, folder)
         if name.split("/", 1)[0] in ("..", "."):
             raise UsageError(f"The input {source.path!r} does not lie below --base {base!r}. Name a folder that holds"
                              " all inputs.")  # fmt: skip
         yield Source(source.path, name)
+
+
+def _below_url(url: str, base: str) -> str:
+    """The key of an object below a URL; ".." if it lies elsewhere."""
+    start = f"{shown_url(base).rstrip('/')}/"
+    return url.removeprefix(start) if is_url(base) and url.startswith(start) else ".."
 
 
 def choose_images(sources: Sequence[Source], count: int | None, seed: int) -> list[Source]:

@@ -59,6 +59,15 @@ def _content(source: BinaryIO | str, limit: int) -> bytes | ImageError:
         return ImageError("io", f"The image {source!r} cannot be read: {error.strerror}.")
 
 
+def too_long(what: str, limit: int) -> ImageError:
+    """The error of an image whose bytes are more than the limit."""
+    return ImageError(
+        "too_large",
+        f"{what} is longer than {limit} bytes, which is more than an image of --max-pixels takes. Raise "
+        "--max-pixels if it is to be trusted.",
+    )
+
+
 def read_bounded(stream: BinaryIO, what: str, limit: int) -> bytes:
     """The rest of a stream, in pieces up to the limit; ImageError too_large beyond it, io if it cannot be read."""
     content = bytearray()
@@ -66,11 +75,7 @@ def read_bounded(stream: BinaryIO, what: str, limit: int) -> bytes:
         while piece := stream.read(_CHUNK):
             content += piece
             if len(content) > limit:
-                raise ImageError(
-                    "too_large",
-                    f"{what} is longer than {limit} bytes, which is more than an image of --max-pixels takes. Raise "
-                    "--max-pixels if it is to be trusted.",
-                )
+                raise too_long(what, limit)
     except OSError as error:
         raise ImageError("io", f"{what} cannot be read: {error.strerror}.") from error
     return bytes(content)

@@ -13,6 +13,7 @@ from lrpcli.errors import UsageError
 from lrpcli.images.placement import Placement
 from lrpcli.library.again import Again
 from lrpcli.library.looks import Look, output_settings, start_in_words
+from lrpcli.paths import require_path
 from lrpcli.pictures.encode import FORMATS, VECTOR
 from lrpcli.pictures.picture import picture_scale
 from lrpcli.pictures.style import FIGURE, PictureStyle
@@ -148,6 +149,7 @@ class ImageResult:
         Keywords as for `overlay`; `quality` (1 to 100) is that of .jpg and .webp. UsageError for another suffix,
         ImageError or OutputError if it cannot be written.
         """
+        require_path(path, "The file")
         place = Path(path)
         suffix = place.suffix.lower()
         if suffix == MAP:

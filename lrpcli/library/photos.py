@@ -13,6 +13,7 @@ from torch import Tensor
 from lrpcli.errors import UsageError
 from lrpcli.images.decode import DecodePolicy, decode_opened
 from lrpcli.images.find import Source
+from lrpcli.paths import require_path
 
 Pixels = NDArray[np.uint8]
 KINDS = (
@@ -42,6 +43,7 @@ def numbered(images: Iterable[Any]) -> Iterator[tuple[Source, Any]]:
     for number, image in enumerate(images, 1):
         if isinstance(image, (str, os.PathLike)):
             path = os.fsdecode(image)
+            require_path(path, "The image")
             yield Source(path, os.path.basename(path)), image  # noqa: PTH119 - a Path would change what was given
         else:
             yield Source(f"image {number}", f"image {number}"), image

@@ -13,6 +13,7 @@ from lrpcli.errors import ModelError
 from lrpcli.models.description import Description, PreprocessingChoice
 from lrpcli.models.factories import find_factory
 from lrpcli.models.importers import has_known_suffix, import_file
+from lrpcli.paths import require_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +56,8 @@ def load_model(
     >>> lrpcli.load_model(module, input_shape=(3, 2, 2), labels=["cat", "dog"]).find_class("dog")
     1
     """
+    for what, path in (("model", model), ("weights", weights), ("description", prototxt), ("labels", labels)):
+        require_path(path, f"The file of the {what},")
     description = Description(None, prototxt, input_shape, preprocessing, labels, _text(output), mirror)
     if not isinstance(model, (str, Path)):
         return _wrap(model, weights, description)

@@ -10,10 +10,13 @@ from typing import Generic
 
 from lrpcli.errors import ImageError
 from lrpcli.images.find import Source
+from lrpcli.images.objects import read_object
+from lrpcli.images.streams import most_bytes
+from lrpcli.paths import is_url
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.stream import run_stages, stream_content
 from lrpcli.pipeline.workers import Workers
-from lrpcli.records.identity import Content, hash_bytes, read_content
+from lrpcli.records.identity import Content, FileState, hash_bytes, read_content
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import CRASHED, LAST, SUSPECT, TODO, UNSURE, Resume
 
@@ -63,6 +66,9 @@ class Agenda(Generic[T, R]):
     def _content(self, path: str) -> Content | None:
         """What is in a file or stream; None if it cannot be read."""
         with suppress(ImageError):
+            if is_url(path):
+                state = FileState.of(path)
+                return Content(hash_bytes(read_object(path, most_bytes(self.stages.decode.decode.max_pixels))), state)
             stream = stream_content(path, self.stages)
             return read_content(path) if stream is None else Content(hash_bytes(stream))
         return None

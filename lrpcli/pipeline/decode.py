@@ -3,6 +3,7 @@
 import io
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from lrpcli.images.decode import DecodePolicy, decode
 from lrpcli.images.find import Source
 from lrpcli.images.placement import Placement
 from lrpcli.images.preprocess import Preprocessing
+from lrpcli.paths import is_url
 from lrpcli.pictures.picture import Box, cropped
 from lrpcli.records.identity import Unchanged, hash_bytes
 
@@ -65,10 +67,12 @@ class Preparation:
 
     def __call__(self, source: Source, content: bytes | None = None) -> Prepared:
         """The image at the source's path, or in `content`. Raises ImageError if it cannot be used."""
-        started, file = time.perf_counter(), Unchanged(source.path)
-        image = decode(source.path if content is None else io.BytesIO(content), self.decode)
+        started = time.perf_counter()
+        content_hash = Unchanged(source.path).hash if content is None else partial(hash_bytes, content)
+        what = f"The image {source.path!r}" if is_url(source.path) else "The image on standard input"
+        image = decode(source.path if content is None else io.BytesIO(content), self.decode, what)
         prepared = self.of(source, image)
-        prepared.content = file.hash() if content is None else hash_bytes(content)
+        prepared.content = content_hash()
         prepared.seconds = time.perf_counter() - started
         return prepared
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -53,7 +54,9 @@ class ExplainRun(Run[Answer, Explained]):
             stages = _checking(stages, whole.sample)
         writer = _writer_of(stages)
         if writer.settings.figures:
-            load_matplotlib(self.folder)  # before threads read and write: it leaves the current folder for that
+            load_matplotlib(
+                self.folder if isinstance(self.folder, Path) else Path.cwd()
+            )  # before threads read and write: it leaves the current folder for that
         resume.still_fits = writer.fits
         return stages
 

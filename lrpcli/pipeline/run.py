@@ -16,6 +16,7 @@ from lrpcli.pipeline.shard import Shard
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
 from lrpcli.records.description import RunDescription, RunFiles, require_same_run
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.journal import RunLine
 from lrpcli.records.record import R, Record
 from lrpcli.records.resume import Resume
@@ -29,7 +30,7 @@ class Run(Generic[T, R]):
     `kind` is the class of the records of finished images, `files` are the names of what the run remembers in `folder`.
     """
 
-    folder: Path
+    folder: RunFolder
     files: RunFiles
     kind: type[R]
     description: RunDescription
@@ -66,7 +67,9 @@ class Run(Generic[T, R]):
         ):  # fmt: skip
             if held is not None:
                 resume.keep_lock(held)
-            self.description.write(self.folder, self.files, self.owner)
+            write = self.description.write if self.force else self.description.agree
+            write(self.folder, self.files, self.owner)
+            resume.require_own_settings()
             share = self.shard.share(sources)
             yield from self._work(share, len(sources), Whole(len(share), share), workers, stop, resume, announce, store)
 
@@ -113,12 +116,18 @@ class Run(Generic[T, R]):
                 ended += 1
                 if ended == len(share) and self.shard.count > 1:
                     resume.end_run(line)
-                yield record.below(str(self.folder))
+                yield record.below(shown(self.folder))
 
     @property
     def facts(self) -> NetFacts:
         """What a later run needs to know of the net to see without it that everything is done."""
         return NetFacts(None)
+
+    @property
+    def disk(self) -> Path:
+        """The folder of a run that only takes one on a disk, as all do but explanations."""
+        assert isinstance(self.folder, Path)
+        return self.folder
 
     @property
     def owner(self) -> str:

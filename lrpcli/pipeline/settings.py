@@ -5,7 +5,7 @@ Defaults, choices, bounds and help texts of options are written here and nowhere
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrpcli.errors import UsageError, require_one_of
 from lrpcli.images.formats import INTERPOLATIONS, DecodePolicy
@@ -18,6 +18,9 @@ from lrpcli.pipeline.default import DEFAULT_MODEL
 from lrpcli.pipeline.kinds import KINDS
 from lrpcli.pipeline.picture_checks import check_pictures
 from lrpcli.setting import require_choices, setting
+
+if TYPE_CHECKING:
+    from lrpcli.records.folder import RunFolder
 
 MAP_SPACES = ("model", "image")
 CHANNELS = ("sum", "keep")
@@ -317,9 +320,9 @@ def batch_size_setting() -> int | None:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One whole run of `lrp explain` into `folder`."""
+    """One whole run of `lrp explain` into `folder`, a path or what lies below a URL; UsageError if that is packed."""
 
-    folder: Path
+    folder: "RunFolder"
     model: ModelSettings = field(default_factory=ModelSettings)
     explain: ExplainSettings = field(default_factory=ExplainSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -333,3 +336,10 @@ class RunSettings:
     check_class: bool = setting(
         False, help="Also compare the maps of the best and the second class, for 20 images of the run; warn if alike."
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.output.pack is not None and not isinstance(self.folder, Path):
+            raise UsageError(
+                f"--pack {self.output.pack} writes on and on into files, and {self.folder.url!r} takes whole objects. "
+                "Pack into a folder of this machine and copy it there, or leave --pack out."
+            )

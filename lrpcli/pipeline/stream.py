@@ -6,12 +6,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from time import perf_counter
 
 from lrpcli.errors import ImageError
 from lrpcli.images.find import Source
+from lrpcli.images.objects import read_object
 from lrpcli.images.streams import most_bytes, read_stream, stream_of
+from lrpcli.paths import is_url
 from lrpcli.pipeline.decode import Prepared
 from lrpcli.pipeline.stages import Stages, T
 from lrpcli.pipeline.workers import Workers
@@ -86,8 +89,17 @@ def _submit(source: Source, stages: Stages[T, R], workers: Workers) -> tuple[Sou
         failed: Future[tuple[Prepared, str]] = Future()
         failed.set_exception(error)
         return source, failed
+    if is_url(source.path):
+        later = partial(_object_call, stages, source)
+        return source, workers.submit_later(stages.decode, source.path, later)
     memory = stages.decode.memory(0 if content is None else len(content))
     return source, workers.submit(stages.decode, source.path, source, content, memory=memory)
+
+
+def _object_call(stages: Stages[T, R], source: Source) -> tuple[tuple[Source, bytes], int]:
+    """What decoding an object takes, which is read meanwhile: arguments, and the memory that they need."""
+    content = read_object(source.path, most_bytes(stages.decode.decode.max_pixels))
+    return (source, content), stages.decode.memory(len(content))
 
 
 def stream_content(path: str, stages: Stages[T, R]) -> bytes | None:

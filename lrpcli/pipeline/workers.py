@@ -62,6 +62,17 @@ class Workers:
         """
         return self._threads.submit(self._run, _Call(function, arguments, self.timeout, memory), path)
 
+    def submit_later(
+        self, function: Callable[..., Any], path: str, later: Callable[[], tuple[tuple[Any, ...], int | None]]
+    ) -> "Future[tuple[Any, str]]":
+        """The same for arguments and memory that are only found by `later`, which is called in a thread here."""
+
+        def run() -> tuple[Any, str]:
+            arguments, memory = later()
+            return self._run(_Call(function, arguments, self.timeout, memory), path)
+
+        return self._threads.submit(run)
+
     def _run(self, call: "_Call", path: str) -> tuple[Any, str]:
         worker = self._idle.get()
         try:

@@ -3,8 +3,8 @@
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from lrpcli.records.folder import RunFolder
 from lrpcli.records.journal import CLASHED, RUN, Line, picked_lines
 
 
@@ -21,7 +21,7 @@ class Clashes:
         elif line.code == CLASHED:
             self.places.setdefault(journal, array("Q")).append(line.position)
 
-    def lines(self, output: Path) -> Iterator[Line]:
+    def lines(self, output: RunFolder) -> Iterator[Line]:
         """The lines again, journal by journal. OutputError if one cannot be read."""
         for journal, places in self.places.items():
             yield from picked_lines(output, journal, None, places) if places else ()

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lrpcli.errors import ImageError, OutputError, UsageError
-from lrpcli.records.folder import FOLDER, names_in, open_regular
+from lrpcli.records.folder import FOLDER, RunFolder, names_in, read_file, shown
 from lrpcli.records.json_values import Fields, as_fields
 from lrpcli.records.record import FORMAT
-from lrpcli.records.store import write_whole
+from lrpcli.records.segments import SUFFIX
+from lrpcli.records.store import put_whole, translate_remote_error
+from lrpcli.remote import Remote
 
 RESULTS = 1
 """Raised when the same settings give other numbers than before."""
@@ -47,15 +49,20 @@ class RunFiles:
         """What the names of a shard's temporary files hold, see store.write_whole."""
         return self.owners + shard
 
-    def journals_in(self, output: Path) -> list[str]:
-        """The names of the journals of an output folder, sorted. OutputError if it cannot be looked into."""
+    def journals_in(self, output: RunFolder) -> list[str]:
+        """The names of the journals of an output folder, sorted; see segments for those in pieces.
+
+        OutputError if it cannot be looked into.
+        """
         try:
             names = names_in(output, FOLDER)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _unreadable(output / FOLDER, error) from error
-        return [name for name in names if name.startswith(f"{self.journals}-") and name.endswith(".jsonl")]
+            raise _unreadable(shown(output, FOLDER), error) from error
+        whole = {name for name in names if name.startswith(f"{self.journals}-") and name.endswith(SUFFIX)}
+        pieces = re.compile(re.escape(self.journals) + r"-\d+-of-\d+")
+        return sorted(whole | {name + SUFFIX for name in names if pieces.fullmatch(name)}, key=os.fsencode)
 
 
 EXPLAIN_FILES = RunFiles("run.json", "journal")
@@ -114,25 +121,44 @@ class RunDescription:
         """What differs from an earlier run, for people; empty if nothing does."""
         return describe_differences(before.depends_on(), self.depends_on())
 
-    def write(self, output: Path, files: RunFiles, owner: str = "0") -> None:
+    def write(self, output: RunFolder, files: RunFiles, owner: str = "0") -> None:
         """Writes it into OUTPUT/.lrp/; `owner` as in store.write_whole. OutputError if that is not possible."""
-        text = json.dumps(self.as_json(), indent=2, ensure_ascii=False)
-        content = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
-            write_whole(output / FOLDER / files.description, content, owner, output)
+            put_whole(output, {f"{FOLDER}/{files.description}": self._content}, owner)
         except ImageError as error:  # it is this one name, but no image's
             raise OutputError(str(error)) from error
 
+    def agree(self, output: RunFolder, files: RunFiles, owner: str = "0") -> None:
+        """Writes it down for a run that goes on with what other runs with the same description did, see write.
 
-def read_description(output: Path, files: RunFiles) -> RunDescription | None:
+        Below a URL two runs may begin at the same time: UsageError for the later one, if its description is another.
+        """
+        if not isinstance(output, Remote):
+            self.write(output, files, owner)
+            return
+        path = f"{FOLDER}/{files.description}"
+        try:
+            made = output.create(path, self._content)
+        except OSError as error:
+            raise OutputError(str(translate_remote_error(error, output.url_of(path)))) from error
+        if not made:
+            require_same_run(output, files, self)
+
+    @property
+    def _content(self) -> bytes:
+        """The file's content."""
+        text = json.dumps(self.as_json(), indent=2, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def read_description(output: RunFolder, files: RunFiles) -> RunDescription | None:
     """The description of the results in an output folder, or None.
 
     UsageError if it is damaged, OutputError if it cannot be read.
     """
-    path = output / FOLDER / files.description
+    path = shown(output, f"{FOLDER}/{files.description}")
     try:
-        with os.fdopen(open_regular(output, FOLDER, files.description, os.O_RDONLY), "rb") as file:
-            found = json.loads(file.read())
+        found = json.loads(read_file(output, f"{FOLDER}/{files.description}"))
         _require_shallow(found)
         return RunDescription.from_json(as_fields(found))
     except FileNotFoundError:
@@ -141,7 +167,7 @@ def read_description(output: Path, files: RunFiles) -> RunDescription | None:
         raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{os.fspath(path)!r} is damaged, so that it is not known what the results beside it were made with. Start "
+            f"{path!r} is damaged, so that it is not known what the results beside it were made with. Start "
             "anew with --force, or choose another output folder."
         ) from error
 
@@ -155,20 +181,30 @@ def _require_shallow(value: object, levels: int = LEVELS) -> None:
             _require_shallow(inner, levels - 1)
 
 
-def _unreadable(path: Path, error: OSError) -> OutputError:
+def _unreadable(path: str, error: OSError) -> OutputError:
     return OutputError(
-        f"{os.fspath(path)!r} cannot be read: {error.strerror or error}. Mend that, or choose another output folder."
+        f"{path!r} cannot be read: {error.strerror or error}. Mend that, or choose another output folder."
     )
 
 
-def require_same_run(output: Path, files: RunFiles, description: RunDescription) -> None:
+def require_same_run(output: RunFolder, files: RunFiles, description: RunDescription) -> None:
     """UsageError, saying what differs, if the results in `output` were made with another description."""
     before = read_description(output, files)
     differences = "" if before is None else description.differences(before)
     if differences:
         raise UsageError(
-            f"The output folder {str(output)!r} holds results that were made otherwise: {differences}. Choose another "
-            "output folder, or compute everything anew with --force."
+            f"The output folder {shown(output)!r} holds results that were made otherwise: {differences}. Choose "
+            "another output folder, or compute everything anew with --force."
+        )
+
+
+def require_same_settings(output: RunFolder, files: RunFiles, fingerprint: str) -> None:
+    """OutputError if the folder holds the description of a run with other settings now."""
+    now = read_description(output, files)
+    if now is None or now.fingerprint != fingerprint:
+        raise OutputError(
+            f"Another run began to work on {shown(output)!r} with other settings, so that this one stopped. Give each "
+            "an output folder of its own."
         )
 
 

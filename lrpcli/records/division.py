@@ -7,9 +7,10 @@ from pathlib import Path
 
 from lrpcli.errors import OutputError
 from lrpcli.records.description import RunFiles
-from lrpcli.records.folder import FOLDER, names_in, open_regular
+from lrpcli.records.folder import FOLDER, RunFolder, names_in, open_regular, shown
 from lrpcli.records.journal import RunLine, open_journal
 from lrpcli.records.json_values import as_fields
+from lrpcli.remote import Remote
 
 ENDED = "ended"
 """The type of a journal's line that says that all images of a shard have ended."""
@@ -20,7 +21,7 @@ _LAST_WORDS = 1 << 10
 """Bytes at the end of a journal that hold its last line, if that says that a shard has ended."""
 
 
-def journals_to_read(output: Path, files: RunFiles, own: str, division: str) -> list[str] | None:
+def journals_to_read(output: RunFolder, files: RunFiles, own: str, division: str) -> list[str] | None:
     """The journals that hold lines about the images of a shard: its own where no other can, or None for all.
 
     `division` names the list of images and the number of shards. It is written down as a file without content before
@@ -28,7 +29,7 @@ def journals_to_read(output: Path, files: RunFiles, own: str, division: str) -> 
     """
     mark, count = f"{files.journals}.divided-", own.rpartition("-of-")[2]
     try:
-        before = names_in(output, FOLDER) if (output / FOLDER).is_dir() else []
+        before = _remembered(output)
         known = any(name.startswith(mark) for name in before)
         if not known and files.journals_in(output):  # of a version that wrote no division down, or of a single process
             _touch(output, mark + _OTHERS)
@@ -41,17 +42,26 @@ def journals_to_read(output: Path, files: RunFiles, own: str, division: str) -> 
     return [own] if divisions == [mark + division] and same_count else None
 
 
-def note_division(output: Path, files: RunFiles, division: str) -> None:
+def note_division(output: RunFolder, files: RunFiles, division: str) -> None:
     """Writes a division down. OutputError if that is not possible."""
     try:
         _touch(output, f"{files.journals}.divided-{division}")
     except OSError as error:
         raise OutputError(
-            f"The output folder {os.fspath(output)!r} cannot be written: {error.strerror or error}. Name another."
+            f"The output folder {shown(output)!r} cannot be written: {error.strerror or error}. Name another."
         ) from error
 
 
-def _touch(output: Path, name: str) -> None:
+def _remembered(output: RunFolder) -> list[str]:
+    with suppress(FileNotFoundError):
+        return names_in(output, FOLDER)
+    return []
+
+
+def _touch(output: RunFolder, name: str) -> None:
+    if isinstance(output, Remote):
+        output.put({f"{FOLDER}/{name}": b""})
+        return
     os.close(open_regular(output, FOLDER, name, os.O_WRONLY | os.O_CREAT))
 
 
@@ -67,8 +77,8 @@ def ended_images(output: Path, files: RunFiles, run: str, images: int) -> int:
 def _ended(output: Path, journal: str, run: str) -> RunLine | None:
     """The run line of a shard that has ended."""
     with open_journal(output, journal) as file:
-        size = file.seek(0, os.SEEK_END)
-        last = os.pread(file.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS)).splitlines(keepends=True)[-1:]
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+        last = file.read().splitlines(keepends=True)[-1:]
     with suppress(ValueError, RecursionError):
         fields = as_fields(json.loads(last[0] if last else b""))
         if fields.get("type") == ENDED and fields.get("run") == run:

@@ -1,17 +1,21 @@
-"""Files below an output folder, opened without following links that somebody may have laid there."""
+"""Files below an output folder, or a URL. On a disk no links are followed that somebody may have laid there."""
 
 import contextlib
 import errno
 import os
+import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lrpcli.paths import kind_of
+from lrpcli.paths import kind_of, local_path
+from lrpcli.remote import Remote
 
 FOLDER = ".lrp"
 """Where an output folder holds what a run remembers."""
+RunFolder = Path | Remote
+"""The output folder of a run: on a disk, or what lies below a URL."""
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -64,8 +68,37 @@ def _entered(folder: int, name: str, *, make: bool) -> int:
     return _entered(folder, name, make=False)
 
 
-def names_in(root: Path, inner: str = "") -> list[str]:
-    """What lies in a folder, sorted by bytes; OSError if it cannot be listed."""
+def run_folder(text: str) -> RunFolder:
+    """The output folder that a text names; file:///out is the folder /out. UsageError for a URL that cannot be used."""
+    path = local_path(text)
+    return Remote(text) if path is None else Path(path)
+
+
+def shown(root: RunFolder, path: str = "") -> str:
+    """An output folder, or a file in it, for people: its path or URL."""
+    return root.url_of(path) if isinstance(root, Remote) else os.fspath(root / path)
+
+
+def read_file(root: RunFolder, path: str) -> bytes:
+    """The content of the file at a path below an output folder. OSError as of open_regular."""
+    if isinstance(root, Remote):
+        return root.read(path)
+    inner, name = posixpath.split(path)
+    with os.fdopen(open_regular(root, inner, name, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def is_file(root: RunFolder, path: str) -> bool:
+    """Whether there is a file at a path below an output folder; below a URL, when its folder was listed last."""
+    if isinstance(root, Remote):
+        return root.entry(path) is not None
+    return os.path.isfile(os.path.join(root, path))  # noqa: PTH113, PTH118
+
+
+def names_in(root: RunFolder, inner: str = "") -> list[str]:
+    """What lies in a folder, sorted by bytes; OSError if it cannot be listed. A URL without objects is empty."""
+    if isinstance(root, Remote):  # the names of results, which may be many, are asked for again one by one
+        return sorted(root.list(inner) if inner else root.listing(), key=os.fsencode)
     with opened_folder(root, inner) as folder:
         readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:

@@ -1,6 +1,5 @@
 """What one process hands another that works on a part of its images: what is known of them, what tries became."""
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from lrpcli.errors import StoppedError
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.index import Selection
 from lrpcli.records.journal import (
     ALONE,
@@ -41,7 +41,7 @@ class Handed:
         """The journals that are looked into, None for all."""
         return None if self.lines is None else sorted({*self.lines.places, own})
 
-    def read(self, output: Path, journal: str, own: str, run: str) -> Iterator[Line]:
+    def read(self, output: RunFolder, journal: str, own: str, run: str) -> Iterator[Line]:
         """The lines of a journal."""
         if self.lines is None:
             return read_lines(output, journal, run)
@@ -82,12 +82,12 @@ class Attempts:
         self.accused |= {self._alone} - {""}
         self._moved, self._alone = False, ""
 
-    def require_hope(self, output: Path) -> None:
+    def require_hope(self, output: RunFolder) -> None:
         """StoppedError if going on would only kill the next process."""
         self._close()
         if self.count and self._vain >= HOPELESS:
             raise StoppedError(
-                f"{self._vain} processes in a row died over the same images of {os.fspath(output)!r} ({self.own}), "
+                f"{self._vain} processes in a row died over the same images of {shown(output)!r} ({self.own}), "
                 "though each image survives alone. They may need more memory than there is: choose a smaller "
                 "--batch-size or fewer --workers."
             )

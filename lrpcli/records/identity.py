@@ -8,8 +8,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from lrpcli.paths import STDIN, is_stream
+from lrpcli.errors import LrpError
+from lrpcli.paths import STDIN, is_stream, is_url, shown_url
 from lrpcli.records.json_values import Fields, json_path
+from lrpcli.remote import object_at
 
 SAME, CHANGED, OTHER, UNKNOWN = range(4)
 """What an input is to one of an earlier run: the same, other content at the same path, another one, or it depends."""
@@ -19,17 +21,23 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class FileState:
-    """Absolute path, size in bytes and time of change in nanoseconds: a file with the same three is the same."""
+    """Absolute path, size in bytes and time of change in nanoseconds: a file with the same three is the same.
+
+    An object at a URL has a `version` in place of the time, such as its ETag; an empty one says nothing.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    version: str | None = None
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
         """The state of a file; None where there is none, and for a stream, which a file may be called like."""
         if is_stream(path):
             return None
+        if is_url(path):
+            return cls._of_object(path)
         try:
             state = os.stat(path)  # noqa: PTH116 - a Path costs more, and there may be millions
         except (OSError, ValueError):
@@ -41,11 +49,23 @@ class FileState:
         """The state in a journal's line; None where it holds none."""
         if fields.get("size") is None:
             return None
-        return cls(recorded_path(fields), fields.whole("size"), fields.whole("mtime_ns"))
+        version = None if fields.get("version") is None else fields.text("version")
+        return cls(recorded_path(fields), fields.whole("size"), fields.whole("mtime_ns"), version)
 
     def as_json(self) -> dict[str, object]:
-        """A path and two whole numbers."""
-        return {"path": json_path(self.path), "size": self.size, "mtime_ns": self.mtime_ns}
+        """A path and two whole numbers; of an object its version too."""
+        values: dict[str, object] = {"path": json_path(self.path), "size": self.size, "mtime_ns": self.mtime_ns}
+        return values if self.version is None else {**values, "version": self.version}
+
+    @classmethod
+    def _of_object(cls, url: str) -> "FileState | None":
+        """By the listing of its folder, which is older than the content that is read afterwards."""
+        try:
+            remote, key = object_at(url)
+            entry = remote.entry(key)
+        except (OSError, LrpError):
+            return None
+        return None if entry is None else cls(url, entry.size, 0, entry.version)
 
 
 class Content(NamedTuple):
@@ -65,7 +85,7 @@ def compare(fields: Fields, path: str, content: Content | None = None) -> int:
     is damaged.
     """
     known, state, recorded = FileState.from_json(fields), FileState.of(path), fields.get("content")
-    if state is not None and state == known:
+    if state is not None and state == known and state.version != "":
         return SAME
     if state is None and not is_stream(path):  # whatever it was, it is gone
         return CHANGED
@@ -101,9 +121,12 @@ def recorded_path(fields: Fields) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path from the root, without "." and ".."; standard input stays "-". Links in it stay, but before a ".."."""
-    if path == STDIN:
-        return path
+    """A path from the root, without "." and ".."; standard input stays "-". Links in it stay, but before a "..".
+
+    Of a URL, what is shown of it.
+    """
+    if path == STDIN or is_url(path):
+        return shown_url(path)
     folder, name = os.path.split(path)
     try:
         return os.path.join(_folder(os.getcwd(), folder), name)  # noqa: PTH109, PTH118
@@ -134,7 +157,9 @@ def hash_bytes(data: bytes) -> str:
 
 
 def read_content(path: str) -> Content | None:
-    """The content of a file; None if it is no regular file, or cannot be read."""
+    """The content of a file; None if it is no regular file, or cannot be read, as objects at URLs cannot be here."""
+    if is_url(path):
+        return None
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             return None

@@ -7,14 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrpcli.records.description import RunFiles
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import RunFolder
 from lrpcli.records.journal import (
     ALONE,
     CLASHED,
@@ -30,7 +29,7 @@ from lrpcli.records.journal import (
     parse_line,
     picked_lines,
     read_lines,
-    unusable,
+    unreadable,
 )
 
 _CRASHED = CLASHED + 1
@@ -74,7 +73,7 @@ class Selection:
 
     places: Mapping[str, NDArray[np.uint64]]
 
-    def lines(self, output: Path, run: str | None) -> "Callable[[str], Iterator[Line]]":
+    def lines(self, output: RunFolder, run: str | None) -> "Callable[[str], Iterator[Line]]":
         """What gives the lines of a journal; see read_lines."""
         return lambda journal: picked_lines(output, journal, run, self.places[journal].tolist())
 
@@ -91,7 +90,7 @@ class Index:
 
     def __init__(
         self,
-        output: Path,
+        output: RunFolder,
         files: RunFiles,
         run: str | None,
         *,
@@ -239,7 +238,7 @@ class Index:
 class _Files:
     """Lines of journals by position, with few journals open at a time."""
 
-    def __init__(self, output: Path, journals: list[str]) -> None:
+    def __init__(self, output: RunFolder, journals: list[str]) -> None:
         self._output, self._journals = output, journals
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
 
@@ -255,7 +254,7 @@ class _Files:
             self._open[number].seek(position)
             return self._open[number].readline()
         except OSError as error:
-            raise unusable("read", error, self._output / FOLDER / name) from error
+            raise unreadable(error, self._output, name) from error
 
     def close(self) -> None:
         """Closes what is open; a line that is asked for later opens its journal again."""

@@ -4,16 +4,19 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from lrpcli.errors import OutputError, UsageError
 from lrpcli.records import record
-from lrpcli.records.folder import FOLDER, open_regular
+from lrpcli.records.folder import FOLDER, RunFolder, open_regular, opened_folder, shown
 from lrpcli.records.json_values import Fields, JsonObject, as_fields, as_number, as_whole, json_line
+from lrpcli.records.segments import PieceJournal, busy, folder_of, open_pieces, pieces_of
 from lrpcli.records.store import translate_os_error
+from lrpcli.remote import Remote
 
 START, ALONE, DROPPED, FAILED, OK, SKIPPED, RUN, OUTDATED, CLASHED = range(9)
 """What a line says: begun, begun with nothing else under way, given up, failed, finished, found finished, a new run,
@@ -85,8 +88,10 @@ class Journal:
                     "its own --shard i/n."
                 )
             self._end_torn_line()
+            if alone:
+                self._take_in_pieces(output, name)
         except OSError as error:
-            raise unusable("written", error, self.path) from error
+            raise unwritable(error, self.path) from error
 
     def _require_one_name(self) -> None:
         """What is written into a file with several names is in all of them: in copies made of hard links, say."""
@@ -104,6 +109,18 @@ class Journal:
         if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
             self._file.write(b"\n")
 
+    def _take_in_pieces(self, output: Path, name: str) -> None:
+        """Adds what runs wrote in pieces where this folder was copied from. After a kill, some lines stand twice."""
+        names = pieces_of(output, name)
+        if not names:
+            return
+        with open_pieces(output, name) as pieces:
+            pieces.seek(self._file.seek(0, os.SEEK_END))
+            self._file.write(pieces.read())
+        with opened_folder(output, folder_of(name)) as folder:
+            for piece in names:
+                os.unlink(piece, dir_fd=folder)
+
     def append(self, values: JsonObject) -> None:
         """Writes one line."""
         line = json_line(values).encode("utf-8", "backslashreplace") + b"\n"
@@ -115,9 +132,12 @@ class Journal:
             raise OutputError(f"The journal {os.fspath(self.path)!r} cannot be written: the disk is full. Free some "
                               "space, then run the same command again.")  # fmt: skip
 
-    def lock(self) -> int:
-        """A descriptor that keeps the journal's lock until it is closed, also when the journal is."""
-        return os.dup(self._file.fileno())
+    def keep_lock(self, held: ExitStack) -> None:
+        """Keeps the journal's lock until `held` is closed, also when the journal is."""
+        held.callback(os.close, os.dup(self._file.fileno()))
+
+    def check_first(self, check: Callable[[], None]) -> None:
+        """Who holds the lock need not check whether others are at work."""
 
     def close(self) -> None:
         """Lets go of the file and its lock."""
@@ -128,6 +148,11 @@ class Journal:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def own_journal(output: RunFolder, name: str) -> Journal | PieceJournal:
+    """The journal that a run writes; below a URL in pieces, and then others may write it too."""
+    return PieceJournal(output, name) if isinstance(output, Remote) else Journal(output, name, alone=True)
 
 
 def locked(descriptor: int) -> bool:
@@ -150,35 +175,50 @@ def _locked_soon(descriptor: int) -> bool:
     return locked(descriptor)
 
 
-def is_idle(output: Path, name: str) -> bool:
-    """Whether no run holds a journal."""
+def is_idle(output: RunFolder, name: str) -> bool:
+    """Whether no run holds a journal; below a URL, whether none has written to it just now."""
+    if isinstance(output, Remote):
+        with suppress(OSError):
+            return not busy(output, name)
+        return False
     try:
-        with open_journal(output, name) as file:
+        with os.fdopen(open_regular(output, FOLDER, name, os.O_RDONLY), "rb") as file:
             return locked(file.fileno())
-    except OutputError:
+    except FileNotFoundError:
+        return bool(pieces_of(output, name))  # copied from a URL, and nobody has gone on with it here
+    except OSError:
         return False
 
 
-def open_journal(output: Path, name: str) -> BinaryIO:
+def open_journal(output: RunFolder, name: str) -> BinaryIO:
     """A journal to be read. OutputError if it cannot be."""
     try:
+        if isinstance(output, Remote) or pieces_of(output, name):
+            return open_pieces(output, name)
         return os.fdopen(open_regular(output, FOLDER, name, os.O_RDONLY), "rb")
     except OSError as error:
-        raise unusable("read", error, output / FOLDER / name) from error
+        raise unreadable(error, output, name) from error
 
 
-def unusable(what: str, error: OSError, path: Path) -> OutputError:
-    """The error for an OSError with a journal: whatever it is, nothing can be done in this output folder."""
+def unreadable(error: OSError, output: RunFolder, name: str) -> OutputError:
+    """The error for an OSError while reading a journal."""
+    return _unusable("read", error, shown(output, f"{FOLDER}/{name}"))
+
+
+def unwritable(error: OSError, path: Path) -> OutputError:
+    """The error for an OSError while opening a journal to be written."""
     translated = translate_os_error(error, path)
-    if what == "written" and isinstance(translated, OutputError):
-        return translated
+    return translated if isinstance(translated, OutputError) else _unusable("written", error, os.fspath(path))
+
+
+def _unusable(what: str, error: OSError, path: str) -> OutputError:
+    """Whatever it is, nothing can be done in this output folder."""
     return OutputError(
-        f"The journal {os.fspath(path)!r} cannot be {what}: {error.strerror or error}. Mend that, or choose another "
-        "output folder."
+        f"The journal {path!r} cannot be {what}: {error.strerror or error}. Mend that, or choose another output folder."
     )
 
 
-def read_lines(output: Path, name: str, run: str | None = None, start: int = 0) -> Iterator[Line]:
+def read_lines(output: RunFolder, name: str, run: str | None = None, start: int = 0) -> Iterator[Line]:
     """The lines of a journal from a position on; torn ones are passed over. OutputError if it cannot be read.
 
     Of another `run`, what it finished is OUTDATED, and what failed or was skipped does not count.
@@ -188,10 +228,10 @@ def read_lines(output: Path, name: str, run: str | None = None, start: int = 0) 
             file.seek(start)
             yield from _lines(file, run, start)
     except OSError as error:
-        raise unusable("read", error, output / FOLDER / name) from error
+        raise unreadable(error, output, name) from error
 
 
-def picked_lines(output: Path, name: str, run: str | None, positions: Iterable[int]) -> Iterator[Line]:
+def picked_lines(output: RunFolder, name: str, run: str | None, positions: Iterable[int]) -> Iterator[Line]:
     """The lines of a journal that begin at these positions, see read_lines."""
     try:
         with open_journal(output, name) as file:
@@ -201,7 +241,7 @@ def picked_lines(output: Path, name: str, run: str | None, positions: Iterable[i
                 if line is not None:
                     yield line
     except OSError as error:
-        raise unusable("read", error, output / FOLDER / name) from error
+        raise unreadable(error, output, name) from error
 
 
 def _lines(file: BinaryIO, run: str | None, position: int) -> Iterator[Line]:

@@ -6,20 +6,21 @@ import weakref
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrpcli.errors import MissingMap, UsageError
+from lrpcli.paths import is_url
 from lrpcli.records.description import EXPLAIN_FILES, read_description
 from lrpcli.records.explained import Explained, ExplainedClass
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, RunFolder, run_folder, shown
 from lrpcli.records.identity import absolute, recorded_path
 from lrpcli.records.index import Index, Known, identity
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
 from lrpcli.records.map_values import read_values
 from lrpcli.records.record import Record
+from lrpcli.remote import Remote
 
 MAP, SUFFIX = "map", ".npy"
 SHOWN = 5
@@ -44,8 +45,9 @@ class Maps(Mapping[str, NDArray[np.float32]]):
     """
 
     def __init__(self, output: str | os.PathLike[str]) -> None:
-        self.output = Path(os.path.abspath(os.fsdecode(output)))  # noqa: PTH100 - links in it stay
-        self._folder = os.fspath(self.output)
+        text = os.fsdecode(output)
+        self._given, self.output = text, run_folder(text if is_url(text) else os.path.abspath(text))  # noqa: PTH100 - links in it stay
+        self._folder = shown(self.output)
         self._lock, self._process = threading.Lock(), os.getpid()
         self._length: int | None = None
         paths, names = array("Q"), array("Q")
@@ -63,7 +65,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, key: str | os.PathLike[str]) -> Map:
         one = self._one(key)
-        stored = one.outputs.stored(self._folder, MAP)
+        stored = one.outputs.stored(self.output if isinstance(self.output, Remote) else self._folder, MAP)
         return read_values(stored.read(), stored.shown)
 
     def __contains__(self, key: object) -> bool:
@@ -158,7 +160,7 @@ class Maps(Mapping[str, NDArray[np.float32]]):
         self.close()
 
     def __reduce__(self) -> tuple[type["Maps"], tuple[str]]:
-        return type(self), (self._folder,)
+        return type(self), (self._given if isinstance(self.output, Remote) else self._folder,)
 
     def __repr__(self) -> str:
         return f"open_maps({self._folder!r})"
@@ -182,11 +184,11 @@ def open_maps(output: str | os.PathLike[str]) -> Maps:
     return Maps(output)
 
 
-def _fingerprint(output: Path) -> str | None:
+def _fingerprint(output: RunFolder) -> str | None:
     """Of the run whose results count. UsageError for a folder without maps."""
     if not EXPLAIN_FILES.journals_in(output):
         raise UsageError(
-            f"{os.fspath(output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder with its "
+            f"{shown(output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder with its "
             "results."
         )
     description = read_description(output, EXPLAIN_FILES)
@@ -194,9 +196,7 @@ def _fingerprint(output: Path) -> str | None:
     saved = settings.get("save") if isinstance(settings, dict) else None
     if isinstance(saved, list) and MAP not in saved:
         kinds = ",".join(map(str, saved)) or "none"
-        raise UsageError(
-            f"{os.fspath(output)!r} holds no maps: it was made with --save {kinds}. Ask for map there, too."
-        )
+        raise UsageError(f"{shown(output)!r} holds no maps: it was made with --save {kinds}. Ask for map there, too.")
     return None if description is None else description.fingerprint
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from lrpcli.errors import ImageError
-from lrpcli.records.folder import FOLDER, open_regular
+from lrpcli.records.folder import FOLDER, RunFolder, open_regular, read_file, shown
 from lrpcli.records.json_values import Fields, as_whole, json_path
+from lrpcli.remote import Remote
 
 BLOCK = 512
 """Bytes that a tar counts in: a header has one, or several where the name is long, and a content is filled up to it."""
@@ -130,12 +131,17 @@ class Packed:
         return cls(tar, key, places)
 
 
-def tar_size(output: Path, tar: str) -> tuple[int, bool] | None:
+def tar_size(output: RunFolder, tar: str) -> tuple[int, bool] | None:
     """The bytes of a tar shard, and whether it is whole: it has its name. None where it is gone."""
     name = TarName.of(tar)
     if name is None:
         return None
     for path, whole in ((name.name, True), (posixpath.join(FOLDER, name.open_name), False)):
+        if isinstance(output, Remote):
+            entry = output.entry(path)
+            if entry is not None:
+                return entry.size, whole
+            continue
         with contextlib.suppress(OSError):
             status = os.stat(os.path.join(output, path), follow_symlinks=False)  # noqa: PTH116, PTH118
             if stat.S_ISREG(status.st_mode):
@@ -162,7 +168,7 @@ def _opened(output: Path, name: TarName) -> Iterator[int]:
 class StoredFile:
     """One file of an image, wherever it is: at a path below an output folder, or a member of a tar there."""
 
-    output: str
+    output: str | Remote
     path: str
     tar: str = ""
     member: str = ""
@@ -172,12 +178,19 @@ class StoredFile:
     @property
     def shown(self) -> str:
         """Its path for people; that of a member begins with the tar's."""
-        return os.path.join(self.output, self.tar, self.member) if self.tar else os.path.join(self.output, self.path)  # noqa: PTH118
+        return self._shown(os.path.join(self.tar, self.member) if self.tar else self.path)  # noqa: PTH118
 
     @property
     def container(self) -> str:
         """The path of the file on the disk that holds it."""
-        return os.path.join(self.output, self.tar or self.path)  # noqa: PTH118
+        return self._shown(self.tar or self.path)
+
+    def _shown(self, path: str) -> str:
+        return os.path.join(self.output, path) if isinstance(self.output, str) else shown(self.output, path)  # noqa: PTH118
+
+    @property
+    def _folder(self) -> RunFolder:
+        return Path(self.output) if isinstance(self.output, str) else self.output
 
     def read(self) -> bytes:
         """Its content. ImageError of kind io if it is gone, was replaced or cannot be read."""
@@ -187,20 +200,25 @@ class StoredFile:
             raise ImageError("io", f"The file {self.shown!r} cannot be read: {error.strerror or error}.") from error
 
     def _of_file(self) -> bytes:
-        folder, name = posixpath.split(self.path)
-        with os.fdopen(open_regular(Path(self.output), folder, name, os.O_RDONLY), "rb") as file:
-            return file.read()
+        return read_file(self._folder, self.path)
 
     def _of_tar(self) -> bytes:
         name = TarName.of(self.tar)
         if name is None:
             raise OSError(f"{self.tar!r} is not a tar shard")
         header = member_header(self.member, self.size)
-        with _opened(Path(self.output), name) as descriptor:
-            data = _read_at(descriptor, self.offset - len(header), len(header) + self.size)
+        data = _read_of_tar(self._folder, name, self.offset - len(header), len(header) + self.size)
         if len(data) != len(header) + self.size or not data.startswith(header):
             raise OSError("the tar holds something else there, so that it was changed or replaced")
         return data[len(header) :]
+
+
+def _read_of_tar(output: RunFolder, name: TarName, place: int, count: int) -> bytes:
+    if isinstance(output, Remote):
+        path = name.name if output.entry(name.name) else posixpath.join(FOLDER, name.open_name)
+        return output.read(path, place, count) if place >= 0 else b""
+    with _opened(output, name) as descriptor:
+        return _read_at(descriptor, place, count)
 
 
 def _read_at(descriptor: int, place: int, count: int) -> bytes:

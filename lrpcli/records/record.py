@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from lrpcli.errors import ImageError
-from lrpcli.records.folder import leads_inside
+from lrpcli.records.folder import RunFolder, is_file, leads_inside
 from lrpcli.records.identity import FileState, recorded_content
 from lrpcli.records.json_values import Fields, json_path, path_from_json
 from lrpcli.records.packed import Packed, StoredFile, tar_size
+from lrpcli.remote import Remote
 
 FORMAT = 1
 """Of records and journals: raised when older ones can no longer be read as they are."""
@@ -55,20 +55,19 @@ class Outputs:
         paths = {kind: os.path.join(tar, self.packed.member(path)) for kind, path in self.paths.items()}  # noqa: PTH118
         return Outputs(paths, replace(self.packed, tar=tar))
 
-    def stored(self, folder: str, kind: str) -> StoredFile:
+    def stored(self, folder: str | Remote, kind: str) -> StoredFile:
         """The file of a kind in an output folder."""
         path, packed = self.paths[kind], self.packed
         if packed is None:
             return StoredFile(folder, path)
         return StoredFile(folder, path, packed.tar, packed.member(path), *packed.places[kind])
 
-    def exist_in(self, folder: Path) -> bool:
+    def exist_in(self, folder: RunFolder) -> bool:
         """Whether all of them are there, and files, or in a tar that reaches so far."""
         if self.packed is not None:
             tar = tar_size(folder, self.packed.tar)
             return tar is not None and self.packed.end <= tar[0]
-        place = os.fspath(folder)
-        return all(os.path.isfile(os.path.join(place, path)) for path in self.paths.values())  # noqa: PTH113, PTH118
+        return all(is_file(folder, path) for path in self.paths.values())
 
     @property
     def first(self) -> str | None:

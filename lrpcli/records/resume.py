@@ -1,27 +1,27 @@
 """How far the images of an output folder are, by its journals: what is finished, what is suspect, what to write."""
 
-import os
 import posixpath
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Generic
 
 from lrpcli.errors import ImageError, LrpError
-from lrpcli.records.description import RunFiles
+from lrpcli.records.description import RunFiles, require_same_settings
 from lrpcli.records.division import ENDED as ENDED_SHARD
 from lrpcli.records.division import journals_to_read
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, RunFolder
 from lrpcli.records.handed import Attempts, Handed
 from lrpcli.records.identity import CHANGED, OTHER, SAME, UNKNOWN, Content, FileState, compare, recorded_path
 from lrpcli.records.index import Index, Known
-from lrpcli.records.journal import FAILED, OK, UNFINISHED, Journal, Line, RunLine, is_idle
+from lrpcli.records.journal import FAILED, OK, UNFINISHED, Line, RunLine, is_idle, own_journal
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import CLASH, SKIPPED, R, Record
+from lrpcli.records.segments import forget
 from lrpcli.records.store import remove_leftovers
 from lrpcli.records.tars import Tars
+from lrpcli.remote import Remote
 
 BEGUN = 2
 """An image that was under way when so many runs in a row were killed is a suspect."""
@@ -49,7 +49,7 @@ class Resume(Generic[R]):
 
     def __init__(
         self,
-        output: Path,
+        output: RunFolder,
         files: RunFiles,
         kind: type[R],
         run: str,
@@ -70,7 +70,8 @@ class Resume(Generic[R]):
         journals = None if division is None else journals_to_read(output, files, own, division)
         self._stuck: set[str] = set()
         """Images that are to be done again, but whose results lie in tars."""
-        self._journal = Journal(output, own, alone=True)
+        forget(output)
+        self._journal = own_journal(output, own)
         try:
             self.tars = Tars(output)
             """The tar shards of the folder, as the journals tell."""
@@ -255,9 +256,13 @@ class Resume(Generic[R]):
     def _write_done(self, record: Record, state: FileState | None) -> None:
         self._append({**record.as_json(), "type": "done", **(state.as_json() if state else {})})
 
+    def require_own_settings(self) -> None:
+        """Has the run end once another with other settings begins in this folder, where nothing keeps it from that."""
+        self._journal.check_first(lambda: require_same_settings(self.output, self.files, self.run))
+
     def keep_lock(self, held: ExitStack) -> None:
         """Lets no other run work on this shard until `held` is closed, also when this one has ended."""
-        held.callback(os.close, self._journal.lock())
+        self._journal.keep_lock(held)
 
     def _append(self, values: dict[str, object]) -> None:
         self._journal.append({**values, "run": self.run, "time": round(time.time(), 3)})
@@ -274,11 +279,13 @@ class Resume(Generic[R]):
         self._journal.close()
 
 
-def clean_up(output: Path, files: RunFiles, index: Index, own: str, folders: set[str]) -> None:
+def clean_up(output: RunFolder, files: RunFiles, index: Index, own: str, folders: set[str]) -> None:
     """Removes temporary files of killed runs, which lie beside the results of what was under way.
 
     Those of the journal `own` also lie in `folders`, by their paths below the output folder.
     """
+    if isinstance(output, Remote):  # what is whole or not there leaves none
+        return
     places = {own: set(folders)}
     for journal, name in index.unfinished() if files.named else ():
         places.setdefault(journal, set()).add(posixpath.dirname(name))

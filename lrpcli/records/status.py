@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from lrpcli.errors import UsageError
 from lrpcli.records.description import COMPARE_FILES, EVALUATE_FILES, EXPLAIN_FILES, RunFiles, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, RunFolder, shown
 from lrpcli.records.index import Index, identity
 from lrpcli.records.journal import (
     CLASHED,
@@ -34,7 +33,9 @@ from lrpcli.records.journal import (
 from lrpcli.records.json_values import Fields
 from lrpcli.records.packed import padding, tar_size
 from lrpcli.records.record import CLASH, Outputs, Record
+from lrpcli.records.segments import forget
 from lrpcli.records.tars import Tars
+from lrpcli.remote import Remote
 
 BLOCK = 512
 """Bytes of the blocks that a file's status counts."""
@@ -162,8 +163,9 @@ class StatusReader:
     UsageError if nothing ever was, OutputError if a journal cannot be read.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: RunFolder) -> None:
         self.output = output
+        forget(output)
         self._tars = Tars(output).present
         self.files, self._index, self._shards = self._read_any() or _none(output)
         read_description(output, self.files)
@@ -218,6 +220,8 @@ class StatusReader:
 
     def follow(self) -> bool:
         """Takes in what was written since; False where a run began or a tar got its name: read all again."""
+        if isinstance(self.output, Remote):  # pieces of several runs may come to lie between each other
+            return False
         if self.files.journals_in(self.output) != self._index.journals or Tars(self.output).present != self._tars:
             return False
         for name, shard in self._own.items():
@@ -259,15 +263,15 @@ class StatusReader:
         self.close()
 
 
-def read_status(output: Path) -> Status:
+def read_status(output: RunFolder) -> Status:
     """The status of a folder as it is now; errors as those of StatusReader."""
     with StatusReader(output) as reader:
         return reader.status
 
 
-def _none(output: Path) -> "tuple[RunFiles, Index, dict[str, _Shard]]":
+def _none(output: RunFolder) -> "tuple[RunFiles, Index, dict[str, _Shard]]":
     raise UsageError(
-        f"{str(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained, evaluated "
+        f"{shown(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained, evaluated "
         "or compared into it."
     )
 
@@ -292,7 +296,7 @@ def _failed(line: Line | None) -> Iterator[FailedImage]:
             yield FailedImage(record.input, _kind(line), "" if record.failure is None else record.failure.message)
 
 
-def _size(fields: Fields, output: Path) -> int | None:
+def _size(fields: Fields, output: RunFolder) -> int | None:
     """Bytes on disk of the files of an image, None if one is gone; a record without files needs none."""
     try:
         if fields.get("outputs") is None:
@@ -302,7 +306,7 @@ def _size(fields: Fields, output: Path) -> int | None:
         return None
 
 
-def _in_open_tar(fields: Fields, output: Path) -> bool:
+def _in_open_tar(fields: Fields, output: RunFolder) -> bool:
     """Whether the files of an image, which are there, lie in a tar that has not got its name yet."""
     if fields.get("pack") is None:
         return False
@@ -310,13 +314,22 @@ def _in_open_tar(fields: Fields, output: Path) -> bool:
     return any(found is not None and not found[1] for found in (tar_size(output, tar) for tar in tars))
 
 
-def _size_of(outputs: Outputs, output: Path) -> int:
+def _size_of(outputs: Outputs, output: RunFolder) -> int:
     """Bytes on disk; OSError if a file is gone, ValueError if it is none."""
     if outputs.packed is not None:
         if not outputs.exist_in(output):
             raise ValueError(f"{outputs.packed.tar!r} is gone or too short")
         return sum(BLOCK + size + len(padding(size)) for _, size in outputs.packed.places.values())
+    if isinstance(output, Remote):
+        return sum(_bytes_of_object(output, path) for path in outputs.paths.values())
     return sum(_bytes_on_disk(os.path.join(output, path)) for path in outputs.paths.values())  # noqa: PTH118
+
+
+def _bytes_of_object(output: Remote, path: str) -> int:
+    entry = output.entry(path)
+    if entry is None:
+        raise FileNotFoundError(path)
+    return entry.size
 
 
 def _bytes_on_disk(path: str) -> int:

@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lrpcli.errors import ImageError, OutputError, UsageError
 from lrpcli.paths import kind_of
-from lrpcli.records.folder import names_in, opened_folder
+from lrpcli.records.folder import RunFolder, names_in, opened_folder
+from lrpcli.remote import Remote
 
 OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}
 """Failures that come from one file's name or place; any other means that nothing can be written there."""
@@ -44,6 +45,18 @@ def write_whole(path: Path, data: bytes, owner: str = "0", root: Path | None = N
             _write_whole(folder, path.name, data, TEMPORARY.format(owner=owner, unique=secrets.token_hex(8)))
     except OSError as error:
         raise translate_os_error(error, path) from error
+
+
+def put_whole(root: RunFolder, files: Mapping[str, bytes], owner: str = "0") -> None:
+    """Writes files at paths below an output folder, each whole or not at all; errors as those of write_whole."""
+    if not isinstance(root, Remote):
+        for path, data in files.items():
+            write_whole(root / path, data, owner, root)
+        return
+    try:
+        root.put(files)
+    except OSError as error:
+        raise translate_remote_error(error, root.url_of(next(iter(files)) if len(files) == 1 else "")) from error
 
 
 def _write_whole(folder: int, name: str, data: bytes, temporary: str) -> None:
@@ -106,6 +119,17 @@ def translate_os_error(error: OSError, path: Path) -> ImageError | OutputError:
     advice = ADVICE.get(error.errno, "Name an output folder that can be made and written to")
     return OutputError(
         f"The output file {os.fspath(path)!r} cannot be written: {reason}. {advice}, then run the same command again."
+    )
+
+
+def translate_remote_error(error: OSError, url: str) -> ImageError | OutputError:
+    """The error of this package for an OSError while writing to a URL."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENAMETOOLONG:
+        return ImageError("io", f"The output {url!r} cannot be written: {reason}.")
+    return OutputError(
+        f"The output {url!r} cannot be written: {reason}. See that its bucket is there and may be written to, then run "
+        "the same command again."
     )
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple, Protocol
 
+from lrpcli.records.folder import RunFolder
 from lrpcli.records.record import R
-from lrpcli.records.store import write_whole
+from lrpcli.records.store import put_whole
 from lrpcli.records.tars import Tars
 
 TABLE = {None: "lrpcli.records.stores:FileStore", "tar": "lrpcli.records.tar_store:TarStore"}
 """Value of --pack -> "module:class" of a Store that is made of a Place."""
+OBJECTS = "lrpcli.records.stores:ObjectStore"
+"""The same where the output folder is a URL."""
 
 
 class NewFile(NamedTuple):
@@ -31,9 +34,15 @@ class Place:
     Temporary files have the shard in their names.
     """
 
-    folder: Path
+    folder: RunFolder
     shard: str = "1-of-1"
     pack_size: float = math.inf
+
+    @property
+    def disk(self) -> Path:
+        """The folder for what goes on and on writing into a file; settings let none be packed below a URL."""
+        assert isinstance(self.folder, Path)
+        return self.folder
 
 
 class Store(Protocol):
@@ -77,16 +86,27 @@ class FileStore:
 
     def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
         """See Store; one is written after the other, as they come."""
-        folder = self.place.folder
         for file in files:
-            write_whole(Path(folder, file.path), file.content, self.place.shard, folder)
+            put_whole(self.place.folder, {file.path: file.content}, self.place.shard)
 
     def kept(self, record: R) -> AbstractContextManager[R]:
         """See Store; the files are there already."""
         return nullcontext(record)
 
 
+class ObjectStore(FileStore):
+    """Each file as an object below the URL of the output folder; see Store."""
+
+    def of_shard(self, shard: str) -> "ObjectStore":
+        """See Store."""
+        return ObjectStore(replace(self.place, shard=shard))
+
+    def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
+        """See Store; all of them on their way at once."""
+        put_whole(self.place.folder, {file.path: file.content for file in files}, self.place.shard)
+
+
 def find_store(pack: str | None, place: Place) -> Store:
     """The store for a value of --pack. ModelError if a package that it needs is missing."""
-    store: Store = resolve_name(TABLE[pack])(place)
+    store: Store = resolve_name(TABLE[pack] if pack or isinstance(place.folder, Path) else OBJECTS)(place)
     return store

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from lrpcli.errors import UsageError
 from lrpcli.records.clashes import Clashes
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained, ExplainedClass, TopClass
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, RunFolder, shown
 from lrpcli.records.index import Index
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
 from lrpcli.records.json_values import json_path
 from lrpcli.records.record import PRINTED, Record
+from lrpcli.records.segments import forget
 from lrpcli.records.text import FORMULAS, for_spreadsheets, one_line
 
 Cell = str | int | float | bool | None
@@ -52,7 +52,7 @@ class Records:
     UsageError if nothing was explained into the folder, OutputError if it cannot be read.
     """
 
-    output: Path
+    output: RunFolder
     below: str | None = None
     """What paths begin with where it is not the folder as it is named here."""
     outdated: int = 0
@@ -60,15 +60,16 @@ class Records:
     damaged: int = 0
 
     def __post_init__(self) -> None:
+        forget(self.output)
         self.description = read_description(self.output, EXPLAIN_FILES)
         if not EXPLAIN_FILES.journals_in(self.output):
             raise UsageError(
-                f"{os.fspath(self.output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder "
+                f"{shown(self.output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder "
                 "with its results; lrp evaluate writes its table by itself, results.csv."
             )
 
     def __iter__(self) -> Iterator[Record]:
-        folder = os.fspath(self.output) if self.below is None else self.below
+        folder = shown(self.output) if self.below is None else self.below
         yield from (record.below(folder) for record in self.plain())
 
     def plain(self) -> Iterator[Record]:

@@ -83,7 +83,7 @@ class TarStore:
         from lrpcli.records.parquet import require_pyarrow
 
         require_pyarrow("--pack tar")
-        self.place, self.output = place, place.folder
+        self.place, self.output = place, place.disk
         self._waiting: dict[str, list[tuple[str, list[NewFile]]]] = {}
         self._tar: OpenTar | None = None
         self._next = 0

@@ -1,12 +1,10 @@
 """What journals say of the tar shards of an output folder, collected while they are read."""
 
-import os
 from contextlib import suppress
-from pathlib import Path
 
 from lrpcli.errors import OutputError
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import names_in
+from lrpcli.records.folder import RunFolder, names_in, shown
 from lrpcli.records.journal import FINISHED, Line
 from lrpcli.records.packed import TarName
 
@@ -18,7 +16,7 @@ class Tars:
     folder cannot be listed.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: RunFolder) -> None:
         self.present = [name for name in map(TarName.of, _names(output)) if name is not None]
         self.ends: dict[TarName, int] = {}
 
@@ -37,13 +35,13 @@ class Tars:
         return max((name for name in self.ends if name.shard == shard), key=lambda name: name.number, default=None)
 
 
-def _names(output: Path) -> list[str]:
+def _names(output: RunFolder) -> list[str]:
     try:
         return names_in(output)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise OutputError(
-            f"{os.fspath(output)!r} cannot be looked into: {error.strerror or error}. Mend that, or choose another "
+            f"{shown(output)!r} cannot be looked into: {error.strerror or error}. Mend that, or choose another "
             "output folder."
         ) from error

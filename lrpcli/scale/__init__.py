@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lrpcli.pipeline.run import Run
     from lrpcli.pipeline.shard import Shard
     from lrpcli.records.description import RunFiles
+    from lrpcli.records.folder import RunFolder
     from lrpcli.records.record import Record
 
 INLINE = "inline"
@@ -55,9 +56,15 @@ class EngineSettings:
         if self.engine != "ray" and self.ray_address is not None:
             raise UsageError("--ray-address goes with --engine ray. Name that, or leave it out.")
 
-    def require_rows(self, sources: "Sequence[Source]", scale: str | float = "", pack: str | None = None) -> None:
-        """UsageError for what a single process has to do: reading a stream, a scale for all images, or packing."""
-        from lrpcli.paths import is_stream
+    def require_rows(
+        self,
+        sources: "Sequence[Source]",
+        scale: str | float = "",
+        pack: str | None = None,
+        folder: "RunFolder | None" = None,
+    ) -> None:
+        """UsageError for what a single process has to do: reading a stream or URL, a scale for all images, packing."""
+        from lrpcli.paths import is_stream, is_url
 
         if self.engine == INLINE:
             return
@@ -69,6 +76,13 @@ class EngineSettings:
         if pack is not None:
             raise UsageError(
                 f"--pack {pack} has one writer for each shard, so it does not go with --engine {self.engine}. Start a "
+                "process for each shard with --shard I/N, or take --engine inline."
+            )
+        url = folder.url if folder is not None and not isinstance(folder, Path) else None
+        url = url or next((source.path for source in sources if is_url(source.path)), None)
+        if url is not None:
+            raise UsageError(
+                f"The URL {url!r} does not go with --engine {self.engine}, whose processes share a folder. Start a "
                 "process for each shard with --shard I/N, or take --engine inline."
             )
         stream = next((source.path for source in sources if is_stream(source.path)), None)
@@ -113,11 +127,18 @@ class Assignment:
     read_finished: str
     sources: "Sequence[Source]"
     shard: "Shard"
-    folder: Path
+    folder: "RunFolder"
     files: "RunFiles"
     flow: FlowSettings
     engine: EngineSettings
     warn: Callable[[str], None] = lambda text: None
+
+    @property
+    def disk(self) -> Path:
+        """The folder where others are to work in it too; see EngineSettings.require_rows."""
+        if not isinstance(self.folder, Path):
+            raise UsageError(f"The URL {self.folder.url!r} does not go with --engine {self.engine.engine}.")
+        return self.folder
 
     @property
     def share(self) -> "Sequence[Source]":

@@ -58,13 +58,13 @@ class Request:
         """Writes it down. ImageError or OutputError if that is not possible."""
         content = json.dumps(asdict(self)).encode() + b"\n"
         owner = assignment.files.owner(assignment.shard.name)
-        write_whole(assignment.folder / FOLDER / _name(assignment), content, owner, assignment.folder)
+        write_whole(assignment.disk / FOLDER / _name(assignment), content, owner, assignment.disk)
 
     @classmethod
     def read(cls, assignment: Assignment) -> "Request | None":
         """The one that was written down last; None if there is none that can be read."""
         with suppress(OSError, ValueError, RecursionError):
-            descriptor = open_regular(assignment.folder, FOLDER, _name(assignment), os.O_RDONLY)
+            descriptor = open_regular(assignment.disk, FOLDER, _name(assignment), os.O_RDONLY)
             with os.fdopen(descriptor, "rb") as file:
                 fields = as_fields(json.loads(file.read(1 << 16)))
             results = fields.inner("results")
@@ -87,7 +87,7 @@ def note_request(assignment: Assignment, run: LoadedRun, results: Sequence[str])
     key = request_key(assignment)
     with suppress(LrpError, OSError):
         if key is not None:
-            hashes = {name: _hash_of(assignment.folder / name) for name in results}
+            hashes = {name: _hash_of(assignment.disk / name) for name in results}
             Request(key, run.description.fingerprint, run.facts, hashes).write(assignment)
 
 
@@ -181,7 +181,7 @@ class FinishedExecution:
             record = self.records_in(source)
             if record is None:
                 raise StoppedError(f"The results of {source.path!r} were changed just now. Run the same command again.")
-            yield record.as_skipped(source.path, source.name).below(str(self.assignment.folder))
+            yield record.as_skipped(source.path, source.name).below(str(self.assignment.disk))
 
     def sizes(self) -> "list[KindSize]":
         """See ExplainRun.sizes."""
@@ -205,12 +205,12 @@ def find_finished(assignment: Assignment, held: ExitStack) -> FinishedExecution 
     if assignment.flow.force or request is None or request.key != request_key(assignment):
         return None
     with suppress(LrpError, OSError):
-        description = read_description(assignment.folder, assignment.files)
+        description = read_description(assignment.disk, assignment.files)
         if description is None or description.fingerprint != request.run:
             return None
-        if any(_hash_of(assignment.folder / name) != known for name, known in request.results.items()):
+        if any(_hash_of(assignment.disk / name) != known for name, known in request.results.items()):
             return None
-        index = held.enter_context(closing(Index(assignment.folder, assignment.files, request.run)))
+        index = held.enter_context(closing(Index(assignment.disk, assignment.files, request.run)))
         records_in = _records_in(assignment, request, description, index)
         if all(records_in(source) is not None for source in assignment.share):
             return FinishedExecution(assignment, records_in)
@@ -226,7 +226,7 @@ def _records_in(assignment: Assignment, request: Request, description: RunDescri
             if known is not None and known.code == OK and compare(known.line.fields, source.path) == SAME:
                 record: Record | None = read(known.line.fields, settings, description, request.facts)
                 if record is not None and record.name == source.name:
-                    return record if all(outputs.exist_in(assignment.folder) for outputs in record.outputs) else None
+                    return record if all(outputs.exist_in(assignment.disk) for outputs in record.outputs) else None
         return None
 
     return record_of

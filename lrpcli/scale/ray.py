@@ -150,7 +150,7 @@ class RayCrew:
             num_cpus=threads, num_gpus=int(flow.device in ANY_GPU and gpus > 0), max_restarts=-1, max_task_retries=-1,
             max_concurrency=2,  # rows, and being asked to stop
         )  # fmt: skip
-        given = ray.put((assignment.job, assignment.folder, assignment.files))
+        given = ray.put((assignment.job, assignment.disk, assignment.files))
         variables = threads_of(os.environ, threads)
         self._given = (given, jobs, str(Path.cwd()), variables)
         self._actors: list[Any] = []

@@ -99,14 +99,14 @@ class RowsExecution:
         if task.flow.force:
             _require_no_tars(task, run)
         else:
-            require_same_run(task.folder, run.files, run.description)
+            require_same_run(task.disk, run.files, run.description)
         rows = Rows.of(task.shard, len(task.share), run.batch_size, self.crew.count)
         with ExitStack() as own:
             self._lock(rows, own if held is None else held)
-            note_division(task.folder, run.files, ROWS)
-            run.description.write(task.folder, run.files, run.files.owner(task.shard.name))
+            note_division(task.disk, run.files, ROWS)
+            run.description.write(task.disk, run.files, run.files.owner(task.shard.name))
             known = own.enter_context(closing(_index(task, run)))
-            clean_up(task.folder, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
+            clean_up(task.disk, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
             announce(self._count_work(known))
             self.crew.grow(rows.count)
             own.callback(self._finish)
@@ -122,8 +122,8 @@ class RowsExecution:
 
     def _hold(self, held: ExitStack) -> None:
         task = self.assignment
-        with Journal(task.folder, self.loaded.files.journal(task.shard.name), alone=True) as journal:
-            held.callback(os.close, journal.lock())
+        with Journal(task.disk, self.loaded.files.journal(task.shard.name), alone=True) as journal:
+            journal.keep_lock(held)
 
     def _count_work(self, known: Index) -> int:
         """About how many images need work: those without a finished result."""
@@ -187,7 +187,7 @@ class _Hands:
 
     def _row(self, place: int) -> Row:
         shard, sources = self.rows.shard_of(place), list(self.rows.share(self.share, place))
-        journal = self.task.folder / FOLDER / self.run.files.journal(shard.name)
+        journal = self.task.disk / FOLDER / self.run.files.journal(shard.name)
         since = journal.stat().st_size if journal.exists() else 0
         handed = Handed(self._lines([source.name for source in sources]), since)
         return Row(shard, sources, len(self.task.sources), self._whole, handed)
@@ -204,7 +204,7 @@ class _Hands:
         """What reads the next row."""
         place, since = self.given.popleft()
         shard, sources = self.rows.shard_of(place), self.rows.share(self.share, place)
-        return RowRecords(self.task.folder, self.run, shard, sources, since, self.known)
+        return RowRecords(self.task.disk, self.run, shard, sources, since, self.known)
 
     def wait_for(self, reader: RowRecords) -> None:
         """Waits a moment for more lines. StoppedError if a row is done, and this process does not see it."""
@@ -214,21 +214,21 @@ class _Hands:
         self.give()
         if now - self._done.get(reader.number, now) > UNSEEN:
             raise StoppedError(
-                f"A worker has finished {reader.journal} in {os.fspath(self.task.folder)!r}, but it is not seen here. "
+                f"A worker has finished {reader.journal} in {os.fspath(self.task.disk)!r}, but it is not seen here. "
                 "The output folder has to lie on a file system that all workers share."
             )
 
 
 def _index(task: Assignment, run: LoadedRun) -> Index:
     """What all journals say; each line is read once, by this process."""
-    return Index(task.folder, run.files, run.description.fingerprint, contents=not run.files.named)
+    return Index(task.disk, run.files, run.description.fingerprint, contents=not run.files.named)
 
 
 def _require_no_tars(task: Assignment, run: LoadedRun) -> None:
     """UsageError where --force would leave results in tars: a row is handed nothing that it could see them by."""
-    tars = Tars(task.folder).present if run.files == EXPLAIN_FILES else []
+    tars = Tars(task.disk).present if run.files == EXPLAIN_FILES else []
     if tars:
         raise UsageError(
-            f"{os.fspath(task.folder)!r} holds {tars[0].name!r}, and tar shards are never written again, so that "
+            f"{os.fspath(task.disk)!r} holds {tars[0].name!r}, and tar shards are never written again, so that "
             "--force cannot replace what lies there. Remove the tars, or choose another output folder."
         )
