@@ -32,6 +32,8 @@ from lrpcli.errors import OutputError, UsageError, suggestion
 from lrpcli.records.text import one_line
 
 BUG = 3
+TEMPORARY, IN_MEMORY = ("/tmp", "/var/tmp", "/usr/tmp"), "/dev/shm"
+"""Where Python makes temporary files, beside what variables name and the current folder; and memory, on Linux."""
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000"}
 """For libraries that are not loaded yet. numpy multiplies only small matrices, so that its threads would be in the way
@@ -64,6 +66,7 @@ class _Root(click.Group):
         """Runs a command. click alone would turn Ctrl-C and a closed pipe into exit 1."""
         for name, value in THREADS.items():
             os.environ.setdefault(name, value)
+        _offer_temporary_folder()
         try:
             _require_folder()
             check_variables(self, os.environ)
@@ -82,6 +85,20 @@ class _Root(click.Group):
             raise
         except Exception as error:
             context.exit(_report(context, error))
+
+
+def _offer_temporary_folder() -> None:
+    """Names memory as the place of temporary files where there is none: torch's CUDA build is not loaded without one.
+
+    So it is in a container whose root is read-only.
+    """
+    places = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")] + [*TEMPORARY, os.curdir]
+    if not any(place and _is_writable(place) for place in places) and _is_writable(IN_MEMORY):
+        os.environ["TMPDIR"] = IN_MEMORY
+
+
+def _is_writable(folder: str) -> bool:
+    return Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _require_folder() -> None:

@@ -34,9 +34,10 @@ def known(error: BaseException) -> LrpError | None:
     package = _broken_package(error)
     if package is not None:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        return StoppedError(
-            f"The package {package!r} cannot be loaded: {reason}. Install it again, or allow the process more memory."
-        )
+        advice = "Install it again, or allow the process more memory."
+        if isinstance(error, FileNotFoundError) and "temporary directory" in reason:
+            advice = "Name a folder that can be written in TMPDIR."
+        return StoppedError(f"The package {package!r} cannot be loaded: {reason}. {advice}")
     if isinstance(error, MemoryError) or _has_no_room(error):
         return StoppedError(MEMORY)
     if isinstance(error, RuntimeError):

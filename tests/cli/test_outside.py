@@ -1,6 +1,7 @@
 """What comes from outside ends with a sentence and the right code; "this is a bug" is for bugs."""
 
 import errno
+import importlib
 import os
 
 import pytest
@@ -11,6 +12,8 @@ from lrpcli.errors import LrpError, WeightsError
 from lrpcli.records import status
 from tests.photos import photo
 from tests.resilience.runs import TINY_OPTIONS, environment, lrp, process
+
+main_module = importlib.import_module("lrpcli.cli.main")  # whose function has its name
 
 SYSTEM = [errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EDQUOT, errno.EACCES,
           errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOMEM, errno.EAGAIN, errno.EFBIG, errno.ENOTCONN]  # fmt: skip
@@ -107,3 +110,27 @@ def test_an_interrupted_import_is_an_interrupt(tmp_path):
         env = environment(path=[tmp_path / package])
         result = process("explain", *TINY_OPTIONS, photo(tmp_path / "a.png"), tmp_path / "out", env=env)
         assert result.returncode == -2 and result.stderr == b"", result.stderr
+
+
+def test_memory_serves_where_there_is_no_folder_for_temporary_files(monkeypatch, tmp_path):
+    """As in a container with a read-only root, where torch's CUDA build asks for one while it is loaded."""
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(main_module, "TEMPORARY", (str(tmp_path),))
+    monkeypatch.setattr(main_module, "IN_MEMORY", str(tmp_path / "memory"))
+    monkeypatch.setattr(os, "curdir", "/nonexistent")
+    (tmp_path / "memory").mkdir()
+    main_module._offer_temporary_folder()
+    assert "TMPDIR" not in os.environ
+    monkeypatch.setattr(main_module, "TEMPORARY", ("/nonexistent",))
+    monkeypatch.setenv("TEMP", "/nonexistent")
+    main_module._offer_temporary_folder()
+    assert os.environ.pop("TMPDIR") == str(tmp_path / "memory")
+
+
+def test_what_is_missing_for_temporary_files_is_said():
+    error = FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']")
+    namespace = {"__name__": "torch", "error": error}
+    with pytest.raises(FileNotFoundError) as caught:
+        exec(compile("raise error", "torch/__init__.py", "exec"), namespace)
+    assert "Name a folder that can be written in TMPDIR." in str(known(caught.value))
