@@ -188,7 +188,7 @@ class Explainer:
         one = chosen.shape[1] == 1 and not _is_table(target)
         maps, totals, starts, exploded = zip(*passes, strict=True)
         result = Result(
-            _join([item.relevance for item in maps], one),
+            _join([item.relevance for item in maps], one).contiguous(),
             logits,
             chosen[:, 0] if one else chosen,
             _join(list(starts), one),

@@ -210,7 +210,9 @@ def test_predict_gives_the_logits(net_and_x):
 def test_channels_last_makes_no_difference(net_and_x):
     net, x = net_and_x
     explain = explainer(net)
-    agree(explain(x.contiguous(memory_format=torch.channels_last)).relevance, explain(x).relevance, 1e-12)
+    found = explain(x.contiguous(memory_format=torch.channels_last)).relevance
+    agree(found, explain(x).relevance, 1e-12)
+    assert found.is_contiguous()
 
 
 def test_an_empty_batch_gives_an_empty_map():

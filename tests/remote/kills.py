@@ -29,8 +29,11 @@ def begun(source, output, shard, shards, env):
     return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def kill_some(source, output, kills, shards, env, seed=0):
-    """Kills commands at random instants after their first results; the exit codes of the last ones, and the kills."""
+def kill_some(source, output, kills, shards, env, longest, seed=0):
+    """Kills commands at random instants after their first results; the exit codes of the last ones, and the kills.
+
+    `longest` is the most seconds that one is let run on after a result.
+    """
     generator, killed, codes = random.Random(seed), 0, {}
     running = {shard: begun(source, output, shard, shards, env) for shard in range(1, shards + 1)}
     while running:
@@ -38,7 +41,7 @@ def kill_some(source, output, kills, shards, env, seed=0):
         process = running[shard]
         if killed < kills:
             process.stdout.readline()  # an image is done, or the command has ended
-            time.sleep(generator.uniform(0, 1.5))
+            time.sleep(generator.uniform(0, longest))
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
         code = _end(process)
@@ -64,7 +67,7 @@ def main(kills=20, shards=2, images=80):
         os.environ.update(variables)
         source, env = folder_of_photos(Path(temporary) / "in", images), same_environment(**variables)
         output = f"s3://{BUCKET}/out"
-        codes, killed = kill_some(source, output, kills, shards, env)
+        codes, killed = kill_some(source, output, kills, shards, env, min(1.5, 0.01 * images / shards))
         for shard in range(1, shards + 1):
             assert _end(begun(source, Path(temporary) / "alone", shard, shards, env)) == 0
         named = collections.Counter(line["name"] for line in lines(output) if line["type"] == "done")
