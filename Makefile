@@ -62,7 +62,7 @@ fresh: packages
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --group dev --editable '.[all]'
+	$(BIN)/python -m pip install --quiet --group dev --group s3 --editable '.[all]'
 	touch $@
 
 $(LOWEST_VENV)/ready: pyproject.toml .ci/lowest.py

@@ -14,7 +14,7 @@ def s3():
     """The variables of a server with a bucket, which are set for this process too."""
     for package in ("moto", "s3fs", "flask"):
         if find_spec(package) is None:
-            pytest.skip(f"needs {package}: pip install --group dev")
+            pytest.skip(f"needs {package}: pip install --group s3")
     from tests.remote.server import s3_server
 
     with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
