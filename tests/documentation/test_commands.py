@@ -58,6 +58,16 @@ def environment(folder):
     return {**kept, **paths, "LRP_CACHE_DIR": str(folder / "cache"), "LRP_OFFLINE": "1"}
 
 
+@pytest.fixture
+def tidied(folder, environment):
+    """Takes away what a page makes: the next one begins with the photos alone, whichever it is."""
+    before = {path.name for path in folder.iterdir()}
+    yield
+    for path in folder.iterdir():
+        if path.name not in before:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def script(path, line):
     path.write_text(f"#!/bin/sh\n{line}\n")
     path.chmod(0o755)
@@ -65,6 +75,7 @@ def script(path, line):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.usefixtures("tidied")
 def test_commands_run(page, folder, environment):
     for block in blocks(page):
         if not block.runs or block.language not in ("sh", "console"):
