@@ -61,7 +61,8 @@ class Fuzzed:
         self.path.write_bytes(self.samples[0])
         self.target.read(self.path)  # imports what it needs
         self.watch = Watch(self.folder)
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        self.memory = _addresses() + ADDRESS_SPACE
+        resource.setrlimit(resource.RLIMIT_AS, (self.memory, self.memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def _read_time(self) -> dict[str, float]:
@@ -143,6 +144,11 @@ def _cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
+def _addresses() -> int:
+    """Bytes of addresses that this process has: with torch alone they are over four GiB."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("target", choices=list(TARGETS))
@@ -152,7 +158,11 @@ def main() -> None:
     home = chosen.folder.resolve() / chosen.target.replace(" ", "-")
     sys.dont_write_bytecode = True
     with atheris.instrument_imports(include=INSTRUMENTED):  # much is imported when it is first needed
-        fuzz(Fuzzed(chosen.target, home, chosen.cpu_seconds))
+        try:
+            fuzz(Fuzzed(chosen.target, home, chosen.cpu_seconds))
+        except BaseException:  # its threads may wait for ever, where it has no memory left
+            traceback.print_exc()
+            os._exit(1)
 
 
 def fuzz(fuzzed: Fuzzed) -> None:
@@ -162,7 +172,7 @@ def fuzz(fuzzed: Fuzzed) -> None:
     dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words(fuzzed.name)))
     options = {
         "max_len": max(4096, 2 * max(map(len, fuzzed.samples))), "timeout": HUNG,
-        "rss_limit_mb": ADDRESS_SPACE >> 20,
+        "rss_limit_mb": fuzzed.memory >> 20,
         "dict": dictionary, "artifact_prefix": f"{home / 'findings'}/", "mutate_depth": 2, "len_control": 0,
     }  # fmt: skip
     line = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(home / "corpus")]
