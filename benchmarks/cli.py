@@ -1,10 +1,11 @@
-"""The whole command beside its parts: python -m benchmarks.cli PHOTOS... [--images 1000] [--model caffenet-small]
+"""The whole command beside its parts: python -m benchmarks.cli PHOTOS... [--images 500] [--model caffenet-small]
 
 Makes so many JPEG files from crops of the photos, explains them with `lrp explain` into a folder, and measures in this
 process what cannot be avoided: the engine on the same batches, and the processor time of decoding and of drawing and
 writing. The least a run can take is the engine plus the rest spread over the processors; the ratio is what the
-command, less its start, takes of that. The start is the time of one photo; beside it, in turns, stands what no command
-could do without, importing torch and loading the weights.
+command, less its start, takes of that: the median of rounds, each with the parts measured on either side. The start is
+the time of one photo; beside it, in turns, stands what no command could do without, importing torch and loading the
+weights.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -38,13 +40,13 @@ STARTS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="+")
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--width", type=int, default=640, help="of the photos, in pixels; three quarters as high")
     parser.add_argument("--model", default="caffenet-small")
     parser.add_argument("--prototxt")
     parser.add_argument("--preprocessing")
     parser.add_argument("--config", default=DEFAULT_CONFIG)
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=7)
     options = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
@@ -72,43 +74,56 @@ def make_photos(photos: list[Path], folder: Path, count: int, width: int) -> Non
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Prints milliseconds an image of the parts and of the command."""
-    settings = RunSettings(
-        folder / "parts",
-        ModelSettings(
-            options.model,
-            prototxt=options.prototxt,
-            preprocessing=PreprocessingSettings(preset=options.preprocessing),
-        ),
-        ExplainSettings(options.config),
-    )
-    (folder / "parts").mkdir()
-    stages = prepare_run(settings).stages
-    work = stages.work.sized(stages.batch_size)
-    sources = list(Discovery([str(folder / "in")]))[:SAMPLE]
-    prepared, decoding = by_processor(lambda: [stages.decode(source) for source in sources])
-    batches = [prepared[start : start + stages.batch_size] for start in range(0, len(prepared), stages.batch_size)]
-    work(batches[0])
-    started = perf_counter()
-    explained = [item for batch in batches for item in work(batch)]
-    engine = (perf_counter() - started) / len(sources)
-    usable = [(item, answer) for item, answer in zip(prepared, explained, strict=True) if isinstance(answer, Answer)]
-    _, writing = by_processor(lambda: [stages.write(item, answer, 0) for item, answer in usable])
+    parts = Parts(options, folder)
     starts = [(command(options, folder, one=True), bare_start(options)) for _ in range(STARTS)]
     start, bare = (min(times) for times in zip(*starts, strict=True))
-    whole = min(command(options, folder) for _ in range(options.repeat))
-    per_image = (whole - start) / (options.images - 1)
+    rounds, before = [], parts.measured()
+    for _ in range(options.repeat):
+        whole = command(options, folder)
+        after = parts.measured()
+        rounds.append([*(sum(pair) / 2 for pair in zip(before, after, strict=True)), whole])
+        before = after
     cpus = len(os.sched_getaffinity(0))
-    least = engine + (decoding + writing) / cpus
+    engine, decoding, writing, whole = (median(times) for times in zip(*rounds, strict=True))
+    leasts = [one[0] + (one[1] + one[2]) / cpus for one in rounds]
+    ratios = [(one[-1] - start) / (options.images - 1) / least for one, least in zip(rounds, leasts, strict=True)]
     print(f"{options.images} photos of {options.width} x {options.width * 3 // 4}, {options.model}, {options.config}, "
-          f"{cpus} CPUs, {torch.get_num_threads()} threads, batch {stages.batch_size}")  # fmt: skip
+          f"{cpus} CPUs, {torch.get_num_threads()} threads, batch {parts.stages.batch_size}; medians of "
+          f"{options.repeat} rounds")  # fmt: skip
     for what, seconds in (("engine", engine), ("decode and preprocess, one CPU", decoding),
-                          ("draw and write, one CPU", writing), ("least: engine + the rest over the CPUs", least),
-                          ("lrp explain, less its start", per_image)):  # fmt: skip
+                          ("draw and write, one CPU", writing),
+                          ("least: engine + the rest over the CPUs", median(leasts)),
+                          ("lrp explain, less its start", (whole - start) / (options.images - 1))):  # fmt: skip
         print(f"{what:44}{1000 * seconds:8.2f} ms an image")
     print(f"{'start: lrp explain of one photo':44}{start:8.2f} s, {start / bare:.2f} of the next line")
     print(f"{'import torch, load the weights':44}{bare:8.2f} s")
     print(f"{'lrp explain of all photos':44}{whole:8.2f} s, {options.images / whole:.0f} images/s")
-    print(f"{'ratio to the least':44}{per_image / least:8.2f}")
+    print(f"{'ratio to the least':44}{median(ratios):8.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+class Parts:
+    """What cannot be avoided, in this process."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        preprocessing = PreprocessingSettings(preset=options.preprocessing)
+        model = ModelSettings(options.model, prototxt=options.prototxt, preprocessing=preprocessing)
+        (folder / "parts").mkdir()
+        self.stages = prepare_run(RunSettings(folder / "parts", model, ExplainSettings(options.config))).stages
+        self.work = self.stages.work.sized(self.stages.batch_size)
+        self.sources = list(Discovery([str(folder / "in")]))[:SAMPLE]
+        self.measured()
+
+    def measured(self) -> tuple[float, float, float]:
+        """Seconds an image: of the engine, and of one processor for decoding and for drawing and writing."""
+        size, sources = self.stages.batch_size, self.sources
+        prepared, decoding = by_processor(lambda: [self.stages.decode(source) for source in sources])
+        batches = [prepared[start : start + size] for start in range(0, len(prepared), size)]
+        started = perf_counter()
+        answers = [answer for batch in batches for answer in self.work(batch)]
+        engine = (perf_counter() - started) / len(sources)
+        usable = [(item, answer) for item, answer in zip(prepared, answers, strict=True) if isinstance(answer, Answer)]
+        _, writing = by_processor(lambda: [self.stages.write(item, answer, 0) for item, answer in usable])
+        return engine, decoding, writing
 
 
 def by_processor(run: Callable[[], list[Any]]) -> tuple[list[Any], float]:

@@ -26,6 +26,7 @@ from lrpcli.pipeline.settings import BATCH, OutputSettings, RunSettings
 from lrpcli.pipeline.shard import WHOLE, Shard
 from lrpcli.pipeline.stages import Stages
 from lrpcli.pipeline.targets import choose_targets
+from lrpcli.pipeline.threads import share_threads
 from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
@@ -71,6 +72,13 @@ class ExplainRun(Run[Answer, Explained]):
         writer = _writer_of(self.stages)
         writer = replace(writer, store=writer.store.of_shard(shard.name))
         return replace(super().of_shard(shard), stages=replace(self.stages, write=writer))
+
+    def share_processors(self, images: int) -> None:
+        """See Run."""
+        model, work = _writer_of(self.stages).model, self.stages.work
+        assert isinstance(work, Engine)
+        if work.explainer.device.type == "cpu":
+            share_threads(model.module, model.input_shape, images)
 
     def store(self) -> Store:
         """See Run."""

@@ -138,6 +138,9 @@ class Run(Generic[T, R]):
         """The same for a shard of a run that has begun."""
         return replace(self, shard=shard, force=False)
 
+    def share_processors(self, images: int) -> None:
+        """Called before the first of so many images, in a process that decodes and draws beside the work."""
+
     def store(self) -> Store:
         """Where the files of images go."""
         return FileStore(Place(self.folder, self.owner))

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import ImageError
+from lrpcli.pipeline.parcels import packed, send
 
 MAXIMAL_TEXT = 1 << 20
 """Bytes that C libraries may write to standard error about one image; a worker writes no other file."""
 READY = "ready"
+NICE = 5
+"""By how much a worker's priority is lower than the net's, whose threads wait for one another."""
 _PR_SET_PDEATHSIG = 1
 """Of Linux's sys/prctl.h."""
 
@@ -32,6 +35,7 @@ def main(descriptor: int, parent: int) -> None:
     the start, or None. An answer is (whether it worked, result or exception).
     """
     die_with(parent)
+    os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the run
     _, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
     text = MAXIMAL_TEXT if allowed == resource.RLIM_INFINITY else min(MAXIMAL_TEXT, allowed)
@@ -52,7 +56,7 @@ def main(descriptor: int, parent: int) -> None:
             signal.alarm(seconds)
             answer = _answer(function, arguments)
             signal.alarm(0)
-            connection.send_bytes(answer)
+            send(connection, *answer)
 
 
 def die_with(parent: int) -> None:
@@ -100,13 +104,13 @@ def _offer_to_the_memory_killer() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> "tuple[bytes, list[memoryview]]":
     try:
-        return pickle.dumps((True, function(*arguments)), pickle.HIGHEST_PROTOCOL)
+        return packed((True, function(*arguments)))
     except (ImageError, MemoryError) as error:
-        return pickle.dumps((False, error if isinstance(error, ImageError) else MemoryError()))
+        return packed((False, error if isinstance(error, ImageError) else MemoryError()))
     except Exception as error:
-        return pickle.dumps((False, portable(error, "In the process that decodes")))
+        return packed((False, portable(error, "In the process that decodes")))
 
 
 def portable(error: Exception, where: str) -> Exception:

@@ -15,6 +15,7 @@ from multiprocessing.connection import Pipe
 from typing import Any, NamedTuple
 
 from lrpcli.errors import ImageError, StoppedError
+from lrpcli.pipeline.parcels import receive
 from lrpcli.pipeline.settings import TIMEOUT
 from lrpcli.records.text import printable
 
@@ -182,7 +183,7 @@ class _Worker:
             if not self._connection.poll(call.timeout):
                 self.end()
                 raise TimeoutError(_quoted(self._written()))
-            worked, result = self._connection.recv()
+            worked, result = receive(self._connection)
         except (EOFError, ConnectionError) as error:
             raise _Died(self._last_words()) from error
         except MemoryError:  # perhaps in the middle of the answer

@@ -66,7 +66,9 @@ def execute(job: Job, images: int, flow: FlowSettings) -> Iterator[Loaded]:
         from lrpcli.lrp.batch_limit import keep_freed_memory
 
         keep_freed_memory()
-        yield Loaded(job.load(), workers)
+        run = job.load()
+        run.share_processors(images)
+        yield Loaded(run, workers)
 
 
 @contextmanager
