@@ -1,6 +1,6 @@
 """`python -m lrpcli` is `lrp`."""
 
-from lrpcli.cli import main
+from lrpcli.cli import program
 
 if __name__ == "__main__":
-    main(prog_name="lrp")
+    program()

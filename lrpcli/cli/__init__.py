@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from typing import NoReturn
 
+from lrpcli.cli.ending import Ending
 from lrpcli.cli.waiting import erase, say_loading_at_once
 
 try:
@@ -15,4 +17,14 @@ except KeyboardInterrupt:  # as _Root.invoke does later
     os.kill(os.getpid(), signal.SIGINT)
     raise
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
+
+
+def program() -> NoReturn:
+    """`lrp` as a process of its own, which it ends."""
+    ending = Ending()
+    try:
+        main(prog_name="lrp")
+    except SystemExit as ended:
+        ending.note(ended.code)
+        raise
