@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from typing import NoReturn
 
 from lrpcli.cli.ending import Ending
 from lrpcli.cli.waiting import erase, say_loading_at_once
@@ -20,7 +19,7 @@ except KeyboardInterrupt:  # as _Root.invoke does later
 __all__ = ["main", "program"]
 
 
-def program() -> NoReturn:
+def program() -> None:
     """`lrp` as a process of its own, which it ends."""
     ending = Ending()
     try:

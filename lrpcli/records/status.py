@@ -308,7 +308,7 @@ def _size(fields: Fields, output: RunFolder) -> int | None:
 
 def _in_open_tar(fields: Fields, output: RunFolder) -> bool:
     """Whether the files of an image, which are there, lie in a tar that has not got its name yet."""
-    if fields.get("pack") is None:
+    if fields.get("pack") is None or fields.get("outputs") is None:
         return False
     tars = (outputs.packed.tar for outputs in Explained.outputs_of(fields) if outputs.packed is not None)
     return any(found is not None and not found[1] for found in (tar_size(output, tar) for tar in tars))

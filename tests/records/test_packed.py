@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpcli.errors import ImageError
+from lrpcli.records import status
 from lrpcli.records.json_values import Fields
 from lrpcli.records.packed import (
     END,
@@ -178,6 +179,12 @@ def test_where_files_are_packed_there_and_back():
 def test_a_journal_that_lies_about_where_files_are_is_refused(change):
     with pytest.raises(ValueError, match="."):
         Packed.from_json(Fields({**GOOD, **change}), PATHS)
+
+
+@pytest.mark.parametrize("line", [{}, {"outputs": None}, {"outputs": None, "explanations": [{"outputs": None}]}])
+def test_a_line_without_files_lies_in_no_tar_whatever_it_says_of_packs(tmp_path, line):
+    fields = Fields({"pack": {"tar": TAR}, **line})
+    assert status._size(fields, tmp_path) == 0 and not status._in_open_tar(fields, tmp_path)
 
 
 def test_a_header_is_what_the_standard_library_writes():
