@@ -32,7 +32,7 @@ lowest: $(LOWEST_VENV)/ready
 coverage: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --group coverage
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 0
+	$(BIN)/python -m coverage run $(PYTEST)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

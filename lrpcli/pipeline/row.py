@@ -66,7 +66,7 @@ class Rows:
         """Rows for so many workers; `batch_size` as in Stages, before it is fitted to the images."""
         batch = even_batch(images, batch_size)
         batches = max(1, min(MOST_BATCHES, -(-images // (batch * workers * ROWS_A_WORKER))))
-        least = -(-images * shard.count // MAXIMUM)
+        least = -(-images // (MAXIMUM // shard.count))
         return cls(shard, images, batch * max(batches, -(-least // batch)))
 
     @property

@@ -10,6 +10,7 @@ from lrpcli.pipeline.row import Rows
 from lrpcli.pipeline.shard import Shard
 from lrpcli.records import journal
 from lrpcli.records.division import ended_images, journals_to_read
+from lrpcli.records.handed import Handed
 from lrpcli.records.index import Index
 from tests.photos import photo
 from tests.pipeline.test_run import FILES, Averaging, run_of
@@ -131,7 +132,9 @@ def test_the_lines_of_some_images_are_selected_and_read_alone(tmp_path, workers,
                 assert known is None or known == whole.of(source.name)
 
 
-@pytest.mark.parametrize("images, batch, workers", [(1, 16, 8), (17, 16, 2), (1000, 16, 4), (10**8, 64, 512)])
+@pytest.mark.parametrize(
+    "images, batch, workers", [(1, 16, 8), (17, 16, 2), (1000, 16, 4), (10**8, 64, 512), (10**9, 1, 512)]
+)
 def test_rows_hold_full_batches_and_every_image_once(images, batch, workers):
     rows = Rows.of(Shard(2, 3), images, batch, workers)
     shares = [rows.share(range(images), place) for place in range(rows.count)]
@@ -144,3 +147,14 @@ def test_rows_hold_full_batches_and_every_image_once(images, batch, workers):
 def test_rows_of_two_shards_have_different_journals():
     names = [Rows.of(Shard(number, 2), 100, 4, 4).shard_of(place) for number in (1, 2) for place in range(4)]
     assert len(set(names)) == 8
+
+
+def test_lines_of_a_rows_own_journal_are_handed_over_once(tmp_path, workers):
+    """What was selected and what stands from there on may overlap; a beginning that counts twice makes a suspect."""
+    sources, out = sources_in(tmp_path / "in", 3), tmp_path / "out"
+    list(run_of(out, Averaging([])).records(sources, workers))
+    own, run = FILES.journal("1-of-1"), run_of(out, Averaging([])).description.fingerprint
+    with closing(Index(out, FILES, run)) as index:
+        selection = index.select(source.name for source in sources)
+    positions = selection.places[own].tolist()
+    assert [line.position for line in Handed(selection, positions[2]).read(out, own, own, run)] == positions

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from lrpcli import load_model
@@ -11,6 +12,7 @@ from lrpcli.cli import expected_size as command
 from lrpcli.cli.explain import LARGE
 from lrpcli.pipeline.expected_size import KindSize, kind_sizes
 from lrpcli.pipeline.settings import OutputSettings
+from lrpcli.records.store import npz_bytes
 from tests.photos import TINY, folder_of_photos
 from tests.resilience.runs import TINY_OPTIONS, lrp
 
@@ -30,6 +32,14 @@ def test_maps_and_layers_take_exactly_what_was_said(tmp_path, options):
     assert sizes["map"] == KindSize("map", (tmp_path / "out" / "0.png.npy").stat().st_size)
     assert sizes["layers"] == KindSize("layers", (tmp_path / "out" / "0.png.layers.npz").stat().st_size)
     assert re.search(r"will take \S+ kB in .*: map .* kB, layers .* kB", done.stderr)
+
+
+def test_names_of_layers_count_by_their_bytes(monkeypatch):
+    """A .npz file holds each of them twice, in UTF-8."""
+    rows = [SimpleNamespace(name="größe/猫", output=(2, 3)), SimpleNamespace(name="b", output=(4,))]
+    monkeypatch.setattr("lrpcli.pipeline.expected_size.layer_table", lambda model: rows)
+    (size,) = kind_sizes(OutputSettings(save="layers"), None)
+    assert size.bytes == len(npz_bytes({row.name: np.zeros(row.output, np.float32) for row in rows}))
 
 
 def test_estimates_say_what_they_go_by():

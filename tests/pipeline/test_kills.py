@@ -78,7 +78,7 @@ def test_one_kill_costs_nothing_but_the_work_that_was_under_way(tmp_path, worker
 
 def test_what_was_under_way_in_two_kills_is_tried_alone_and_then_done_in_full_batches(tmp_path, workers, sources):
     """So a suspect costs one image, and the results are those of an undisturbed run to the last digit."""
-    for _ in range(BEGUN):
+    for _ in range(2):
         assert attempt(tmp_path / "out", sources, workers, of("0.png"))[0] is None
     records, seen = attempt(tmp_path / "out", sources, workers, never)
     assert seen == [*([f"{n}.png"] for n in range(4)), *([f"{n}.png" for n in part] for part in
@@ -130,6 +130,17 @@ def test_a_crashed_image_never_stands_in_the_way_of_others_and_comes_back_when_i
     records, seen = attempt(out, more, workers, never)
     assert statuses(records)["1.png"] == "ok" and seen == [["1.png"], ["1.png"]]
     assert set(statuses(attempt(out, more, workers, never)[0]).values()) == {"skipped"}
+
+
+def test_what_has_died_alone_is_not_forced_beside_others(tmp_path, workers):
+    """Reported as crashed, and ended one more run since: one beginning, but no fewer deaths."""
+    sources, out = photos(tmp_path, 3), tmp_path / "out"
+    for _ in range(KILLS):
+        attempt(out, sources, workers, of("1.png"))
+    assert statuses(attempt(out, sources, workers, of("1.png"))[0])["1.png"] == "crashed"
+    assert attempt(out, sources, workers, of("1.png"))[1] == [["1.png"]]
+    records, seen = attempt(out, sources, workers, never, force=True)
+    assert seen == [["1.png"], ["0.png", "1.png", "2.png"]] and set(statuses(records).values()) == {"ok"}
 
 
 def test_force_tries_a_crashed_image_at_once(tmp_path, workers):

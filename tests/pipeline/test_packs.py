@@ -346,6 +346,17 @@ def test_what_a_run_of_another_number_of_shards_left_open_is_finished(tmp_path):
     assert sorted(path.name for path in out.glob("*.tar")) == ["lrp-1-of-1-000000.tar", "lrp-1-of-2-000000.tar"]
 
 
+def test_shards_that_go_on_know_the_tars_of_the_others(tmp_path):
+    """Though the same images are divided as before, where the journal of a shard tells it all about its own."""
+    source, out = folder_of_photos(tmp_path / "in", 4), tmp_path / "out"
+    for status in ("ok", "skipped"):
+        for shard in ("1/2", "2/2"):
+            result = explain(source, out, *SMALL, "--shard", shard, "--json")
+            assert result.returncode == 0, result.stderr
+            assert [row["status"] for row in rows(result)[:-1]] == [status] * 2
+    assert len(members(out)) == len(dict(members(out))) == 8
+
+
 def test_a_missing_package_is_one_sentence(tmp_path):
     source = folder_of_photos(tmp_path / "in", 1)
     (tmp_path / "block" / "pyarrow").mkdir(parents=True)

@@ -224,3 +224,12 @@ def test_only_a_few_batches_are_under_way(tmp_path, workers):
         held.set()
         thread.join()
     assert np.unique(begun).size == 200
+
+
+def test_force_computes_anew_what_is_known_by_its_content(tmp_path, workers, sources):
+    def statuses(folder, **keywords):
+        run = replace(run_of(tmp_path / "out", Averaging([]), **keywords), files=replace(FILES, named=False))
+        called = [Source(source.path, f"{folder}/{source.name}") for source in sources]
+        return {record.status for record in run.records(called, workers)}
+
+    assert statuses("a") == {"ok"} and statuses("b") == {"skipped"} and statuses("c", force=True) == {"ok"}

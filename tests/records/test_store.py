@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 
 import numpy as np
@@ -77,6 +78,20 @@ def test_a_path_that_is_not_utf8_is_base64_in_json():
     assert read["input"] == read["outputs"]["map"] == {"bytes": "Y2Fm6S5qcGc="}
     assert read["error"]["message"] == "caf\\udce9.jpg is odd"
     assert Record.from_json(Fields(read)).name == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *(("number", value) for value in (math.inf, -math.inf, math.nan, True, "1", None, 10**400)),
+        *(("whole", value) for value in (True, 1.0, math.inf, "1", None)),
+        *(("path", {"bytes": text}) for text in ("Y2*Fm", "Y2F", "Y2Fm\n", 5)),
+    ],
+    ids=str,
+)
+def test_what_a_field_is_not_is_refused(kind, value):
+    with pytest.raises(ValueError):
+        getattr(Fields({"x": value}), kind)("x")
 
 
 def test_a_line_of_json_is_one_line_whatever_the_name():

@@ -189,6 +189,17 @@ def test_two_runs_at_once_leave_one_consistent_record_each(s3, photos, tmp_path)
     assert (status["images"], status["done"], status["failed"], status["missing"]) == (6, 5, 1, 0)
 
 
+def test_of_two_runs_that_begin_at_once_the_later_one_needs_the_settings_of_the_first(memory, tmp_path, monkeypatch):
+    """The other one writes its settings down right after this one has looked for them."""
+    source = folder_of_photos(tmp_path / "in", 1)
+    assert explain(source, memory).returncode == 0
+    described = contents(memory, journals=True)[".lrp/run.json"]
+    monkeypatch.setattr("lrpcli.pipeline.run.require_same_run", lambda *_: None)
+    result = explain(source, memory, "--config", "epsilon")
+    assert result.returncode == 2 and b"holds results that were made otherwise" in result.stderr
+    assert contents(memory, journals=True)[".lrp/run.json"] == described
+
+
 def test_a_run_stops_once_another_one_with_other_settings_begins(memory, tmp_path, monkeypatch):
     from lrpcli.records import segments
 

@@ -57,6 +57,8 @@ def test_many_lines_are_put_at_once(memory, monkeypatch):
 
 
 def test_pieces_count_in_the_order_in_which_their_runs_began_whatever_the_clock_says(memory, monkeypatch):
+    letters = iter(["ffffffff", "00000000"])  # which decide nothing
+    monkeypatch.setattr(segments.secrets, "token_hex", lambda size: next(letters))
     folder = Remote(memory)
     put(memory, {".lrp/journal-1-of-1/20991231T235959999999-00000000-00000000.jsonl": json.dumps(line("a")).encode()})
     with PieceJournal(folder, NAME) as journal:
