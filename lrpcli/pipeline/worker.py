@@ -35,7 +35,8 @@ def main(descriptor: int, parent: int) -> None:
     the start, or None. An answer is (whether it worked, result or exception).
     """
     die_with(parent)
-    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the run
     _, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
     text = MAXIMAL_TEXT if allowed == resource.RLIM_INFINITY else min(MAXIMAL_TEXT, allowed)
