@@ -6,18 +6,20 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from lrpcli.errors import LrpError, UsageError, needs_package, suggestion
-from lrpcli.paths import shown_url
+from lrpcli.paths import is_url, shown_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 EXTRA = "remote"
+OWN_MEMORY = ("memory",)
+"""Protocols whose objects are seen by one process alone."""
 WEB = ("http", "https")
 """Protocols that read single objects: what links a page holds says nothing of a folder."""
 OBJECTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory")
@@ -67,6 +69,14 @@ class Remote:
         self._system, root = _file_system(url)
         self._root = root.rstrip("/")
         self._lock, self._listed = threading.Lock(), OrderedDict[str, dict[str, Entry]]()
+
+    def __reduce__(self) -> "tuple[type[Remote], tuple[str]]":
+        return Remote, (self._full,)  # another process opens it anew, with its login
+
+    @property
+    def full(self) -> str:
+        """The URL with its login, which is not to be shown."""
+        return self._full
 
     @property
     def _files(self) -> "AbstractFileSystem":
@@ -292,14 +302,35 @@ def open_input(url: str) -> Remote:
     return remote
 
 
-def object_at(url: str) -> tuple[Remote, str]:
-    """Where the object of a URL as it is shown can be read, and its key there; see open_input for errors."""
+def opened_inputs(paths: Iterable[str]) -> tuple[str, ...]:
+    """The URLs that were opened for inputs at these paths, with logins: another process opens them before it reads."""
+    found: dict[str, str] = {}
+    starts: tuple[str, ...] = ()
+    for path in paths:
+        opened = None if path.startswith(starts) or not is_url(path) else _opened_root(path)
+        if opened is not None:
+            found[opened[0].url] = opened[0].full
+            starts = tuple(f"{url.rstrip('/')}/" for url in found)
+    return tuple(found.values())
+
+
+def _opened_root(url: str) -> tuple[Remote, str] | None:
     protocol, _, rest = url.partition("://")
     parts = rest.split("/")
     for count in range(len(parts), -1, -1):
         place = f"{protocol}://{'/'.join(parts[:count])}"
         if place in _ROOTS:
             return _ROOTS[place], "/".join(parts[count:])
+    return None
+
+
+def object_at(url: str) -> tuple[Remote, str]:
+    """Where the object of a URL as it is shown can be read, and its key there; see open_input for errors."""
+    opened = _opened_root(url)
+    if opened is not None:
+        return opened
+    protocol, _, rest = url.partition("://")
+    parts = rest.split("/")
     folder = "/".join(parts[:-1])
     if not folder and protocol != "memory":
         return open_input(url), ""

@@ -33,7 +33,7 @@ from lrpcli.images.formats import DecodePolicy
 from lrpcli.paths import is_url
 from lrpcli.pictures.style import PictureStyle
 from lrpcli.pipeline.settings import ExplainSettings, FlowSettings, OutputSettings, RunSettings
-from lrpcli.scale import Assignment, EngineSettings, Job, find_executor
+from lrpcli.scale import INLINE, Assignment, EngineSettings, Job, find_executor
 from lrpcli.scale.devices import usable_cpus
 
 if TYPE_CHECKING:
@@ -159,11 +159,23 @@ def _explain(
     """Explains the shard's images and shows each. Raises LrpError, Interrupted or BrokenPipeError."""
     from lrpcli.records.description import EXPLAIN_FILES
 
-    engine.require_rows(sources, settings.output.scale, settings.output.pack, settings.folder)
-    job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard))
+    engine.require_rows(sources, settings.output.scale, settings.folder)
+    from lrpcli.remote import opened_inputs
+
+    inputs = () if engine.engine == INLINE else opened_inputs(source.path for source in shard.share(sources))
+    job = Job("lrpcli.pipeline.explain_run:prepare_run", (settings, shard), inputs)
     read = "lrpcli.pipeline.finished:read_finished"
     assignment = Assignment(
-        job, read, sources, shard, settings.folder, EXPLAIN_FILES, settings.flow, engine, console.announce
+        job,
+        read,
+        sources,
+        shard,
+        settings.folder,
+        EXPLAIN_FILES,
+        settings.flow,
+        engine,
+        console.announce,
+        settings.store(shard.name),
     )
 
     def announce(count: int) -> None:

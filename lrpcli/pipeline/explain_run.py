@@ -31,9 +31,8 @@ from lrpcli.pipeline.write import Writer
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription
 from lrpcli.records.explained import Explained
 from lrpcli.records.resume import Resume
-from lrpcli.records.stores import Place, Store, find_store
+from lrpcli.records.stores import Store
 
-MEGABYTE = 1_000_000
 ExplainStages = Stages[Answer, Explained]
 ExplainAgenda = Agenda[Answer, Explained]
 
@@ -131,7 +130,7 @@ def _writer_of(stages: ExplainStages) -> Writer:
 def prepare_run(settings: RunSettings, shard: Shard = WHOLE) -> ExplainRun:
     """Loads the model and checks that every setting fits it. Raises LrpError; nothing has been written then."""
     common_scale = is_common(settings.output.scale, shard)
-    store = find_store(settings.output.pack, Place(settings.folder, shard.name, settings.pack_size * MEGABYTE))
+    store = settings.store(shard.name)
     model = load_model(settings.model.name, **settings.model.keywords())
     preprocessing = model.known_preprocessing()
     explainer = Explainer(

@@ -83,8 +83,9 @@ class Run(Generic[T, R]):
         fingerprint, name, store = self.description.fingerprint, row.shard.name, run.store()
         with (
             Resume(run.folder, run.files, run.kind, fingerprint, name, handed=row.handed) as resume,
-            store.opened(resume.tars, force=False),
+            store.opened_row(),
         ):
+            resume.require_own_settings()
             yield from run._work(
                 row.sources, row.images, row.whole, workers, stop, resume, lambda count: None, store
             )  # fmt: skip

@@ -21,11 +21,13 @@ from lrpcli.setting import require_choices, setting
 
 if TYPE_CHECKING:
     from lrpcli.records.folder import RunFolder
+    from lrpcli.records.stores import Store
 
 MAP_SPACES = ("model", "image")
 CHANNELS = ("sum", "keep")
 MAP_TYPES = ("float32", "float16", "int16")
 PACKS = ("tar",)
+MEGABYTE = 1_000_000
 SCALES = ("image", "run")
 PRECISIONS = ("float32", "float64")
 MAXIMAL_SIDE = 16384
@@ -343,3 +345,9 @@ class RunSettings:
                 f"--pack {self.output.pack} writes on and on into files, and {self.folder.url!r} takes whole objects. "
                 "Pack into a folder of this machine and copy it there, or leave --pack out."
             )
+
+    def store(self, shard: str) -> "Store":
+        """Where the files of images go, for a shard of this name. ModelError if a package that it needs is missing."""
+        from lrpcli.records.stores import Place, find_store  # here, for `lrp --help` to be quick
+
+        return find_store(self.output.pack, Place(self.folder, shard, self.pack_size * MEGABYTE))

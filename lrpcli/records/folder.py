@@ -79,13 +79,13 @@ def shown(root: RunFolder, path: str = "") -> str:
     return root.url_of(path) if isinstance(root, Remote) else os.fspath(root / path)
 
 
-def read_file(root: RunFolder, path: str) -> bytes:
-    """The content of the file at a path below an output folder. OSError as of open_regular."""
+def read_file(root: RunFolder, path: str, count: int | None = None) -> bytes:
+    """The content of the file at a path below an output folder, or so much of it. OSError as of open_regular."""
     if isinstance(root, Remote):
-        return root.read(path)
+        return root.read(path, 0, count)
     inner, name = posixpath.split(path)
     with os.fdopen(open_regular(root, inner, name, os.O_RDONLY), "rb") as file:
-        return file.read()
+        return file.read(count)
 
 
 def is_file(root: RunFolder, path: str) -> bool:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from lrpcli.errors import StoppedError
 from lrpcli.records.folder import RunFolder, shown
@@ -21,6 +21,8 @@ from lrpcli.records.journal import (
     picked_lines,
     read_lines,
 )
+from lrpcli.records.segments import forget, put_alone
+from lrpcli.remote import Remote
 
 ATTEMPT = b'"type": "attempt"'
 HOPELESS = 3
@@ -93,17 +95,23 @@ class Attempts:
             )
 
 
-def note_attempt(output: Path, own: str, since: int) -> None:
+def note_attempt(output: RunFolder, own: str, since: int) -> None:
     """Writes down that a process is about to load a net for what was handed over, where one has died before.
 
     StoppedError if others have died so several times in a row: more would only die too.
     """
-    with Journal(output, own) as journal, open_journal(output, own) as file:
-        file.seek(since)
-        lines = file.read().splitlines()
+    forget(output)
+    with nullcontext() if isinstance(output, Remote) else Journal(output, own) as journal:
+        with open_journal(output, own) as file:
+            file.seek(since)
+            lines = file.read().splitlines()
         if len(lines) >= HOPELESS and all(ATTEMPT in line for line in lines[-HOPELESS:]):
             raise StoppedError(
                 f"{HOPELESS} processes in a row died while they loaded the net. It may need more memory than there is: "
                 "choose fewer --workers."
             )
-        journal.append({"type": "attempt", "time": round(time.time(), 3)})
+        attempt = {"type": "attempt", "time": round(time.time(), 3)}
+        if isinstance(output, Remote):
+            put_alone(output, own, attempt)
+        elif journal is not None:
+            journal.append(attempt)

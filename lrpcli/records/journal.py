@@ -190,6 +190,15 @@ def is_idle(output: RunFolder, name: str) -> bool:
         return False
 
 
+def journal_size(output: RunFolder, name: str) -> int:
+    """The bytes of a journal, 0 if there is none; below a URL, when it was first read, see segments.forget."""
+    if isinstance(output, Remote):
+        with open_journal(output, name) as file:
+            return file.seek(0, os.SEEK_END)
+    path = output / FOLDER / name
+    return path.stat().st_size if path.exists() else 0
+
+
 def open_journal(output: RunFolder, name: str) -> BinaryIO:
     """A journal to be read. OutputError if it cannot be."""
     try:

@@ -70,11 +70,11 @@ class Resume(Generic[R]):
         journals = None if division is None else journals_to_read(output, files, own, division)
         self._stuck: set[str] = set()
         """Images that are to be done again, but whose results lie in tars."""
-        forget(output)
+        forget(output, listings=handed is None)
         self._journal = own_journal(output, own)
         try:
-            self.tars = Tars(output)
-            """The tar shards of the folder, as the journals tell."""
+            self.tars = Tars(output if handed is None else None)
+            """The tar shards of the folder, as the journals tell; nothing where others have read those."""
             self._index = self._read_journals(own, journals) if handed is None else self._take_over(own, handed)
         except BaseException:
             self._journal.close()

@@ -30,6 +30,8 @@ LINES = 500
 """So many are put at once at most."""
 CAREFUL = 1000
 """Beginnings of images that are each put before the work, where the run before was killed: more than it left unsaid."""
+LOOK = 1.0
+"""Seconds between two looks at a journal that others write."""
 BUSY = 60.0
 """Seconds since its last piece for which a run without an end counts as being at work."""
 _PIECE = re.compile(r"(\d{8}T\d{12})-[0-9a-f]{8}-\d{8}(-end)?\.jsonl")
@@ -106,11 +108,12 @@ _READ: "weakref.WeakKeyDictionary[Remote, _Gathered]" = weakref.WeakKeyDictionar
 """The journals of each folder that were read: positions in them stay what they are until `forget`."""
 
 
-def forget(root: RunFolder) -> None:
-    """Reads journals and listings of a folder anew from now on."""
+def forget(root: RunFolder, *, listings: bool = True) -> None:
+    """Reads journals, and unless told otherwise listings, of a folder anew from now on."""
     if isinstance(root, Remote):
         _READ.pop(root, None)
-        root.forget()
+        if listings:
+            root.forget()
 
 
 def open_pieces(root: RunFolder, journal: str) -> BinaryIO:
@@ -132,6 +135,50 @@ def _contents(root: RunFolder, journal: str) -> Iterator[bytes]:
 
 def _with_end(content: bytes) -> bytes:
     return content if content.endswith(b"\n") or not content else content + b"\n"
+
+
+class NewLines:
+    """What is put into a journal from its byte `since` on while others write it, each piece once."""
+
+    def __init__(self, root: Remote, journal: str, since: int) -> None:
+        self._root, self._journal, self._before = root, journal, since
+        self._seen: set[str] | None = None
+        self._looked = -LOOK
+
+    def read(self, *, soon: bool = False) -> Iterator[bytes]:
+        """The lines that came since the last time, in the order of the pieces; with `soon`, not before LOOK seconds.
+
+        OutputError if they cannot be read.
+        """
+        if soon and time.monotonic() - self._looked < LOOK:
+            return
+        try:
+            content = b"".join(self._contents())
+        except OSError as error:
+            raise translate_remote_error(error, shown(self._root, folder_of(self._journal))) from error
+        self._looked = time.monotonic()
+        skipped, self._before = self._before, max(0, self._before - len(content))
+        yield from content[skipped:].splitlines(keepends=True)
+
+    def _contents(self) -> Iterator[bytes]:
+        if self._seen is None:  # a file of the journal's name was there before the pieces
+            self._seen = set()
+            with suppress(FileNotFoundError):
+                yield _with_end(read_file(self._root, f"{FOLDER}/{self._journal}"))
+        names = [name for name in pieces_of(self._root, self._journal) if name not in self._seen]
+        yield from map(_with_end, self._root.read_all([f"{folder_of(self._journal)}/{name}" for name in names]))
+        self._seen.update(names)
+
+
+def put_alone(root: Remote, journal: str, values: JsonObject) -> None:
+    """Puts a line into a journal whose run has not ended. OutputError if it cannot be put."""
+    line = json_line(values).encode("utf-8", "backslashreplace") + b"\n"
+    place = folder_of(journal)
+    try:
+        name = f"{place}/{_later_than(pieces_of(root, journal))}-{secrets.token_hex(4)}-{0:08}{SUFFIX}"
+        root.put({name: line})
+    except OSError as error:
+        raise OutputError(str(translate_remote_error(error, shown(root, place)))) from error
 
 
 def busy(root: Remote, journal: str) -> bool:
@@ -181,6 +228,8 @@ class PieceJournal:
             self._changed.notify()
         if values.get("type") == "start" and (values.get("alone") or self._careful > 0):
             self._careful -= 1
+            full = True
+        if values.get("type") == "run":  # whoever takes up the work after a kill knows that there was one
             full = True
         if full:
             self.put()

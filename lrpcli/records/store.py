@@ -25,6 +25,7 @@ OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, err
 ADVICE: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, None), "Free some space"),
     errno.EFBIG: "Allow larger files (ulimit -f)",
+    errno.EBUSY: "Let one run work on it at a time",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n), or choose fewer --jobs"),
 }
 """What to do about failures that have nothing to do with the place; NumPy's have no number on a full disk."""

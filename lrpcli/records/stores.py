@@ -8,7 +8,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple, Protocol
 
-from lrpcli.records.folder import RunFolder
+from lrpcli.errors import UsageError
+from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.record import R
 from lrpcli.records.store import put_whole
 from lrpcli.records.tars import Tars
@@ -61,6 +62,15 @@ class Store(Protocol):
     def opened(self, tars: Tars, *, force: bool) -> AbstractContextManager[None]:
         """While entered, images can be kept; `tars` is what the journals say of tar shards. Raises LrpError."""
 
+    def opened_for_rows(self, tars: Tars, *, rows: int, force: bool) -> AbstractContextManager[None]:
+        """While entered, so many rows of this shard may be worked on, each with a store of its own, see opened_row.
+
+        With several the caller holds the shard's journal; 0 rows: everything is done. Raises LrpError.
+        """
+
+    def opened_row(self) -> AbstractContextManager[None]:
+        """While entered, images of the row can be kept that has this store's shard; its journal is held."""
+
     def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
         """Takes the files of one map of an image; `base` is what their paths begin with. ImageError, OutputError."""
 
@@ -81,6 +91,19 @@ class FileStore:
         return FileStore(replace(self.place, shard=shard))
 
     def opened(self, tars: Tars, *, force: bool) -> AbstractContextManager[None]:
+        """See Store; nothing is held open."""
+        return nullcontext()
+
+    def opened_for_rows(self, tars: Tars, *, rows: int, force: bool) -> AbstractContextManager[None]:
+        """See Store. UsageError where `force` would leave results in tars: a row is handed nothing that shows them."""
+        if force and tars.present:
+            raise UsageError(
+                f"{shown(self.place.folder)!r} holds {tars.present[0].name!r}, and tar shards are never written again, "
+                "so that --force cannot replace what lies there. Remove the tars, or choose another output folder."
+            )
+        return nullcontext()
+
+    def opened_row(self) -> AbstractContextManager[None]:
         """See Store; nothing is held open."""
         return nullcontext()
 

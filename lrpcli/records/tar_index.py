@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from lrpcli.records.description import EXPLAIN_FILES
 from lrpcli.records.folder import FOLDER, open_regular
 from lrpcli.records.store import whole_file
 
@@ -63,10 +64,12 @@ class SharedIndex:
 
 
 def write_index(output: Path, owner: str) -> None:
-    """Writes the index, whole or not at all. LrpError if it cannot be."""
+    """Writes the index, whole or not at all; none of a folder where no run has begun. LrpError if it cannot be."""
     from lrpcli.records.parquet import write_parquet
     from lrpcli.records.table import Records, columns, entries
 
+    if not EXPLAIN_FILES.journals_in(output):
+        return
     records = Records(output, below="")
     with whole_file(output / INDEX, owner, follow=False) as file:
         write_parquet(columns(records.description), entries(records), file)

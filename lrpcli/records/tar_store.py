@@ -8,7 +8,7 @@ cut behind the last image that has a line, and the next run goes on there.
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -44,7 +44,9 @@ class OpenTar:
         os.lseek(self._file, self.end, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
-        """Writes behind what counts; nothing is left of it where that fails."""
+        """Writes behind what counts; nothing is left of it where that fails, or where somebody else writes there."""
+        if os.fstat(self._file).st_size != self.end:
+            raise OSError(errno.EBUSY, "another process writes into it, where no lock keeps it from that")
         try:
             os.lseek(self._file, self.end, os.SEEK_SET)
             self._write(data)
@@ -95,24 +97,53 @@ class TarStore:
     @contextmanager
     def opened(self, tars: Tars, *, force: bool) -> Iterator[None]:
         """See Store. UsageError for tars that no journal knows, and with `force` for any that would be in the way."""
-        self._require_known(tars, force=force)
+        with self.opened_for_rows(tars, rows=1, force=force):
+            with self._errors():
+                opened = [name for name in _open_tars(self.output) if name.shard == self.place.shard]
+            with self._packing(tars, opened, force=force):
+                yield
+
+    @contextmanager
+    def opened_for_rows(self, tars: Tars, *, rows: int, force: bool) -> Iterator[None]:
+        """See Store. UsageError as of `opened`; the index is written at the end."""
+        self._require_known(tars, rows, force=force)
         with ExitStack() as last:
-            last.callback(self._let_go)
             with self._errors():
                 remove_leftovers(self.output, self.place.shard)
-                self._finish_others()
-                self._go_on(tars, force=force)
+                self._settle_others(rows, force=force)
                 index = last.enter_context(SharedIndex(self.output, self.place.shard))
             try:
                 yield
             except GeneratorExit:  # stopped in order
-                self._end(index)
+                self._finish_index(index)
+                raise
+            self._finish_index(index)
+
+    def opened_row(self) -> AbstractContextManager[None]:
+        """See Store. Of the folder, which may hold thousands of other tars, nothing is listed."""
+        journal = EXPLAIN_FILES.journal(self.place.shard)
+        tars = _tars_in(self.output, journal)
+        last = tars.last(self.place.shard)
+        numbers = (0,) if last is None else (last.number, last.number + 1)
+        return self._packing(tars, [TarName(self.place.shard, number) for number in numbers], force=False)
+
+    @contextmanager
+    def _packing(self, tars: Tars, opened: Iterable[TarName], *, force: bool) -> Iterator[None]:
+        """While entered, this store's shard packs; `opened` are tars of its own that may have been left open."""
+        with ExitStack() as last:
+            last.callback(self._let_go)
+            with self._errors():
+                self._go_on(tars, opened, force=force)
+            try:
+                yield
+            except GeneratorExit:  # stopped in order
+                self._commit()
                 raise
             except BaseException:
                 with suppress(LrpError):
                     self._commit()
                 raise
-            self._end(index)
+            self._commit()
 
     def put(self, image: str, base: str, files: Iterable[NewFile]) -> None:
         """See Store; they are held in memory until the image is kept."""
@@ -164,8 +195,7 @@ class TarStore:
                 self._tar.commit()
             self._let_go()
 
-    def _end(self, index: SharedIndex) -> None:
-        self._commit()
+    def _finish_index(self, index: SharedIndex) -> None:
         with self._errors():
             index.finish()
 
@@ -184,7 +214,7 @@ class TarStore:
             translated = translate_os_error(error, path)
             raise translated if isinstance(translated, OutputError) else OutputError(str(translated)) from error
 
-    def _require_known(self, tars: Tars, *, force: bool) -> None:
+    def _require_known(self, tars: Tars, rows: int, *, force: bool) -> None:
         """UsageError for tars whose images could come to lie in two of them."""
         for name in tars.present:
             if name not in tars.ends:
@@ -192,37 +222,50 @@ class TarStore:
                     f"{os.fspath(self.output)!r} holds {name.name!r}, of which no journal in it says what lies there. "
                     "Move it away, or choose another output folder."
                 )
-            if force and (name.shard == self.place.shard or _count(name.shard) != _count(self.place.shard)):
-                raise UsageError(
-                    f"{os.fspath(self.output)!r} holds {name.name!r}, and tar shards are never written again, so that "
-                    "--force cannot replace what lies there. Remove the tars, or choose another output folder; to go "
-                    "on with a run, leave --force out."
-                )
+        if not force:
+            return
+        whole = (name.name for name in tars.present if self._is_own(name, rows) or not self._is_sibling(name, rows))
+        opened = (name.open_name for name in _open_tars(self.output) if not self._is_sibling(name, rows))
+        for path in (*whole, *(f"{FOLDER}/{name}" for name in opened)):
+            raise UsageError(
+                f"{os.fspath(self.output)!r} holds {path!r}, and tar shards are never written again, so that "
+                "--force cannot replace what lies there. Remove the tars, or choose another output folder; to go "
+                "on with a run, leave --force out."
+            )
 
-    def _finish_others(self) -> None:
-        """Commits what killed runs with another number of shards left open; one of this number goes on with its own."""
+    def _is_sibling(self, name: TarName, rows: int) -> bool:
+        """Whether a tar is of a run that is divided like this one, whose shards have so many rows each."""
+        return _parts(name.shard)[1] == _parts(self.place.shard)[1] * rows
+
+    def _is_own(self, name: TarName, rows: int) -> bool:
+        """Whether it is of one of this shard's rows, see pipeline.row.Rows.shard_of."""
+        number, count = _parts(self.place.shard)
+        return self._is_sibling(name, rows) and (_parts(name.shard)[0] - number) % count == 0
+
+    def _settle_others(self, rows: int, *, force: bool) -> None:
+        """Commits what killed runs that were divided otherwise left open; who has the same part now goes on with it.
+
+        With `force` that is removed.
+        """
         for name in _open_tars(self.output):
-            journal = EXPLAIN_FILES.journal(name.shard)
-            if _count(name.shard) == _count(self.place.shard):
+            sibling, journal = self._is_sibling(name, rows), EXPLAIN_FILES.journal(name.shard)
+            if sibling and not (force and self._is_own(name, rows)):
                 continue
-            with suppress(OutputError), open_journal(self.output, journal) as held:
-                if locked(held.fileno()):
-                    _finish(self.output, name, journal)
+            with suppress(OutputError), open_journal(self.output, journal) as file:
+                if (rows > 1 and name.shard == self.place.shard) or locked(file.fileno()):  # else it is at work
+                    _remove(self.output, name) if sibling else _finish(self.output, name, journal)
 
-    def _go_on(self, tars: Tars, *, force: bool) -> None:
+    def _go_on(self, tars: Tars, opened: Iterable[TarName], *, force: bool) -> None:
         """Opens what this shard has left open, and removes what does not count: no line speaks of it, or it was cut."""
         last = tars.last(self.place.shard)
         self._next = 0 if last is None else last.number + 1
-        for name in _open_tars(self.output):
-            if name.shard != self.place.shard:
-                continue
+        for name in opened:
             end = tars.ends.get(name, 0)
             found = tar_size(self.output, name.name)
             if not force and name == last and found is not None and found[0] >= end and not found[1]:
                 self._tar = OpenTar(self.output, name, end)
             else:
-                with opened_folder(self.output, FOLDER) as folder:
-                    os.unlink(name.open_name, dir_fd=folder)
+                _remove(self.output, name)
 
 
 def _member(base: str, file: NewFile) -> str:
@@ -234,8 +277,24 @@ def _member_size(base: str, file: NewFile) -> int:
     return len(member_header(_member(base, file), size)) + size + len(padding(size))
 
 
-def _count(shard: str) -> str:
-    return shard.rpartition("-")[2]
+def _parts(shard: str) -> tuple[int, int]:
+    """Its number, and how many there are."""
+    number, _, count = shard.partition("-of-")
+    return int(number), int(count)
+
+
+def _remove(output: Path, name: TarName) -> None:
+    """Removes what is left of an open tar, if anything is."""
+    with suppress(FileNotFoundError), opened_folder(output, FOLDER) as folder:
+        os.unlink(name.open_name, dir_fd=folder)
+
+
+def _tars_in(output: Path, journal: str) -> Tars:
+    """The tars that a journal speaks of."""
+    tars = Tars(None)
+    for line in read_lines(output, journal):
+        tars.see(journal, line)
+    return tars
 
 
 def _open_tars(output: Path) -> list[TarName]:
@@ -249,12 +308,10 @@ def _open_tars(output: Path) -> list[TarName]:
 
 def _finish(output: Path, name: TarName, journal: str) -> None:
     """Commits a tar that a killed run has left open, whose journal is locked; removes one that was cut since."""
-    found, tars = tar_size(output, name.name), Tars(output)
+    found = tar_size(output, name.name)
     if found is None or found[1]:
         return
-    for line in read_lines(output, journal):
-        tars.see(journal, line)
-    end = tars.ends.get(name, 0)
+    end = _tars_in(output, journal).ends.get(name, 0)
     tar = OpenTar(output, name, end if found[0] >= end else 0)
     try:
         tar.commit()

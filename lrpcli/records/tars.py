@@ -13,11 +13,12 @@ class Tars:
     """The tar shards of a folder: those `present`, and where in each the last image ends that journals speak of.
 
     Made before the journals are read: a tar gets its name after the lines of its images stand. OutputError if the
-    folder cannot be listed.
+    folder cannot be listed; without one, none is looked for.
     """
 
-    def __init__(self, output: RunFolder) -> None:
-        self.present = [name for name in map(TarName.of, _names(output)) if name is not None]
+    def __init__(self, output: RunFolder | None) -> None:
+        names = [] if output is None else _names(output)
+        self.present = [name for name in map(TarName.of, names) if name is not None]
         self.ends: dict[TarName, int] = {}
 
     def see(self, journal: str, line: Line) -> None:

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lrpcli.records.description import RunFiles
     from lrpcli.records.folder import RunFolder
     from lrpcli.records.record import Record
+    from lrpcli.records.stores import Store
+    from lrpcli.records.tars import Tars
 
 INLINE = "inline"
 TABLE = {
@@ -60,11 +62,11 @@ class EngineSettings:
         self,
         sources: "Sequence[Source]",
         scale: str | float = "",
-        pack: str | None = None,
         folder: "RunFolder | None" = None,
     ) -> None:
-        """UsageError for what a single process has to do: reading a stream or URL, a scale for all images, packing."""
-        from lrpcli.paths import is_stream, is_url
+        """UsageError for what a single process has to do: a scale for all images, a stream, its own memory."""
+        from lrpcli.paths import is_stream
+        from lrpcli.remote import OWN_MEMORY
 
         if self.engine == INLINE:
             return
@@ -73,17 +75,14 @@ class EngineSettings:
                 f"--scale run needs all images in one process, so it does not go with --engine {self.engine}. Give a "
                 "number, or take --engine inline."
             )
-        if pack is not None:
-            raise UsageError(
-                f"--pack {pack} has one writer for each shard, so it does not go with --engine {self.engine}. Start a "
-                "process for each shard with --shard I/N, or take --engine inline."
-            )
-        url = folder.url if folder is not None and not isinstance(folder, Path) else None
-        url = url or next((source.path for source in sources if is_url(source.path)), None)
+        output = [] if folder is None or isinstance(folder, Path) else [folder.url]
+        starts = tuple(f"{protocol}://" for protocol in OWN_MEMORY)
+        places = (path for path in (*output, *(source.path for source in sources)) if path.lower().startswith(starts))
+        url = next(places, None)
         if url is not None:
             raise UsageError(
-                f"The URL {url!r} does not go with --engine {self.engine}, whose processes share a folder. Start a "
-                "process for each shard with --shard I/N, or take --engine inline."
+                f"The URL {url!r} lies in the memory of this process, and those of --engine {self.engine} do not see "
+                "it. Name a folder or an object store, or take --engine inline."
             )
         stream = next((source.path for source in sources if is_stream(source.path)), None)
         if stream is not None:
@@ -97,14 +96,20 @@ class EngineSettings:
 class Job:
     """How a run is made, wherever that is: "module:function" and its arguments, so that it can be sent elsewhere.
 
-    The first argument is the settings, which have a `flow`.
+    The first argument is the settings, which have a `flow`. `inputs` are the URLs where images are read, with logins.
     """
 
     prepare: str
     arguments: tuple[Any, ...]
+    inputs: tuple[str, ...] = field(default=(), repr=False)
 
     def load(self) -> "Run[Any, Any]":
         """The run, ready to begin: the model is loaded. Raises LrpError; nothing has been written then."""
+        if self.inputs:
+            from lrpcli.remote import open_input
+
+            for url in self.inputs:
+                open_input(url)
         run: Run[Any, Any] = resolve_name(self.prepare)(*self.arguments)
         return run
 
@@ -120,7 +125,8 @@ class Assignment:
     """A job and the images of its run; `shard` is the one that is to be done, `files` are the names in `folder`.
 
     `read_finished` is "module:function" that reads a finished image's record without a net, as pipeline.finished does.
-    `warn` is given sentences about processes that died, or are waited for.
+    `warn` is given sentences about processes that died, or are waited for. `store` is where the files of images go,
+    None if they have none.
     """
 
     job: Job
@@ -132,12 +138,18 @@ class Assignment:
     flow: FlowSettings
     engine: EngineSettings
     warn: Callable[[str], None] = lambda text: None
+    store: "Store | None" = None
+
+    def opened_store(self, tars: "Tars", rows: int) -> AbstractContextManager[None]:
+        """See Store.opened_for_rows."""
+        if self.store is None:
+            return nullcontext()
+        return self.store.opened_for_rows(tars, rows=rows, force=self.flow.force)
 
     @property
     def disk(self) -> Path:
-        """The folder where others are to work in it too; see EngineSettings.require_rows."""
-        if not isinstance(self.folder, Path):
-            raise UsageError(f"The URL {self.folder.url!r} does not go with --engine {self.engine.engine}.")
+        """The folder of a run that only takes one on a disk, as all do but explanations."""
+        assert isinstance(self.folder, Path)
         return self.folder
 
     @property

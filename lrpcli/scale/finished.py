@@ -22,13 +22,15 @@ from lrpcli.images.find import Source
 from lrpcli.models import is_name, names_code
 from lrpcli.pipeline.finished import NetFacts
 from lrpcli.records.description import RunDescription, read_description
-from lrpcli.records.folder import FOLDER, open_regular
+from lrpcli.records.folder import FOLDER, read_file, shown
 from lrpcli.records.identity import SAME, compare
 from lrpcli.records.index import Index
 from lrpcli.records.journal import OK
 from lrpcli.records.json_values import as_fields
 from lrpcli.records.record import Record
-from lrpcli.records.store import write_whole
+from lrpcli.records.segments import forget
+from lrpcli.records.store import put_whole
+from lrpcli.records.tars import Tars
 from lrpcli.scale import Assignment
 from lrpcli.scale.row_worker import LoadedRun
 
@@ -58,15 +60,13 @@ class Request:
         """Writes it down. ImageError or OutputError if that is not possible."""
         content = json.dumps(asdict(self)).encode() + b"\n"
         owner = assignment.files.owner(assignment.shard.name)
-        write_whole(assignment.disk / FOLDER / _name(assignment), content, owner, assignment.disk)
+        put_whole(assignment.folder, {_name(assignment): content}, owner)
 
     @classmethod
     def read(cls, assignment: Assignment) -> "Request | None":
         """The one that was written down last; None if there is none that can be read."""
         with suppress(OSError, ValueError, RecursionError):
-            descriptor = open_regular(assignment.disk, FOLDER, _name(assignment), os.O_RDONLY)
-            with os.fdopen(descriptor, "rb") as file:
-                fields = as_fields(json.loads(file.read(1 << 16)))
+            fields = as_fields(json.loads(read_file(assignment.folder, _name(assignment), 1 << 16)))
             results = fields.inner("results")
             facts = NetFacts.from_json(fields.inner("facts"))
             return cls(
@@ -76,7 +76,7 @@ class Request:
 
 
 def _name(assignment: Assignment) -> str:
-    return f"{assignment.files.journals}.request.json"
+    return f"{FOLDER}/{assignment.files.journals}.request.json"
 
 
 def note_request(assignment: Assignment, run: LoadedRun, results: Sequence[str]) -> None:
@@ -166,6 +166,7 @@ class FinishedExecution:
 
     assignment: Assignment
     records_in: "RecordsIn"
+    tars: Tars
     is_finished = True
 
     def records(
@@ -175,13 +176,16 @@ class FinishedExecution:
         held: ExitStack | None = None,
     ) -> Generator[Record, None, None]:
         """See Run.records."""
-        for source in self.assignment.share:
-            if stop.is_set():
-                return
-            record = self.records_in(source)
-            if record is None:
-                raise StoppedError(f"The results of {source.path!r} were changed just now. Run the same command again.")
-            yield record.as_skipped(source.path, source.name).below(str(self.assignment.disk))
+        with self.assignment.opened_store(self.tars, rows=0):
+            for source in self.assignment.share:
+                if stop.is_set():
+                    return
+                record = self.records_in(source)
+                if record is None:
+                    raise StoppedError(
+                        f"The results of {source.path!r} were changed just now. Run the same command again."
+                    )
+                yield record.as_skipped(source.path, source.name).below(shown(self.assignment.folder))
 
     def sizes(self) -> "list[KindSize]":
         """See ExplainRun.sizes."""
@@ -201,19 +205,21 @@ RecordsIn = Callable[[Source], Record | None]
 
 def find_finished(assignment: Assignment, held: ExitStack) -> FinishedExecution | None:
     """The execution of a run of which everything is done, None where a net has to be loaded; `held` closes it."""
+    forget(assignment.folder)
     request = Request.read(assignment)
     if assignment.flow.force or request is None or request.key != request_key(assignment):
         return None
     with suppress(LrpError, OSError):
-        description = read_description(assignment.disk, assignment.files)
+        description = read_description(assignment.folder, assignment.files)
         if description is None or description.fingerprint != request.run:
             return None
         if any(_hash_of(assignment.disk / name) != known for name, known in request.results.items()):
             return None
-        index = held.enter_context(closing(Index(assignment.disk, assignment.files, request.run)))
+        tars = Tars(assignment.folder)
+        index = held.enter_context(closing(Index(assignment.folder, assignment.files, request.run, seen=tars.see)))
         records_in = _records_in(assignment, request, description, index)
         if all(records_in(source) is not None for source in assignment.share):
-            return FinishedExecution(assignment, records_in)
+            return FinishedExecution(assignment, records_in, tars)
     return None
 
 
@@ -226,7 +232,7 @@ def _records_in(assignment: Assignment, request: Request, description: RunDescri
             if known is not None and known.code == OK and compare(known.line.fields, source.path) == SAME:
                 record: Record | None = read(known.line.fields, settings, description, request.facts)
                 if record is not None and record.name == source.name:
-                    return record if all(outputs.exist_in(assignment.disk) for outputs in record.outputs) else None
+                    return record if all(outputs.exist_in(assignment.folder) for outputs in record.outputs) else None
         return None
 
     return record_of

@@ -7,10 +7,12 @@ from pathlib import Path
 from lrpcli.errors import ImageError
 from lrpcli.images.find import Source
 from lrpcli.pipeline.shard import Shard
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, RunFolder, shown
 from lrpcli.records.index import Index
-from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, read_lines
+from lrpcli.records.journal import CLASHED, FAILED, OK, RUN, SKIPPED, Line, parse_line, read_lines
 from lrpcli.records.record import Record
+from lrpcli.records.segments import NewLines
+from lrpcli.remote import Remote
 from lrpcli.scale.row_worker import LoadedRun
 
 
@@ -22,7 +24,7 @@ class RowRecords:
     """
 
     def __init__(
-        self, output: Path, run: LoadedRun, shard: Shard, sources: Sequence[Source], since: int, known: Index
+        self, output: RunFolder, run: LoadedRun, shard: Shard, sources: Sequence[Source], since: int, known: Index
     ) -> None:
         self.output, self.kind, self.run, self.known = output, run.kind, run.description.fingerprint, known
         self.number, self.journal = shard.number, run.files.journal(shard.name)
@@ -31,6 +33,7 @@ class RowRecords:
         self._found: dict[str, Record] = {}
         self._attempt: set[str] = set()
         self._next, self._start, self._last = 0, since, -1
+        self._pieces = NewLines(output, self.journal, since) if isinstance(output, Remote) else None
 
     @property
     def is_complete(self) -> bool:
@@ -39,9 +42,9 @@ class RowRecords:
 
     def take(self) -> Iterator[Record]:
         """Records that have come, up to the first image without one."""
-        self._read()
+        self._read(soon=True)
         while not self.is_complete and self._names[self._next] in self._found:
-            yield self._found.pop(self._names[self._next]).below(str(self.output))
+            yield self._found.pop(self._names[self._next]).below(shown(self.output))
             self._next += 1
 
     def rest(self) -> Iterator[Record]:
@@ -49,13 +52,21 @@ class RowRecords:
         self._read()
         for name in self._names[self._next :]:
             if name in self._found:
-                yield self._found.pop(name).below(str(self.output))
+                yield self._found.pop(name).below(shown(self.output))
         self._next = len(self._names)
 
-    def _read(self) -> None:
-        if not (self.output / FOLDER / self.journal).exists():
+    def _read(self, *, soon: bool = False) -> None:
+        if self._pieces is not None:
+            for line in map(parse_line, self._pieces.read(soon=soon)):
+                if line is not None:
+                    self._take(line)
+        elif isinstance(self.output, Path):
+            self._read_file(self.output)
+
+    def _read_file(self, output: Path) -> None:
+        if not (output / FOLDER / self.journal).exists():
             return
-        for line in read_lines(self.output, self.journal, start=self._start):
+        for line in read_lines(output, self.journal, start=self._start):
             if line.position != self._last:
                 self._take(line)
             self._start = self._last = line.position

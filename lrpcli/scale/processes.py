@@ -105,7 +105,7 @@ class ProcessCrew:
 
     def wait(self, seconds: float | None) -> list[Row]:
         """See rows.Crew."""
-        members = {member.connection: member for member in self._members}
+        members = {member.connection: member for member in self._members if not member.connection.closed}
         done = []
         for connection in wait(list(members), seconds):
             member = members[connection]  # type: ignore[index]
@@ -194,7 +194,7 @@ class _Member:
             self._send(ROW, self.row)
 
     def _send(self, *message: Any) -> None:
-        with contextlib.suppress(ConnectionError):  # it died, and will be heard to have died
+        with contextlib.suppress(OSError):  # it died, and will be heard to have died, or was given up
             self.connection.send(message)
 
     def bury(self, warn: Callable[[str], None], *, again: bool) -> Row | None:
@@ -202,6 +202,7 @@ class _Member:
         self._failures += self.loaded is None
         how = self._last_words()
         if self._failures >= ATTEMPTS:
+            self.row = None
             raise StoppedError(
                 f"The process that loads the net died {self._failures} times: {how}. It may need more memory than "
                 "there is: choose fewer --workers."

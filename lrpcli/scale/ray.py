@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lrpcli.errors import LrpError, StoppedError, UsageError, needs_package
+from lrpcli.paths import is_url
 from lrpcli.pipeline.row import Row
 from lrpcli.records.handed import note_attempt
 from lrpcli.scale import Assignment
@@ -150,7 +151,7 @@ class RayCrew:
             num_cpus=threads, num_gpus=int(flow.device in ANY_GPU and gpus > 0), max_restarts=-1, max_task_retries=-1,
             max_concurrency=2,  # rows, and being asked to stop
         )  # fmt: skip
-        given = ray.put((assignment.job, assignment.disk, assignment.files))
+        given = ray.put((assignment.job, assignment.folder, assignment.files, _shares_files(assignment)))
         variables = threads_of(os.environ, threads)
         self._given = (given, jobs, str(Path.cwd()), variables)
         self._actors: list[Any] = []
@@ -245,10 +246,10 @@ class RayCrew:
 class NetActor:
     """The actor: a net, loaded once. Its methods give a value and None, or None and what was raised."""
 
-    def __init__(self, given: tuple[Any, Any, Any], jobs: int, current: str, variables: dict[str, str]) -> None:
+    def __init__(self, given: tuple[Any, Any, Any, bool], jobs: int, current: str, variables: dict[str, str]) -> None:
         os.environ.update(variables)
         self._current = current
-        job, self._folder, self._files = given
+        job, self._folder, self._files, self._shares_files = given
         self._worker = RowWorker(job, 0, jobs)  # Ray shows each actor its own GPU alone
         self._loaded: LoadedRun | None = None
 
@@ -258,15 +259,20 @@ class NetActor:
 
     def _load(self) -> LoadedRun:
         if self._loaded is None:
-            try:
-                os.chdir(self._current)
-            except OSError as error:
-                raise StoppedError(
-                    f"A Ray worker cannot enter the current folder, {self._current!r}: {error.strerror}. Inputs and "
-                    "outputs have to lie on a file system that all workers share."
-                ) from error
+            self._enter()
             self._loaded = self._worker.load()
         return self._loaded
+
+    def _enter(self) -> None:
+        """Enters the command's current folder, from which paths are taken. StoppedError where there is none."""
+        try:
+            os.chdir(self._current)
+        except OSError as error:
+            if self._shares_files:
+                raise StoppedError(
+                    f"A Ray worker cannot enter the current folder, {self._current!r}: {error.strerror}. Inputs and "
+                    "outputs have to lie on a file system that all workers share, or below URLs."
+                ) from error
 
     def work(self, row: Row) -> tuple[None, Exception | None]:
         """Works on a row, whoever has begun it before."""
@@ -302,6 +308,11 @@ def _caught(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
         import traceback
 
         return None, RuntimeError("".join(traceback.format_exception(error)))
+
+
+def _shares_files(assignment: Assignment) -> bool:
+    """Whether workers have to see the files of the command's machine: not all inputs and outputs are URLs."""
+    return isinstance(assignment.folder, Path) or not all(is_url(source.path) for source in assignment.share)
 
 
 def _require_device(device: str, gpus: int) -> None:

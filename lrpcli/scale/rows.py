@@ -1,6 +1,5 @@
 """A run whose rows other processes work on: they write files and journals, this one reads the journals as they grow."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -9,17 +8,19 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lrpcli.errors import StoppedError, UsageError
+from lrpcli.errors import StoppedError
 from lrpcli.pipeline.row import Row, Rows, Whole, sampled
-from lrpcli.records.description import EXPLAIN_FILES, require_same_run
+from lrpcli.records.description import require_same_run
 from lrpcli.records.division import ROWS, note_division
-from lrpcli.records.folder import FOLDER
+from lrpcli.records.folder import FOLDER, shown
 from lrpcli.records.handed import Handed
 from lrpcli.records.index import Index, Selection
-from lrpcli.records.journal import Journal
+from lrpcli.records.journal import Journal, journal_size
 from lrpcli.records.record import Record
 from lrpcli.records.resume import clean_up
+from lrpcli.records.segments import forget
 from lrpcli.records.tars import Tars
+from lrpcli.remote import Remote
 from lrpcli.scale import Assignment
 from lrpcli.scale.finished import note_request
 from lrpcli.scale.following import RowRecords
@@ -96,17 +97,19 @@ class RowsExecution:
     ) -> Generator[Record, None, None]:
         """See Run.records."""
         task, run = self.assignment, self.loaded
-        if task.flow.force:
-            _require_no_tars(task, run)
-        else:
-            require_same_run(task.disk, run.files, run.description)
+        if not task.flow.force:
+            require_same_run(task.folder, run.files, run.description)
         rows = Rows.of(task.shard, len(task.share), run.batch_size, self.crew.count)
+        forget(task.folder)
         with ExitStack() as own:
             self._lock(rows, own if held is None else held)
-            note_division(task.disk, run.files, ROWS)
-            run.description.write(task.disk, run.files, run.files.owner(task.shard.name))
-            known = own.enter_context(closing(_index(task, run)))
-            clean_up(task.disk, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
+            tars = Tars(task.folder)
+            known = own.enter_context(closing(_index(task, run, tars)))
+            own.enter_context(task.opened_store(tars, rows.count))
+            note_division(task.folder, run.files, ROWS)
+            write = run.description.write if task.flow.force else run.description.agree
+            write(task.folder, run.files, run.files.owner(task.shard.name))
+            clean_up(task.folder, run.files, known, run.files.journal(task.shard.name), {FOLDER, ""})
             announce(self._count_work(known))
             self.crew.grow(rows.count)
             own.callback(self._finish)
@@ -122,7 +125,9 @@ class RowsExecution:
 
     def _hold(self, held: ExitStack) -> None:
         task = self.assignment
-        with Journal(task.disk, self.loaded.files.journal(task.shard.name), alone=True) as journal:
+        if isinstance(task.folder, Remote):  # where there is no lock
+            return
+        with Journal(task.folder, self.loaded.files.journal(task.shard.name), alone=True) as journal:
             journal.keep_lock(held)
 
     def _count_work(self, known: Index) -> int:
@@ -187,8 +192,7 @@ class _Hands:
 
     def _row(self, place: int) -> Row:
         shard, sources = self.rows.shard_of(place), list(self.rows.share(self.share, place))
-        journal = self.task.disk / FOLDER / self.run.files.journal(shard.name)
-        since = journal.stat().st_size if journal.exists() else 0
+        since = journal_size(self.task.folder, self.run.files.journal(shard.name))
         handed = Handed(self._lines([source.name for source in sources]), since)
         return Row(shard, sources, len(self.task.sources), self._whole, handed)
 
@@ -204,7 +208,7 @@ class _Hands:
         """What reads the next row."""
         place, since = self.given.popleft()
         shard, sources = self.rows.shard_of(place), self.rows.share(self.share, place)
-        return RowRecords(self.task.disk, self.run, shard, sources, since, self.known)
+        return RowRecords(self.task.folder, self.run, shard, sources, since, self.known)
 
     def wait_for(self, reader: RowRecords) -> None:
         """Waits a moment for more lines. StoppedError if a row is done, and this process does not see it."""
@@ -214,21 +218,13 @@ class _Hands:
         self.give()
         if now - self._done.get(reader.number, now) > UNSEEN:
             raise StoppedError(
-                f"A worker has finished {reader.journal} in {os.fspath(self.task.disk)!r}, but it is not seen here. "
+                f"A worker has finished {reader.journal} in {shown(self.task.folder)!r}, but it is not seen here. "
                 "The output folder has to lie on a file system that all workers share."
             )
 
 
-def _index(task: Assignment, run: LoadedRun) -> Index:
+def _index(task: Assignment, run: LoadedRun, tars: Tars) -> Index:
     """What all journals say; each line is read once, by this process."""
-    return Index(task.disk, run.files, run.description.fingerprint, contents=not run.files.named)
-
-
-def _require_no_tars(task: Assignment, run: LoadedRun) -> None:
-    """UsageError where --force would leave results in tars: a row is handed nothing that it could see them by."""
-    tars = Tars(task.disk).present if run.files == EXPLAIN_FILES else []
-    if tars:
-        raise UsageError(
-            f"{os.fspath(task.disk)!r} holds {tars[0].name!r}, and tar shards are never written again, so that "
-            "--force cannot replace what lies there. Remove the tars, or choose another output folder."
-        )
+    return Index(
+        task.folder, run.files, run.description.fingerprint, seen=tars.see, contents=not run.files.named
+    )  # fmt: skip

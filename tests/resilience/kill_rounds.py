@@ -1,8 +1,11 @@
 """Rounds of SIGKILL at random moments, then a rerun. By hand: python -m tests.resilience.kill_rounds 20"""
 
 import collections
+import contextlib
 import io
+import os
 import random
+import signal
 import subprocess
 import sys
 import tarfile
@@ -28,8 +31,10 @@ from tests.resilience.runs import (
     rows,
     started,
     tree,
+    wait_for,
 )
 
+PACKS = ("-b", "1", "-j", "1", "--pack", "tar", "--pack-size", "0.3")
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -96,15 +101,10 @@ def evaluation_rounds(folder, count, images, seed=0):
 
 def pack_rounds(folder, count, images, shards=8, seed=0):
     """Kills `count` of the processes of a packed run, each at a random moment; each killed one is started again."""
-    import pyarrow.parquet
-
-    source, out = folder_of_photos(folder / "in", images), folder / "out"
-    calm = explain(source, folder / "calm", "-b", "1")
-    assert calm.returncode == 0, calm.stderr
-    options = ("-b", "1", "-j", "1", "--pack", "tar", "--pack-size", "0.3")
+    source, out = photos_to_pack(folder, images)
 
     def begin(shard):
-        return started(source, out, *options, "--shard", f"{shard}/{shards}", **SILENT)
+        return started(source, out, *PACKS, "--shard", f"{shard}/{shards}", **SILENT)
 
     def lines():
         return sum(path.read_bytes().count(b"\n") for path in (out / ".lrp").glob("journal-*"))
@@ -124,17 +124,74 @@ def pack_rounds(folder, count, images, shards=8, seed=0):
     reruns = 0
     while any(ended.values()) and reruns < 4:  # a suspect that died alone three times is passed over once
         ended, reruns = {shard: begin(shard).wait() for shard, code in ended.items() if code}, reruns + 1
+    return {"killed": killings, "reruns": reruns, "exit": max(ended.values(), default=0), **packed_state(folder)}
+
+
+def engine_rounds(folder, count, images, nets_of, *options, seed=0):
+    """Kills processes of a packed run whose images others work on: the command, or a net, each at a random moment.
+
+    `nets_of` gives the ids of a command's processes with a net. A command that was killed is started again, with
+    another number of --workers.
+    """
+    source, out = photos_to_pack(folder, images)
+    generator, killings, commands = random.Random(seed), collections.Counter(), 0
+
+    def begin():
+        workers = ("--workers", str(2 + commands % 2))
+        return started(source, out, *PACKS, *options, *workers, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def lines():
+        return sum(path.read_bytes().count(b"\n") for path in (out / ".lrp").glob("journal-*"))
+
+    running = begin()
+    for _ in range(count):
+        last = lines() + generator.uniform(1, 2 * images / (count + 1))
+        while lines() < last and running.poll() is None:
+            time.sleep(0.005)
+        nets = nets_of(running.pid)
+        if nets and running.poll() is None and generator.random() < 0.6:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(generator.choice(nets), signal.SIGKILL)
+                killings["nets"] += 1
+            continue
+        killings["commands"] += running.poll() is None
+        killed(running)
+        wait_for(lambda nets=nets, command=running.pid: not set(nets) & set(nets_of(command)))
+        commands += 1
+        running = begin()
+    _, said = running.communicate()
+    code, reruns = running.returncode, 0
+    while code and reruns < 4:  # what two processes died of is passed over once
+        if code != 1:
+            print(said.decode(errors="replace"), file=sys.stderr)
+        commands += 1
+        running, reruns = begin(), reruns + 1
+        _, said = running.communicate()
+        code = running.returncode
+    return {**killings, "reruns": reruns, "exit": code, **packed_state(folder)}
+
+
+def photos_to_pack(folder, images):
+    """The folders of photos, of which `calm` beside them gets the files of a run without packs, and of results."""
+    source = folder_of_photos(folder / "in", images)
+    calm = explain(source, folder / "calm", "-b", "1")
+    assert calm.returncode == 0, calm.stderr
+    return source, folder / "out"
+
+
+def packed_state(folder):
+    """What packed runs have left, compared with the files of the calm one."""
+    import pyarrow.parquet
+
+    out = folder / "out"
     done = collections.Counter(
         row["name"]
-        for shard in range(1, shards + 1)
-        for row in journal(out, f"journal-{shard}-of-{shards}.jsonl")
+        for path in (out / ".lrp").glob("journal-*.jsonl")
+        for row in journal(out, path.name)
         if row["type"] == "done" and row["status"] == "ok"
     )
     found = packed_files(out)
     return {
-        "killed": killings,
-        "reruns": reruns,
-        "exit": max(ended.values(), default=0),
         "images": len(done),
         "twice": sum(times > 1 for times in done.values()) + len(found) - len(dict(found)),
         "equal": dict(found) == tree(folder / "calm"),
@@ -191,8 +248,12 @@ def difference(one, other):
 
 
 if __name__ == "__main__":
+    from tests.scale.engines import nets_of
+
     with tempfile.TemporaryDirectory() as temporary:
         for size in ("1", "16"):
             print("batch", size, rounds(Path(temporary, size), int(sys.argv[1]), 200, size, seed=1), flush=True)
         print("packs", pack_rounds(Path(temporary, "packs"), int(sys.argv[1]), 160, seed=1), flush=True)
+        rows_options = ("--engine", "processes")
+        print("rows", engine_rounds(Path(temporary, "rows"), int(sys.argv[1]), 160, nets_of, *rows_options), flush=True)
         print("evaluate", evaluation_rounds(Path(temporary, "evaluate"), int(sys.argv[1]), 40, seed=1), flush=True)

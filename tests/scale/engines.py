@@ -1,7 +1,10 @@
 """What the tests of all engines share: runs of the tiny net, inline and elsewhere, and spies on what is loaded."""
 
+from contextlib import suppress
+from pathlib import Path
+
 from tests.photos import folder_of_photos, photo
-from tests.resilience.runs import TINY_OPTIONS, journal, lrp, rows
+from tests.resilience.runs import TINY_OPTIONS, journal, lrp, rows, tree
 
 SMALL = ("-b", "2", "-j", "2")
 """Batches of two, so that a few images make several rows."""
@@ -20,6 +23,57 @@ def photos_with_a_broken_one(folder, count=9):
     folder_of_photos(folder, count)
     (folder / "5bad.png").write_bytes(b"no image")
     return folder
+
+
+DEADLY_PACKS = """
+import os
+from lrpcli.records.stores import ObjectStore
+from lrpcli.records.tar_store import TarStore
+def deadly(put):
+    def hostile(self, image, base, files):
+        if image.startswith('deadly'): os.kill(os.getpid(), 9)
+        put(self, image, base, files)
+    return hostile
+TarStore.put, ObjectStore.put = deadly(TarStore.put), deadly(ObjectStore.put)
+"""
+
+
+def hostile_packer(folder):
+    """A folder for PYTHONPATH under which packing or putting results called deadly* kills the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(DEADLY_PACKS)
+    return folder
+
+
+def unpacked(output, folder):
+    """What `lrp unpack` makes of the tars of an output folder: path to content."""
+    assert lrp("unpack", "-q", output, folder).exit_code in (0, 1)  # a failed image is named again
+    return tree(folder)
+
+
+def nets_of_ray(command=None):
+    """Processes of Ray that hold a net, by their ids."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"ray::NetActor" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
+def running_nets():
+    """Processes of --engine processes that hold a net, by their ids, and who started them."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"lrpcli.scale.processes" in (place / "cmdline").read_bytes():
+                found[int(place.name)] = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    return found
+
+
+def nets_of(parent):
+    """The ids of the processes with a net that `parent` started."""
+    return [number for number, starter in running_nets().items() if starter == parent]
 
 
 def without_torch(folder):

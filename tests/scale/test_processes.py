@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +14,7 @@ from tests.resilience.runs import (
     explain,
     hostile_decoder,
     hostile_writer,
+    journal,
     killed,
     leftovers,
     lrp,
@@ -29,28 +28,15 @@ from tests.scale.engines import (
     SMALL,
     evaluate,
     finished,
+    nets_of,
     poison,
     row_journals,
+    running_nets,
     shown,
     without_torch,
 )
 
 PROCESSES = ("--engine", "processes", "--workers", "2")
-
-
-def running_nets():
-    """Processes that hold a net for a run, by their ids, and who started them."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if b"lrpcli.scale.processes" in (place / "cmdline").read_bytes():
-                found[int(place.name)] = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
-    return found
-
-
-def nets_of(parent):
-    """The ids of the processes with a net that `parent` started."""
-    return [number for number, starter in running_nets().items() if starter == parent]
 
 
 @pytest.mark.slow
@@ -245,6 +231,25 @@ def test_a_process_that_cannot_load_is_given_up_at_once(tmp_path):
     image = photo(tmp_path / "a.png")
     result = process("explain", *TINY_OPTIONS, image, tmp_path / "out", *PROCESSES, env=env)
     assert result.returncode == 3 and b"The process that loads the net died 2 times: SIGKILL" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_load_beside_one_that_works_is_said_once_that_one_has_ended(tmp_path, inline):
+    source, _, _ = inline
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if any('lrpcli.scale.processes' in word for word in sys.orig_argv):\n"
+        "    try: os.close(os.open(os.environ['MARKER'], os.O_CREAT | os.O_EXCL))\n"
+        "    except FileExistsError: os.kill(os.getpid(), 9)\n"
+    )
+    env = environment(path=[tmp_path / "code"], MARKER=str(tmp_path / "marker"))
+    out = tmp_path / "out"
+    result = process("explain", *TINY_OPTIONS, source, out, *SMALL, *PROCESSES, env=env)
+    assert result.returncode == 3 and b"The process that loads the net died 2 times: SIGKILL" in result.stderr
+    assert b"handle is closed" not in result.stderr
+    ends = [journal(out, name)[-1]["type"] for name in row_journals(out)]
+    assert "start" not in ends, "what was in the work was finished"
 
 
 @pytest.mark.slow

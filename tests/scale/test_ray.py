@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +27,7 @@ from tests.scale.engines import (
     SMALL,
     evaluate,
     finished,
+    nets_of_ray,
     poison,
     row_journals,
     shown,
@@ -55,16 +55,6 @@ def home(tmp_path):
         pytest.skip("needs the package ray: pip install 'lrpcli[ray]'")
     (tmp_path / "home").mkdir()
     return {"HOME": str(tmp_path / "home")}
-
-
-def actors_of():
-    """Processes of Ray that hold a net, by their ids."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if b"ray::NetActor" in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-    return found
 
 
 @pytest.mark.slow
@@ -96,7 +86,7 @@ def test_a_worker_that_is_killed_and_an_image_that_kills_them(tmp_path, inline, 
     try:
         running = started(source, out, *SMALL, *RAY, env=env)
         wait_for(lambda: finished(out))
-        os.kill(actors_of()[0], signal.SIGKILL)
+        os.kill(nets_of_ray()[0], signal.SIGKILL)
         running.communicate(timeout=600)
     finally:
         slow.unlink()
@@ -120,7 +110,7 @@ def test_a_run_that_is_killed_goes_on_and_leaves_no_worker(tmp_path, inline, hom
     running = started(source, out, *SMALL, *RAY, env=environment(**home))
     wait_for(lambda: finished(out))
     killed(running)
-    wait_for(lambda: not actors_of())
+    wait_for(lambda: not nets_of_ray())
     before = finished(out)
     again = process("explain", *TINY_OPTIONS, source, out, *SMALL, *RAY, "--json", env=environment(**home))
     assert again.returncode == 1 and tree(out) == tree(calm)
