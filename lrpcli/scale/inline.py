@@ -66,13 +66,13 @@ def execute(job: Job, images: int, flow: FlowSettings) -> Iterator[Loaded]:
         from lrpcli.lrp.batch_limit import keep_freed_memory
 
         keep_freed_memory()
-        run = job.load()
-        run.share_processors(images)
-        yield Loaded(run, workers)
+        yield Loaded(job.load(), workers)
 
 
 @contextmanager
 def begin(assignment: Assignment) -> Iterator[InlineExecution]:
     """See scale.Executor."""
-    with execute(assignment.job, len(assignment.share), assignment.flow) as loaded:
+    images = len(assignment.share)
+    with execute(assignment.job, images, assignment.flow) as loaded:
+        loaded.run.share_processors(images)
         yield InlineExecution(assignment, loaded)
