@@ -1,4 +1,4 @@
-"""The whole command beside its parts: python -m benchmarks.cli PHOTOS... [--images 500] [--model caffenet-small]
+"""The whole command beside its parts: python -m benchmarks.cli PHOTOS... [--images 1000] [--model caffenet-small]
 
 Makes so many JPEG files from crops of the photos, explains them with `lrp explain` into a folder, and measures in this
 process what cannot be avoided: the engine on the same batches, and the processor time of decoding and of drawing and
@@ -40,13 +40,13 @@ STARTS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="+")
-    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--width", type=int, default=640, help="of the photos, in pixels; three quarters as high")
     parser.add_argument("--model", default="caffenet-small")
     parser.add_argument("--prototxt")
     parser.add_argument("--preprocessing")
     parser.add_argument("--config", default=DEFAULT_CONFIG)
-    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
