@@ -22,6 +22,7 @@ def configs() -> None:
 def list_(as_json: bool, quiet: bool) -> None:
     """List the built-in composites."""
     from lrpcli.lrp.composites.composite import load_composite
+    from lrpcli.lrp.composites.default import DEFAULT_CONFIG
     from lrpcli.lrp.names import ALIASES, builtin_names
 
     composites = [load_composite(name) for name in builtin_names()]
@@ -33,6 +34,7 @@ def list_(as_json: bool, quiet: bool) -> None:
         print_table(rows, as_json)
         return
     texts = {c.title: f"{c.description} [{c.source}]" for c in composites}
+    texts[DEFAULT_CONFIG] = f"The default. {texts[DEFAULT_CONFIG]}"
     texts |= {alias: f"Alias of {name}." for alias, name in ALIASES.items()}
     print_facts(texts, max(map(len, texts)) + 2)
 

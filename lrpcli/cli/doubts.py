@@ -14,7 +14,8 @@ def doubts_of_shares(kept: Sequence[float], what: str = "a map") -> list[str]:
     if middle >= LEAST_KEPT and wrong <= MOST_WRONG * len(kept):
         return []
     signs = f", and {wrong} of {len(kept)} have a total of the wrong sign" if wrong else ""
+    reached = f"{middle:.1%}" if len(kept) == 1 else f"a median of {middle:.1%}"
     return [
-        f"a median of {middle:.1%} of the score reached the pixels of {what}{signs}; biases and stabilisers took "
-        "the rest. Another --config may keep more."
+        f"{reached} of the score reached the pixels of {what}{signs}; biases and stabilisers took the rest. Another "
+        "--config may keep what stabilisers took; --save layer-table says where that was."
     ]

@@ -203,7 +203,7 @@ def _divided(
             note(f"No output folder is named; the results go to {output}.")
     elif output is None:
         if not paths:
-            raise UsageError("No output folder is given. Name it last, or with -o.")
+            raise UsageError("No input is given. Name photos or folders, and then the output folder.")
         paths, output = paths[:-1], paths[-1]
     if not paths and not listed:
         raise UsageError(f"Only one path is given, {output!r}, and it does not exist. Name at least one input and then"

@@ -15,7 +15,7 @@ from lrpcli.cli.doubts import doubts_of_shares
 from lrpcli.cli.options import ConsoleSettings
 from lrpcli.cli.terminal import BOLD, RED, YELLOW, Part, as_shown, columns, on_terminal, say_parts
 from lrpcli.evaluation.limits import LARGEST_COSINE, LEAST_KEPT
-from lrpcli.records.explained import Explained, ExplainedClass
+from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange
 from lrpcli.records.folder import RunFolder, shown
 from lrpcli.records.record import Record
 from lrpcli.records.text import one_line
@@ -27,6 +27,8 @@ LOW_SCORE = 0.2
 """A best class less likely than this is one that the net may not know."""
 NAMED = 3
 """Images with low scores that the summary names."""
+CLEAR = 0.01
+"""A start that is a smaller part of the relevance for and against the class is close to zero."""
 LOOKED_AT = 10_000
 """Images whose names say how long paths are."""
 LONG = 50
@@ -52,7 +54,11 @@ class ExplainConsole(Console):
         names = [source.name for source in islice(sources, LOOKED_AT if self.lined_up else 0)]
         self.longest = width(as_shown(shown(output))) + 1 + usual_width(names) + SUFFIX
         self.scores, self.kept, self.cosines = array("d"), array("d"), array("d")
+        self.clear = array("d")
+        """The kept shares of scores that are not close to zero."""
+        self.unclear = 0
         self.unknown: list[str] = []
+        self.unclear_names: list[str] = []
 
     def show(self, record: Record) -> None:
         """See Console."""
@@ -60,9 +66,21 @@ class ExplainConsole(Console):
             self.scores.extend([record.top[0].score] if record.top else [])
             if record.top and record.top[0].score < LOW_SCORE and len(self.unknown) < NAMED:
                 self.unknown.append(one_line(record.name))
-            self.kept.extend(one.relevance.kept for one in record.classes if one.relevance.kept is not None)
+            self._show_kept(record)
             self.cosines.extend([] if record.class_cosine is None else [record.class_cosine])
         super().show(record)
+
+    def _show_kept(self, record: Explained) -> None:
+        for one in record.classes:
+            if one.relevance.kept is None:
+                continue
+            self.kept.append(one.relevance.kept)
+            if not _is_unclear(one.relevance):
+                self.clear.append(one.relevance.kept)
+                continue
+            self.unclear += 1
+            if self.unclear <= NAMED:
+                self.unclear_names.append(f"{one_line(one.label)} in {one_line(record.name)}")
 
     def say_results(self, record: Record) -> None:
         """The paths, and on a terminal the class of each map behind it, its score and its kept share."""
@@ -90,7 +108,7 @@ class ExplainConsole(Console):
 
     def doubts(self) -> list[str]:
         """What makes the maps of this run doubtful, a sentence each."""
-        found = [*self.doubts_of_scores(), *doubts_of_shares(self.kept)]
+        found = [*self.doubts_of_scores(), *doubts_of_shares(self.clear), *self.doubts_of_starts()]
         if self.cosines and fmean(self.cosines) > LARGEST_COSINE:
             found.append("these maps hardly depend on the class; see --start.")
         return found
@@ -109,6 +127,16 @@ class ExplainConsole(Console):
         names = ", ".join(self.unknown) + (", ..." if low > NAMED else "")
         return [f"{said} ({names}): the net may not know what {'it shows' if low == 1 else 'they show'}."]
 
+    def doubts_of_starts(self) -> list[str]:
+        """Maps that share out next to nothing: what speaks for the class and against it cancels."""
+        if not self.unclear:
+            return []
+        names = ", ".join(self.unclear_names) + (", ..." if self.unclear > NAMED else "")
+        return [
+            f"in {self.unclear} of {len(self.kept)} maps what speaks for the class and against it cancels ({names}): "
+            "the score is close to zero, and the share of it that is kept says nothing."
+        ]
+
     def totals(self) -> dict[str, object]:
         """See Console."""
         values = super().totals()
@@ -117,6 +145,13 @@ class ExplainConsole(Console):
         if self.cosines:
             values["class_cosine"] = fmean(self.cosines)
         return values
+
+
+def _is_unclear(relevance: RelevanceRange) -> bool:
+    """Whether the start is close to zero beside the relevance for and against the class."""
+    if relevance.positive is None or relevance.negative is None:
+        return False
+    return abs(relevance.start) < CLEAR * (relevance.positive - relevance.negative)
 
 
 def usual_width(names: Sequence[str]) -> int:
@@ -133,7 +168,8 @@ def class_lines(path: str, one: ExplainedClass, longest: int, room: int) -> list
     taken = len(GAP) + SHARE + len(GAP) + KEPT
     label_room = max(LEAST_LABEL, min(MOST_LABEL, room // 5))
     column = max(0, min(longest, room - len(GAP) - label_room - taken))
-    label = padded(shortened(as_shown(one.label), label_room), label_room)
+    whole = max(label_room, room - column - len(GAP) - taken)  # a long one moves its shares to the right
+    label = padded(shortened(as_shown(one.label), whole), label_room)
     said = [Part(GAP), Part(label, BOLD), *_shares(one)]
     if width(path) <= column:
         return [[Part(padded(path, column)), *said]]
@@ -145,6 +181,6 @@ def _shares(one: ExplainedClass) -> list[Part]:
     parts = [Part(GAP), Part(padded(f"{one.score:.0%}", SHARE, right=True), YELLOW if one.score < LOW_SCORE else "")]
     kept = one.relevance.kept
     if kept is not None:
-        colour = RED if kept < 0 else YELLOW if kept < LEAST_KEPT else ""
+        colour = RED if kept < 0 else YELLOW if kept < LEAST_KEPT or _is_unclear(one.relevance) else ""
         parts += [Part(GAP), Part(f"kept {padded(f'{kept:.0%}', KEPT - len('kept '), right=True)}", colour)]
     return parts

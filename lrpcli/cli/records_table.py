@@ -35,9 +35,9 @@ PIECE = 1 << 16
 def table(output: str, out: str | None, kind: str | None, failed: bool, quiet: bool) -> None:
     """Print the records of OUTPUT as a table: a row for each image, and for each class of one that has several.
 
-    Columns are input, status, class, probability, relevance, paths of the files, and the five best classes; a failed
-    image has its kind of error and the message. Images come in the order in which they were first worked on. Only the
-    journals are read: neither model nor pictures.
+    Columns are input, status, label, score (the probability of the class), relevance, paths of the files, and the five
+    best classes; a failed image has its kind of error and the message. Images come in the order in which they were
+    first worked on. Only the journals are read: neither model nor pictures.
     """
     from lrpcli.records.folder import run_folder
     from lrpcli.records.table import Records
@@ -51,8 +51,17 @@ def table(output: str, out: str | None, kind: str | None, failed: bool, quiet: b
         note(records.left_out())
 
 
+OTHERS = (".arrow", ".feather", ".json", ".jsonl", ".ods", ".tsv", ".xls", ".xlsx")
+"""Suffixes that say of a table what it would not be."""
+
+
 def table_format(file: Path) -> str:
-    """What a file of this name holds: its suffix says so."""
+    """What a file of this name holds: its suffix says so. UsageError for that of another format."""
+    if file.suffix.lower() in OTHERS:
+        raise UsageError(
+            f"{one_line(str(file))!r} cannot be written: tables are CSV or Parquet. Call it *.csv, which spreadsheets "
+            "open, or *.parquet."
+        )
     return "parquet" if file.suffix.lower() == ".parquet" else "csv"
 
 

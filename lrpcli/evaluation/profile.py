@@ -26,6 +26,8 @@ TITLES = {
 }  # fmt: skip
 """Metrics that have a panel, in the order of the panels."""
 HALF = 1.96
+SAME, WIDE = 1e-6, 0.05
+"""Values this close are one, and what a panel then shows on either side of it."""
 
 
 def profile_picture(results: Results) -> bytes:
@@ -67,6 +69,9 @@ def _draw(panel: Any, metric: Metric, methods: list[MethodResult], *, interval: 
     panel.tick_params(axis="x", labelsize=7.5)
     panel.locator_params(axis="x", nbins=5)
     panel.margins(x=0.12)
+    left, right = panel.get_xlim()
+    if right - left < SAME:
+        panel.set_xlim((left + right) / 2 - WIDE, (left + right) / 2 + WIDE)
     panel.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

@@ -18,7 +18,8 @@ import lrpcli
 from lrpcli.cli import main
 from lrpcli.cli.explain_console import ExplainConsole
 from lrpcli.cli.options import ConsoleSettings
-from lrpcli.records.explained import Explained, TopClass
+from lrpcli.records.explained import Explained, ExplainedClass, RelevanceRange, TopClass
+from lrpcli.records.record import Outputs
 from tests.photos import TINY, folder_of_photos, photo
 
 TINY_OPTIONS = ("--model", TINY, "--input-shape", "3,32,32", "--preprocessing", "caffe")
@@ -219,7 +220,7 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path):
     ("arguments", "message"),
     [
         (["absent"], "Only one path is given, 'absent', and it does not exist"),
-        ([], "No output folder is given"),
+        ([], "No input is given"),
         (["absent", "out"], "absent"),
         (["empty", "out"], "empty"),
         (["in", "out", "--save", "overlays"], "Did you mean 'overlay'?"),
@@ -429,10 +430,30 @@ def test_the_kept_share_is_in_each_record_and_in_the_summary(tmp_path):
 @pytest.mark.parametrize("kept, warned", [([0.31, 0.9], False), ([0.1, 0.2, 0.9], True), ([-0.1, 0.9, 0.9], True)])
 def test_the_summary_warns_of_small_and_negative_shares(kept, warned, tmp_path):
     console = ExplainConsole(1, tmp_path, "", ConsoleSettings())
-    console.kept.extend(kept)
+    console.clear.extend(kept)
     (said,) = console.doubts() or [""]
     assert ("of the score reached the pixels" in said) == warned
     assert ("1 of 3 have a total of the wrong sign" in said) == (kept[0] < 0)
+
+
+@pytest.mark.parametrize(
+    "starts, said",
+    [
+        ([-0.01, 5.0], "in 1 of 2 maps what speaks for the class and against it cancels (cat in 0.jpg): the score is"),
+        ([0.03, 0.03], None),  # over a hundredth of what is shared out
+        ([0.01] * 5, "in 5 of 5 maps what speaks for the class and against it cancels (cat in 0.jpg, cat in 1.jpg, "),
+    ],
+)
+def test_the_summary_says_where_a_kept_share_is_one_of_nothing(starts, said, tmp_path):
+    console = ExplainConsole(1, tmp_path, "", ConsoleSettings(quiet=True))
+    with console:
+        for number, start in enumerate(starts):
+            relevance = RelevanceRange(0.9 * start, start, -0.1, 0.1, kept=0.9, positive=1.0, negative=-0.99)
+            one = ExplainedClass(Outputs({}), 0, "cat", 0.5, relevance, 0.1)
+            top, name = (TopClass(0, "cat", 0.5),), f"{number}.jpg"
+            console.show(Explained(input=name, name=name, classes=(one,), top=top, placement={}))
+    assert [doubt[: len(said or "")] for doubt in console.doubts()] == ([said] if said else [])
+    assert console.totals()["kept"]["median"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(

@@ -342,3 +342,13 @@ def test_the_journal_of_a_run_has_no_more_than_before(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / ".lrp").iterdir()}
     lrp("table", tmp_path)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / ".lrp").iterdir()} == before and journal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scores.xlsx", "scores.JSON"])
+def test_a_table_does_not_go_into_a_file_called_something_else(tmp_path, name):
+    describe(tmp_path)
+    write(tmp_path, begin(1), start("a.jpg"), explained("a.jpg"))
+    done = lrp("table", tmp_path, "-o", tmp_path / name)
+    assert done.exit_code == 2 and "Call it *.csv" in done.stderr and not (tmp_path / name).exists()
+    given = lrp("table", tmp_path, "-o", tmp_path / name, "--format", "csv")
+    assert given.exit_code == 0 and (tmp_path / name).read_bytes().startswith(b"input,name")
