@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NAMED = 5
 """Images that failed that are named where --failed does not ask for all."""
 SECONDS = 2.0
+PATIENCE = 5
+"""Looks without a run at work after which watching ends, where shards are still to come."""
 """Between two looks of --watch."""
 
 
@@ -64,17 +66,18 @@ def _watch(output: "RunFolder", *, as_json: bool) -> None:
     from lrpcli.records.folder import shown
     from lrpcli.records.status import StatusReader
 
-    screen, running = Screen(), True
-    while running:
+    screen, watching, idle = Screen(), True, 0
+    while watching:
         with StatusReader(output) as reader:
             following = True
-            while following and running:
-                running = reader.status.running
+            while following and watching:
+                idle = 0 if reader.status.running else idle + 1
+                watching = idle <= (PATIENCE if reader.status.expects_others else 0)
                 if as_json:
                     say_json(_as_json(reader, failed=False))
                 else:
                     screen.show(list(_lines(reader, shown(output))))
-                if running:
+                if watching:
                     time.sleep(SECONDS)
                     following = reader.follow()
 
@@ -125,6 +128,9 @@ def _lines(reader: "StatusReader", output: str) -> Iterator[str]:
         absent = known.shards - len(known.journals)
         if absent:
             yield f"not begun: {absent} of {known.shards} shards"
+    for name, shard in sorted(known.others.items()):
+        if shard.running:
+            yield f"also at work: {name}, whose images are divided otherwise: {shard.told} of {shard.share}"
     yield from _first_failed(reader, output)
 
 

@@ -85,7 +85,7 @@ class Journal:
                 self._file.close()
                 raise UsageError(
                     f"Another run is at work on {os.fspath(output)!r} (it holds {name}). Wait for it, or give each run "
-                    "its own --shard i/n."
+                    "its own --shard i/n, all with the same n."
                 )
             self._end_torn_line()
             if alone:

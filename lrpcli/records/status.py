@@ -51,15 +51,24 @@ class FailedImage(NamedTuple):
 
 @dataclass
 class ShardStatus:
-    """What one journal says of the last run: its share of the images, and how many of them it reports.
+    """What one journal says of its last run: its share of the images, and how many of them it reports.
 
-    `rate` is the images it worked on in each second, None where that cannot be told; `running`: it is at work.
+    It worked on `worked` images from `started` to `ended`, seconds since 1970; `running`: it is at work.
     """
 
     share: int
     told: int
-    rate: float | None = None
     running: bool = False
+    worked: int = 0
+    started: float | None = None
+    ended: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Images worked on a second; None where there are too few, or the clock jumped."""
+        if self.started is None or self.ended <= self.started:
+            return None
+        return self.worked / (self.ended - self.started)
 
     @property
     def seconds_left(self) -> float | None:
@@ -73,7 +82,8 @@ class Status:
 
     Missing is what was not reached, was under way when a run was killed, or whose files are gone. `unclosed` lie in
     tar shards that are not whole, and become done once those have their names. `shards` is their number, `journals` has
-    those that have begun, and `disk` is the bytes that the files of what is done take there.
+    those that have begun, `others` those of as many images that were divided otherwise, and `disk` is the bytes that
+    the files of what is done take there.
     """
 
     images: int
@@ -81,6 +91,7 @@ class Status:
     errors: Counter[str] = field(default_factory=Counter)
     shards: int = 1
     journals: dict[str, ShardStatus] = field(default_factory=dict)
+    others: dict[str, ShardStatus] = field(default_factory=dict)
     disk: int = 0
     unclosed: int = 0
 
@@ -97,18 +108,31 @@ class Status:
     @property
     def running(self) -> bool:
         """Whether a run is at work."""
-        return any(shard.running for shard in self.journals.values())
+        return any(shard.running for shard in self._all())
 
     @property
     def rate(self) -> float | None:
         """Images a second of the shards together, while a run is at work of those that are; None if unknown."""
-        shards = [shard for shard in self.journals.values() if shard.running or not self.running]
-        return sum(shard.rate or 0 for shard in shards) or None
+        if self.running:
+            return sum(shard.rate or 0 for shard in self._all() if shard.running) or None
+        shards = [shard for shard in self.journals.values() if shard.rate]
+        seconds = _together([(shard.started or 0.0, shard.ended) for shard in shards])
+        return sum(shard.worked for shard in shards) / seconds if seconds else None
 
     @property
     def seconds_left(self) -> float | None:
         """Until the last of the shards that are at work is through; None if unknown."""
-        return max((left for shard in self.journals.values() if (left := shard.seconds_left) is not None), default=None)
+        return max((left for shard in self._all() if (left := shard.seconds_left) is not None), default=None)
+
+    @property
+    def expects_others(self) -> bool:
+        """Whether there are several shards, and one has not begun or reported all of its share."""
+        told = sum(shard.told >= shard.share for shard in self.journals.values())
+        return 1 < self.shards > told
+
+    def _all(self) -> Iterator[ShardStatus]:
+        yield from self.journals.values()
+        yield from self.others.values()
 
 
 class _Shard:
@@ -142,19 +166,11 @@ class _Shard:
             self.clashed.append(identity(line.name))
             self.clashes.append(line.position)
 
-    @property
-    def rate(self) -> float | None:
-        """Images worked on a second, by the times in the journal; None where there are too few, or the clock jumped."""
-        if self.started is None or self.ended <= self.started:
-            return None
-        return self.worked / (self.ended - self.started)
-
-    def is_part_of(self, other: "_Shard") -> bool:
-        """Whether both belong to one run."""
+    def is_about_those_of(self, other: "_Shard") -> bool:
+        """Whether both are of as many images with the same settings, however they were divided."""
         if self.begun is None or other.begun is None:
             return False
-        same = self.begun.images == other.begun.images and self.begun.count == other.begun.count
-        return same and self.run == other.run
+        return self.begun.images == other.begun.images and self.run == other.run
 
 
 class StatusReader:
@@ -170,7 +186,7 @@ class StatusReader:
         self.files, self._index, self._shards = self._read_any() or _none(output)
         read_description(output, self.files)
         self._last = max(self._shards.values(), key=lambda shard: shard.time)
-        self._own = {name: shard for name, shard in self._shards.items() if shard.is_part_of(self._last)}
+        self._own = {name: shard for name, shard in self._shards.items() if shard.is_about_those_of(self._last)}
         assert self._last.begun is not None
         self._failed, self._since = array("Q"), dict[int, Line]()
         self.status = Status(self._last.begun.images, shards=self._last.begun.count)
@@ -216,7 +232,10 @@ class StatusReader:
             assert shard.begun is not None
             told = len(_different([shard.reported])) + len(_different([shard.clashed]))
             running = not is_idle(self.output, name)
-            self.status.journals[self.files.shard(name)] = ShardStatus(shard.begun.share, told, shard.rate, running)
+            journals = self.status.journals if shard.begun.count == self.status.shards else self.status.others
+            journals[self.files.shard(name)] = ShardStatus(
+                shard.begun.share, told, running, shard.worked, shard.started, shard.ended
+            )
 
     def follow(self) -> bool:
         """Takes in what was written since; False where a run began or a tar got its name: read all again."""
@@ -267,6 +286,15 @@ def read_status(output: RunFolder) -> Status:
     """The status of a folder as it is now; errors as those of StatusReader."""
     with StatusReader(output) as reader:
         return reader.status
+
+
+def _together(spans: "Iterable[tuple[float, float]]") -> float:
+    """The time that lies in at least one of the spans."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
 
 
 def _none(output: RunFolder) -> "tuple[RunFiles, Index, dict[str, _Shard]]":

@@ -102,8 +102,10 @@ class Records:
             "not finished": self.unfinished,
             "of a line in the journal that cannot be read": self.damaged,
         }
-        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        return f"Left out: images {found}. The command that made the others does these too." if found else ""
+        found = ", ".join(
+            f"{count} {'image' if count == 1 else 'images'} {reason}" for reason, count in reasons.items() if count
+        )
+        return f"Left out: {found}. The command that made the others does these too." if found else ""
 
 
 def entries(records: Iterable[Record], *, failed: bool = False) -> Iterator[Entry]:

@@ -113,7 +113,9 @@ def test_what_is_not_finished_or_was_made_otherwise_is_left_out_and_said(tmp_pat
     write(tmp_path, {"type": "done", "name": "d", "status": "ok", "input": "d", "target": "no number"})
     done = lrp("table", tmp_path)
     assert [line.split(",")[1] for line in done.stdout.splitlines()] == ["name", "a"]
-    assert "1 made with other settings than the last run's, 3 not finished, 1 of a line" in done.stderr
+    assert (
+        "1 image made with other settings than the last run's, 3 images not finished, 1 image of a line" in done.stderr
+    )
     assert lrp("table", tmp_path, "-q").stderr == ""
 
 

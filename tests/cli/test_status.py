@@ -126,6 +126,52 @@ def test_of_several_shards_the_rates_of_those_at_work_add_up_and_the_last_counts
     assert [shard["running"] for _, shard in sorted(known["journals"].items())] == [True, True, False]
 
 
+def test_shards_one_after_another_are_no_faster_than_one(tmp_path):
+    describe(tmp_path)
+    for number, begun in ((1, 100.0), (2, 110.0), (3, 5000.0), (4, 5005.0)):  # the last two side by side for a while
+        name = f"journal-{number}-of-4.jsonl"
+        write(tmp_path, begin(40, number, 4, 10), start("x"), journal=name, time=begun)
+        for image in range(10):
+            write(tmp_path, explained(f"{number}-{image}"), journal=name, time=begun + image + 1)
+    assert status(tmp_path)["rate"] == pytest.approx(40 / (9 + 9 + 14))  # from the first image on
+
+
+def test_images_that_were_divided_otherwise_count_too(tmp_path):
+    describe(tmp_path)
+    files_of(tmp_path, *"abcd")
+    write(tmp_path, begin(6), explained("a"), explained("b"), failed("e"), time=1.0)
+    name = "journal-1-of-3.jsonl"
+    write(tmp_path, begin(6, 1, 3, 2), {"type": "skip", "name": "a"}, explained("d"), journal=name, time=2.0)
+    write(tmp_path, begin(9, 1, 2, 5), explained("c"), journal="journal-1-of-2.jsonl", time=0.5)  # of other images
+    known = status(tmp_path)
+    assert (known["images"], known["done"], known["failed"], known["missing"]) == (6, 3, 1, 2)
+    assert list(known["journals"]) == ["1-of-3"] and not known["running"]
+    assert lrp("status", tmp_path, "--failed").stdout == "in/e\n"
+    with held(tmp_path):
+        assert status(tmp_path)["running"]
+        assert "also at work: 1-of-1, whose images are divided otherwise: 3 of 6" in lrp("status", tmp_path).stdout
+
+
+def test_watching_waits_for_the_next_shard(tmp_path, monkeypatch):
+    describe(tmp_path)
+    files_of(tmp_path, *"ab")
+    write(tmp_path, begin(2, 1, 2, 1), explained("a"), journal="journal-1-of-2.jsonl", time=1.0)
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            write(tmp_path, begin(2, 2, 2, 1), explained("b"), journal="journal-2-of-2.jsonl", time=2.0)
+
+    monkeypatch.setattr(status_command.time, "sleep", sleep)
+    done = lrp("status", tmp_path, "--watch", "--json")
+    assert [json.loads(line)["done"] for line in done.stdout.splitlines()] == [1, 1, 1, 2]
+    write(tmp_path, begin(3, 1, 3, 1), journal="journal-1-of-3.jsonl", time=3.0)
+    looks.extend([0] * 9)
+    done = lrp("status", tmp_path, "--watch", "--json")
+    assert len(done.stdout.splitlines()) == status_command.PATIENCE + 1  # nobody comes
+
+
 def test_a_clock_that_jumped_back_gives_no_rate(tmp_path):
     describe(tmp_path)
     write(tmp_path, begin(3), start("a"), time=1000.0)
