@@ -146,7 +146,8 @@ class Console:
 
     def speed(self) -> str:
         """Time and rate."""
-        rate = f"{sum(self.statuses.values()) / self.seconds:.1f}" if self.seconds else "0"
+        worked = sum(self.statuses.values()) - self.statuses[SKIPPED]
+        rate = f"{worked / self.seconds:.1f}" if self.seconds else "0"
         return f"{self.seconds:.1f} s, {rate} images/s"
 
     def totals(self) -> dict[str, object]:

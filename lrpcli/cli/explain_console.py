@@ -101,9 +101,10 @@ class ExplainConsole(Console):
         """What --check-class found, as a line; none where it was not asked for."""
         if not self.cosines:
             return []
+        images = f"{len(self.cosines)} {'image' if len(self.cosines) == 1 else 'images'}"
         return [
             f"Class check: the maps of the best and the second class have a mean cosine of {fmean(self.cosines):.2f} "
-            f"over {len(self.cosines)} images."
+            f"over {images} (sound up to {LARGEST_COSINE:g})."
         ]
 
     def doubts(self) -> list[str]:

@@ -77,7 +77,8 @@ def _instead(path: str | Path) -> str:
     if ending in WEIGHTS:
         return (
             f"it holds weights without the net, or TorchScript, which is never run. Give the code that makes the net, "
-            f"and the weights beside it: --model net.py:make --weights {path}."
+            f"and the weights beside it: --model net.py:make --weights {path}, or of a net of torchvision or timm its "
+            f"name: --model torchvision:resnet18 --weights {path}."
         )
     return (
         f"supported are {suffixes_in_words('and')}. Any other net is given as the code that makes it, --model "

@@ -29,7 +29,8 @@ POINTER = Kind("pointer", "it is a Git LFS pointer that stands for the file. Fet
 PICKLE = Kind(
     "pickle",
     "it is a file of PyTorch (.pt, .pth), or another pickle, which holds weights without their net, or could run any "
-    "code. Give the code that makes the net, and the file beside it: --model net.py:make --weights FILE.",
+    "code. Give the code that makes the net, and the file beside it: --model net.py:make --weights FILE, or of a net "
+    "of torchvision or timm its name: --model torchvision:resnet18 --weights FILE.",
 )
 PROGRAM = Kind(
     "program",

@@ -79,6 +79,13 @@ def shown(root: RunFolder, path: str = "") -> str:
     return root.url_of(path) if isinstance(root, Remote) else os.fspath(root / path)
 
 
+def without_journal(root: RunFolder, of: str = "") -> str:
+    """What is wrong with an output folder that has no journal, or none `of` something."""
+    if isinstance(root, Path) and not root.exists():
+        return f"The folder {shown(root)!r} does not exist"
+    return f"{shown(root)!r} holds no journal{of} ({FOLDER}/journal-*.jsonl)"
+
+
 def read_file(root: RunFolder, path: str, count: int | None = None) -> bytes:
     """The content of the file at a path below an output folder, or so much of it. OSError as of open_regular."""
     if isinstance(root, Remote):

@@ -14,7 +14,7 @@ from lrpcli.errors import MissingMap, UsageError
 from lrpcli.paths import is_url
 from lrpcli.records.description import EXPLAIN_FILES, read_description
 from lrpcli.records.explained import Explained, ExplainedClass
-from lrpcli.records.folder import FOLDER, RunFolder, run_folder, shown
+from lrpcli.records.folder import RunFolder, run_folder, shown, without_journal
 from lrpcli.records.identity import absolute, recorded_path
 from lrpcli.records.index import Index, Known, identity
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
@@ -187,10 +187,7 @@ def open_maps(output: str | os.PathLike[str]) -> Maps:
 def _fingerprint(output: RunFolder) -> str | None:
     """Of the run whose results count. UsageError for a folder without maps."""
     if not EXPLAIN_FILES.journals_in(output):
-        raise UsageError(
-            f"{shown(output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder with its "
-            "results."
-        )
+        raise UsageError(f"{without_journal(output, ' of lrp explain')}. Name a folder with its results.")
     description = read_description(output, EXPLAIN_FILES)
     settings = {} if description is None else description.settings.get("output")
     saved = settings.get("save") if isinstance(settings, dict) else None

@@ -14,7 +14,7 @@ import numpy as np
 from lrpcli.errors import UsageError
 from lrpcli.records.description import COMPARE_FILES, EVALUATE_FILES, EXPLAIN_FILES, RunFiles, read_description
 from lrpcli.records.explained import Explained
-from lrpcli.records.folder import FOLDER, RunFolder, shown
+from lrpcli.records.folder import RunFolder, without_journal
 from lrpcli.records.index import Index, identity
 from lrpcli.records.journal import (
     CLASHED,
@@ -298,10 +298,7 @@ def _together(spans: "Iterable[tuple[float, float]]") -> float:
 
 
 def _none(output: RunFolder) -> "tuple[RunFiles, Index, dict[str, _Shard]]":
-    raise UsageError(
-        f"{shown(output)!r} holds no journal ({FOLDER}/journal-*.jsonl); nothing was explained, evaluated "
-        "or compared into it."
-    )
+    raise UsageError(f"{without_journal(output)}; nothing was explained, evaluated or compared into it.")
 
 
 def _different(images: "Iterable[array[int]]") -> list[int]:

@@ -13,7 +13,7 @@ from lrpcli.errors import UsageError
 from lrpcli.records.clashes import Clashes
 from lrpcli.records.description import EXPLAIN_FILES, RunDescription, read_description
 from lrpcli.records.explained import Explained, ExplainedClass, TopClass
-from lrpcli.records.folder import FOLDER, RunFolder, shown
+from lrpcli.records.folder import RunFolder, shown, without_journal
 from lrpcli.records.index import Index
 from lrpcli.records.journal import FAILED, OK, OUTDATED, Line
 from lrpcli.records.json_values import json_path
@@ -64,8 +64,8 @@ class Records:
         self.description = read_description(self.output, EXPLAIN_FILES)
         if not EXPLAIN_FILES.journals_in(self.output):
             raise UsageError(
-                f"{shown(self.output)!r} holds no journal of lrp explain ({FOLDER}/journal-*.jsonl). Name a folder "
-                "with its results; lrp evaluate writes its table by itself, results.csv."
+                f"{without_journal(self.output, ' of lrp explain')}. Name a folder with its results; lrp evaluate "
+                "writes its table by itself, results.csv."
             )
 
     def __iter__(self) -> Iterator[Record]:

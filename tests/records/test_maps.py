@@ -132,8 +132,8 @@ def test_files_that_are_gone_or_damaged_are_errors_of_their_own(tmp_path):
 
 def test_folders_without_maps_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder in ("empty", "absent"):
-        with pytest.raises(UsageError, match="holds no journal of lrp explain"):
+    for folder, said in (("empty", "holds no journal of lrp explain"), ("absent", "does not exist")):
+        with pytest.raises(UsageError, match=said):
             lrpcli.open_maps(tmp_path / folder)
     assert explain(photo(tmp_path / "a.png"), tmp_path / "out", "--save", "overlay").returncode == 0
     with pytest.raises(UsageError, match="holds no maps: it was made with --save overlay"):
