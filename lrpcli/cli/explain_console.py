@@ -169,8 +169,7 @@ def class_lines(path: str, one: ExplainedClass, longest: int, room: int) -> list
     taken = len(GAP) + SHARE + len(GAP) + KEPT
     label_room = max(LEAST_LABEL, min(MOST_LABEL, room // 5))
     column = max(0, min(longest, room - len(GAP) - label_room - taken))
-    whole = max(label_room, room - column - len(GAP) - taken)  # a long one moves its shares to the right
-    label = padded(shortened(as_shown(one.label), whole), label_room)
+    label = padded(shortened(as_shown(one.label), label_room), label_room)
     said = [Part(GAP), Part(label, BOLD), *_shares(one)]
     if width(path) <= column:
         return [[Part(padded(path, column)), *said]]
