@@ -24,8 +24,6 @@ MARGIN, GAP, NARROWEST = 0.15, 0.12, 4.0
 """Inches around the page, between pictures, and of the least width of what is on it."""
 BAR, BAR_ROOM, BAR_SIDE, BAR_MOST = 0.14, 1.1, 1.5, 4.0
 """Inches of a colour bar's width, of that with its numbers, and of its least and its greatest height."""
-BELOW = 0.04
-"""Inches between a picture and the caption below it."""
 CAPTION_ROOM = 1.2
 """Inches that a picture with a caption has at least."""
 TITLE, NOTE, CAPTION = 12, 9, 8
@@ -107,13 +105,13 @@ class _Cell:
 
     @property
     def height(self) -> float:
-        return self.above.height + self.size[1] + (BELOW + self.below.height if self.below.text else 0)
+        return self.above.height + self.size[1] + self.below.height
 
     def put(self, page: "_Page", left: float, top: float) -> None:
         """The picture and its captions onto a page."""
         page.write(self.above, left, top)
         photo_panel(page.axes(left, top + self.above.height, *self.size), self.picture)
-        page.write(self.below, left, top + self.above.height + self.size[1] + BELOW)
+        page.write(self.below, left, top + self.above.height + self.size[1])
 
 
 @dataclass(frozen=True)
