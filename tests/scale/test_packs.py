@@ -115,13 +115,18 @@ def test_webdataset_reads_the_tars_of_rows(packed, inline):
         np.testing.assert_array_equal(relevance, np.load(calm / f"{member_base(key)}.npy"))
 
 
+def sound_copy(packed, inline, folder):
+    """Copies of the photos, without the broken one, and of what was packed of them."""
+    whole, out = folder / "in", folder / "out"
+    shutil.copytree(inline[0], whole, copy_function=shutil.copy2)
+    shutil.copytree(packed[1], out)
+    (whole / "5bad.png").unlink()
+    return whole, out
+
+
 @pytest.mark.slow
 def test_whoever_goes_on_finds_everything_done(packed, inline, tmp_path):
-    source, _, _ = inline
-    out, whole = tmp_path / "out", tmp_path / "in"
-    shutil.copytree(packed[1], out)
-    shutil.copytree(source, whole, copy_function=shutil.copy2)
-    (whole / "5bad.png").unlink()
+    whole, out = sound_copy(packed, inline, tmp_path)
     before = {name: content for name, content in tree(out).items() if name.endswith(".tar")}
     for engine in (("--engine", "processes", "--workers", "3"), (), PROCESSES):
         again = explain(whole, out, *PACK, *engine, "--json")
@@ -144,11 +149,7 @@ def test_whoever_goes_on_finds_everything_done(packed, inline, tmp_path):
 
 @pytest.mark.slow
 def test_a_tar_that_was_left_open_is_closed_also_where_nothing_is_to_be_done(packed, inline, tmp_path):
-    source, _, _ = inline
-    out, whole = tmp_path / "out", tmp_path / "in"
-    shutil.copytree(packed[1], out)
-    shutil.copytree(source, whole, copy_function=shutil.copy2)
-    (whole / "5bad.png").unlink()
+    whole, out = sound_copy(packed, inline, tmp_path)
     assert explain(whole, out, *PACK, *PROCESSES).returncode == 0
     before = tree(out)
     for engine in (PROCESSES, ("--engine", "processes", "--workers", "3"), ()):
